@@ -1,0 +1,68 @@
+/* Where buffered spans live: blocks in size classes, cut from 2 MiB extents.
+ *
+ * Shape   an extent_pool per node hands out 2 MiB aligned extents; an extent_store per worker cuts
+ *         each into blocks of one class. A trace's bytes are a chain of blocks; freeing the trace
+ *         frees exactly its blocks.
+ * Bound   pool limit in bytes, counted in committed extents: it bounds RSS. Admission looks at it
+ *         before a request is taken (sampler/buffer/budget.h); a block that is asked for is given.
+ * Owner   pool: shared, one lock, taken once per extent. Store: one worker.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define EXTENT_BYTES (2ull * 1024 * 1024) /* one huge page */
+
+enum { BLOCK_CLASS_256, BLOCK_CLASS_512, BLOCK_CLASS_1024, BLOCK_CLASS_2048, BLOCK_CLASS_4096, BLOCK_CLASSES };
+
+/* A block of a trace's bytes. The class is known from the extent's header. */
+struct block {
+    struct block *next;
+    uint8_t bytes[];
+};
+
+/* Bytes that may cross blocks: `at` has `at_len` of them here, the rest follow in at most
+ * `more`, then more->next and so on, each full up to its capacity (block_capacity). */
+struct rope {
+    const uint8_t *at;
+    uint32_t at_len;
+    uint32_t len; /* in all */
+    const struct block *more;
+};
+
+struct extent_pool;
+struct extent_store;
+
+/* limit_bytes: what extents may be committed in all; the pool goes over it only for bytes that were
+ * admitted before (counted: extent_pool_over). */
+int extent_pool_new(uint64_t limit_bytes, struct extent_pool **out_pool);
+void extent_pool_free(struct extent_pool *pool);
+uint64_t extent_pool_committed_bytes(const struct extent_pool *pool); /* any thread */
+uint64_t extent_pool_idle_bytes(const struct extent_pool *pool);      /* committed, in no store */
+uint64_t extent_pool_limit_bytes(const struct extent_pool *pool);
+/* Control thread, every 100 ms or when asked: populates up to `ahead` idle extents, gives memory of
+ * idle ones beyond that back to the system after 10 s. */
+void extent_pool_tend(struct extent_pool *pool, unsigned ahead, uint64_t now_ns);
+
+int extent_store_new(struct extent_pool *pool, struct extent_store **out_store);
+void extent_store_free(struct extent_store *store);
+uint64_t extent_store_used_bytes(const struct extent_store *store); /* in blocks handed out */
+
+/* A block of at least `bytes` of payload when that fits a class, else of the largest class; NULL only when the system has no memory. */
+struct block *block_new(struct extent_store *store, size_t payload_bytes);
+struct block *block_new_class(struct extent_store *store, unsigned class_index);
+void block_free(struct extent_store *store, struct block *block);
+/* Frees block and all that follow it. */
+void block_free_chain(struct extent_store *store, struct block *first);
+/* Payload bytes of a block. */
+size_t block_capacity(const struct block *block);
+
+/* Copies all of a rope to out (len bytes). */
+void rope_copy(const struct rope *rope, uint8_t *out);
+
+static inline struct rope rope_of(const void *at, size_t len)
+{
+    return (struct rope){at, (uint32_t)len, (uint32_t)len, NULL};
+}

@@ -1,0 +1,1 @@
+#include "common/cluster/resolver.h"

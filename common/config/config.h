@@ -1,0 +1,93 @@
+/* From the user's YAML to structs, with line numbers all the way.
+ *
+ * A file becomes a tree (yaml.h) of nodes that know file, line and key path; ${env:NAME} is expanded in it; trees of
+ * several files and --set are merged; then key tables turn it into structs. The tables are parser, schema and docs at once.
+ * Unknown keys are refused with the nearest known one; keys of the Collector that are not supported are refused by name with
+ * the reason. Nothing is silently ignored.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct config_node; /* yaml.h */
+
+enum config_type {
+    CONFIG_BOOL,
+    CONFIG_INT,       /* int64_t; a fraction is truncated as in the Collector */
+    CONFIG_UINT,      /* uint64_t */
+    CONFIG_DOUBLE,
+    CONFIG_STRING,    /* char *, owned by the struct's arena */
+    CONFIG_DURATION,  /* int64_t ns; Go syntax, a bare integer is nanoseconds */
+    CONFIG_MIB,       /* uint64_t bytes from a number of MiB */
+    CONFIG_STRINGS,   /* struct config_strings; a scalar becomes a list of one */
+    CONFIG_MAP,       /* a nested struct at offset, with keys `nested` */
+    CONFIG_CUSTOM,    /* read by `custom` */
+    CONFIG_REFUSED,   /* a Collector key that we do not support: refused with `help` as reason and remedy */
+    CONFIG_IGNORED,   /* accepted without effect: `help` says why that is right (logged once at start) */
+};
+
+struct config_strings {
+    char **items;
+    size_t count;
+};
+
+struct config_context; /* collects memory, errors and warnings of one load */
+
+struct config_key {
+    const char *name;
+    enum config_type type;
+    size_t offset;                     /* in the struct */
+    const char *help;                  /* meaning with unit and default; refused: reason and remedy */
+    const struct config_key *nested;   /* CONFIG_MAP */
+    int (*custom)(struct config_context *context, const struct config_node *node, void *out_field);
+    bool secret;                       /* hidden by --print-config */
+    size_t set_offset;                 /* CONFIG_SET: offset of a bool that says the key was there; SIZE_MAX: none */
+};
+
+#define CONFIG_KEY(type_, field, config_type_, help_)                                              \
+    {.name = #field, .type = config_type_, .offset = offsetof(type_, field), .help = help_, .set_offset = SIZE_MAX}
+#define CONFIG_KEY_NAMED(type_, field, name_, config_type_, help_)                                 \
+    {.name = name_, .type = config_type_, .offset = offsetof(type_, field), .help = help_, .set_offset = SIZE_MAX}
+#define CONFIG_NESTED(type_, field, name_, nested_, help_)                                         \
+    {.name = name_, .type = CONFIG_MAP, .offset = offsetof(type_, field), .help = help_, .nested = nested_, .set_offset = SIZE_MAX}
+#define CONFIG_READ_BY(type_, field, name_, custom_, help_)                                        \
+    {.name = name_, .type = CONFIG_CUSTOM, .offset = offsetof(type_, field), .help = help_, .custom = custom_, .set_offset = SIZE_MAX}
+#define CONFIG_REFUSE(name_, reason_) {.name = name_, .type = CONFIG_REFUSED, .help = reason_, .set_offset = SIZE_MAX}
+#define CONFIG_IGNORE(name_, reason_) {.name = name_, .type = CONFIG_IGNORED, .help = reason_, .set_offset = SIZE_MAX}
+
+/* Reads a map node into a struct by a table that ends with name NULL. Fields whose key is absent keep what is in the struct
+ * (defaults). 0, or CONFIG_E_INVALID with the reason in the context. A NULL or null node: all defaults. */
+#define CONFIG_E_INVALID 1
+int config_read(struct config_context *context, const struct config_node *node, const struct config_key *keys, void *out_struct);
+
+/* Reports an error at a node: "FILE:LINE: KEY.PATH: message". Returns CONFIG_E_INVALID. Later errors of a load are kept too. */
+int config_error(struct config_context *context, const struct config_node *node, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+void config_warn(struct config_context *context, const struct config_node *node, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Memory that lives as long as the context: strings and arrays of the structs. Never NULL (aborts at start when memory is out). */
+void *config_alloc(struct config_context *context, size_t bytes);
+
+/* What the command line asked for; both programs share it. */
+struct config_command_line {
+    const char **files;       /* --config, in order */
+    size_t file_count;
+    const char **sets;        /* --set KEY=VALUE (dots or :: between keys), in order */
+    size_t set_count;
+    const char *feature_gates;
+    bool check, print_config, version, help;
+};
+
+struct config_context *config_context_new(void);
+void config_context_free(struct config_context *context);
+/* Loads, expands and merges. NULL on error (see config_errors). */
+const struct config_node *config_load(struct config_context *context, const struct config_command_line *line);
+/* From memory, for tests and fuzzing. name: shown as the file's. */
+const struct config_node *config_load_text(struct config_context *context, const char *name, const char *text, size_t len);
+/* All errors, a line each, or "" ; all warnings likewise. */
+const char *config_errors(const struct config_context *context);
+const char *config_warnings(const struct config_context *context);
+/* The merged tree as YAML with secrets hidden (keys that look like secrets: headers' values, passwords, tokens, keys). malloc'd. */
+char *config_print(const struct config_node *root);

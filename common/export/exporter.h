@@ -1,0 +1,75 @@
+/* Survivors on their way to a backend: a queue of units bounded in bytes, regrouped into requests when a call is
+ * free, retried until the backend has them.
+ *
+ * Shape   units wait as they are (in their trace's blocks: no second copy) until a call may start; then up to
+ *         `max_request_bytes` of them become one request. At most `max_calls` are under way.
+ * Flush   at once while no call is under way or the batch is full, else after flush_timeout.
+ * Failure retryable: the same bytes again after retry.h's delay. Final refusal: counted, logged once a period, dropped.
+ * Owner   one worker. No I/O of its own: a link is passed in, time is passed in.
+ * Source  collector exporterhelper (sending_queue, retry_on_failure, timeout), otlp exporter.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/list.h"
+#include "common/export/link.h"
+#include "common/export/retry.h"
+#include "common/otlp/regroup.h"
+
+enum export_outcome {
+    EXPORTED,            /* the backend has it */
+    EXPORT_REFUSED,      /* the backend refused for good */
+    EXPORT_GAVE_UP,      /* max_elapsed_time passed */
+    EXPORT_QUEUE_FULL,   /* queue_size set by the user was reached */
+    EXPORT_STOPPED,      /* the process ended first */
+};
+
+/* Spans that are exported together: one decided trace, or late spans of one. Embedded in its owner. */
+struct export_unit {
+    struct list node;
+    uint64_t size_bytes;  /* about, as regrouped */
+    uint32_t span_count;
+};
+
+struct exporter_owner { /* how an exporter asks about and gives back its units */
+    void *context;
+    /* Adds the unit's spans to the regroup; 0 or -ENOMEM. What it lends must stay until `encoded`. */
+    int (*add)(void *context, struct export_unit *unit, struct regroup *regroup);
+    /* The request's bytes were written: the unit's span bytes are no longer needed (its counts still are). */
+    void (*encoded)(void *context, struct export_unit *unit);
+    /* The unit is settled and taken out; the owner frees it. */
+    void (*settled)(void *context, struct export_unit *unit, enum export_outcome outcome);
+};
+
+struct exporter_options {
+    const char *name;              /* component ID, the label of its metrics */
+    uint64_t timeout_ns;           /* of one attempt */
+    struct retry_options retry;
+    uint64_t queue_bytes;          /* 0: bounded by the node's budget only */
+    uint64_t queue_requests;       /* the user's queue_size with sizer requests; 0: not set */
+    uint64_t max_request_bytes;    /* target of one request */
+    uint64_t flush_timeout_ns;
+    uint32_t max_calls;            /* num_consumers */
+};
+
+struct exporter_stats { /* running sums in spans and calls; gauges at the end */
+    uint64_t sent_spans, failed_spans, refused_spans, enqueue_failed_spans;
+    uint64_t rejected_spans;       /* of partial_success answers: sent, but the backend took them not */
+    uint64_t calls, retries;
+    uint64_t queue_units, queue_spans, queue_bytes, calls_in_flight; /* gauges; queue includes what is under way */
+};
+
+struct exporter;
+int exporter_new(const struct exporter_options *options, struct link *link, const struct exporter_owner *owner,
+    struct exporter **out_exporter);
+/* Units not settled are settled EXPORT_STOPPED. */
+void exporter_free(struct exporter *exporter);
+/* Takes the unit; it may be settled inside (queue full). */
+void exporter_take(struct exporter *exporter, struct export_unit *unit, uint64_t now_ns);
+/* Runs what is due: flushes and retries. Returns when it next wants to run (UINT64_MAX: after a call's end). Call once a turn. */
+uint64_t exporter_run(struct exporter *exporter, uint64_t now_ns);
+/* Draining: flush at once, without waiting for full batches. */
+void exporter_hurry(struct exporter *exporter);
+const struct exporter_stats *exporter_stats(const struct exporter *exporter);

@@ -1,0 +1,1 @@
+#include "common/ingest/admission.h"

@@ -1,0 +1,15 @@
+/* Node-wide count of request bytes taken in and not yet answered, against a bound. Any thread. */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct admission {
+    _Atomic uint64_t bytes;
+    uint64_t limit_bytes;
+};
+
+/* False: over the bound, nothing taken. */
+bool admission_take(struct admission *admission, uint64_t bytes);
+void admission_give(struct admission *admission, uint64_t bytes);

@@ -1,0 +1,1 @@
+#include "common/metrics/admin_http.h"

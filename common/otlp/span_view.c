@@ -1,0 +1,1 @@
+#include "common/otlp/span_view.h"

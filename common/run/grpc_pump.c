@@ -1,0 +1,1 @@
+#include "common/run/grpc_pump.h"

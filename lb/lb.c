@@ -1,0 +1,1 @@
+int lb_placeholder; 

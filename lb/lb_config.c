@@ -1,0 +1,1 @@
+#include "lb/lb_config.h"

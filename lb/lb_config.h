@@ -1,0 +1,17 @@
+/* lb.yaml as a struct. */
+#pragma once
+
+#include "common/config/otlp_config.h"
+
+struct lb_config {
+    struct otlp_receiver_config receiver;
+    struct otlp_exporter_config member;      /* exporters.loadbalancing.protocol.otlp: timeout; sending_queue bounds bytes in flight */
+    const char *resolver_name;               /* "static" */
+    struct config_strings static_hostnames;
+    uint64_t outbox_bytes;                   /* per member; default 64 MiB */
+    struct tailrace_config tailrace;
+    struct telemetry_config telemetry;
+};
+
+/* Reads and checks everything. Memory belongs to context. 0 or CONFIG_E_INVALID. */
+int lb_config_read(struct config_context *context, const struct config_node *root, struct lb_config *out_config);

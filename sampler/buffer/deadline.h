@@ -1,0 +1,31 @@
+/* When each trace is due: a timing wheel with slots of 64 ms. Entries past the horizon wait in its last slot and are filed again.
+ *
+ * Owner   one worker.  Cost: add, move, remove O(1).
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "common/base/list.h"
+
+#define DEADLINE_TICK_NS (64ull * 1000 * 1000) /* resolution promised: 100 ms or better */
+#define DEADLINE_SLOTS 4096u                   /* 262 s ahead */
+
+struct deadline {
+    struct list node;
+    uint64_t at_ns;
+};
+
+struct deadlines {
+    struct list slots[DEADLINE_SLOTS];
+    uint64_t tick;     /* everything before it was taken */
+    uint64_t count;
+};
+
+void deadlines_init(struct deadlines *deadlines, uint64_t now_ns);
+void deadline_add(struct deadlines *deadlines, struct deadline *deadline, uint64_t at_ns);
+void deadline_remove(struct deadlines *deadlines, struct deadline *deadline);
+/* Takes one entry that is due at now_ns (never early, at most one tick late); NULL: none. */
+struct deadline *deadlines_take_due(struct deadlines *deadlines, uint64_t now_ns);
+/* When take_due may find something next; UINT64_MAX: empty. */
+uint64_t deadlines_next_ns(const struct deadlines *deadlines);

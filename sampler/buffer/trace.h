@@ -1,0 +1,41 @@
+/* One trace in one sampler: its facts, and its spans' bytes in blocks of its own.
+ *
+ *   (none) --first span--> PENDING --decide: a policy wants it--> SAMPLED -----> exported, then freed
+ *                             |------decide: no policy does-----> freed, a record stays
+ *                             '------too large: not sampled-----> freed, a record stays
+ *
+ * "decide" comes when decision_wait is over, or early when memory runs short. The record (decision_cache.h) remembers
+ * what was decided; a late span finds no trace here and follows it.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "common/base/extent.h"
+#include "common/base/list.h"
+#include "common/export/exporter.h"
+#include "sampler/buffer/header_table.h"
+#include "sampler/decide/facts.h"
+
+enum trace_state { TRACE_PENDING, TRACE_SAMPLED };
+
+struct policy_set;
+
+struct span_record { /* one buffered span; its bytes are the next `len` of the trace's chain */
+    uint64_t hash;   /* of its bytes: a resend is recognised by it */
+    struct header *header;
+    uint32_t len;
+};
+
+struct trace;
+struct trace_store; /* one worker's extents, traces and headers: trace_table.h */
+
+/* Accessors, so that the layout can stay packed into one 512-byte block or less. */
+struct trace_info {
+    struct trace_id id;
+    uint64_t first_ns;    /* first span arrived */
+    uint64_t deadline_ns;
+    enum trace_state state;
+    uint32_t span_count;
+    uint64_t bytes;       /* of spans */
+};

@@ -1,0 +1,1 @@
+#include "sampler/buffer/trace_table.h"

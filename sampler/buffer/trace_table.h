@@ -1,0 +1,62 @@
+/* The traces waiting for a decision, found by trace ID, and the spans they hold.
+ *
+ * Shape   open addressing, power-of-two slots that grow step by step (no long pause); each trace is one block of the worker's
+ *         extent store, its span records and bytes are chains of blocks.
+ * Bound   bytes in the pool's budget (budget.h). Owner: one worker; no other thread touches it. No I/O, no clock.
+ * Cost    find: one cache line expected. A span added: one or two copies into blocks, its hash compared with the trace's others
+ *         (a per-trace index once there are many).
+ * Source  tail_sampling processor: num_traces, decision_wait
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/hash.h"
+#include "sampler/buffer/deadline.h"
+#include "sampler/buffer/trace.h"
+
+struct trace_table;
+int trace_table_new(struct extent_store *store, struct header_table *headers, uint64_t now_ns, struct trace_table **out_table);
+/* Frees every trace still there. */
+void trace_table_free(struct trace_table *table);
+
+/* id_hash: hash_trace(id). NULL: not there. */
+struct trace *trace_table_find(struct trace_table *table, const struct trace_id *id, uint64_t id_hash);
+/* A new trace, pending; set: one reference taken. NULL: no memory. */
+struct trace *trace_table_add(struct trace_table *table, const struct trace_id *id, uint64_t id_hash, struct policy_set *set, uint64_t now_ns,
+    uint64_t deadline_ns);
+/* A trace outside the table and without a deadline, already sampled: for late spans on their way to the backend. */
+struct trace *trace_new_apart(struct trace_table *table, const struct trace_id *id, uint64_t now_ns);
+
+enum trace_span_result { TRACE_SPAN_ADDED, TRACE_SPAN_DUPLICATE, TRACE_SPAN_NO_MEMORY };
+/* Copies the span in. header: one reference is taken when added. span_hash: hash_bytes of it. */
+enum trace_span_result trace_add_span(struct trace_table *table, struct trace *trace, struct slice span, uint64_t span_hash, struct header *header);
+/* Sooner only: min with what it has. */
+void trace_hasten(struct trace_table *table, struct trace *trace, uint64_t deadline_ns);
+
+/* The next trace that is due, still in the table and pending; NULL: none. */
+struct trace *trace_table_due(struct trace_table *table, uint64_t now_ns);
+uint64_t trace_table_next_ns(const struct trace_table *table);
+/* The trace that arrived first; NULL: empty. */
+struct trace *trace_table_oldest(struct trace_table *table);
+/* Out of table, deadline and order; it lives on until trace_free, as TRACE_SAMPLED. */
+void trace_table_take(struct trace_table *table, struct trace *trace);
+
+/* Frees span bytes (blocks), keeping records and hashes. */
+void trace_free_bytes(struct trace_table *table, struct trace *trace);
+void trace_free(struct trace_table *table, struct trace *trace);
+
+struct facts *trace_facts(struct trace *trace);
+struct policy_set *trace_policy_set(struct trace *trace);
+const struct trace_id *trace_id_of(const struct trace *trace);
+struct trace_info trace_info(const struct trace *trace);
+struct export_unit *trace_unit(struct trace *trace);
+struct trace *trace_of_unit(struct export_unit *unit);
+/* Span hashes in order; out must hold span_count. */
+void trace_hashes(const struct trace *trace, uint64_t *out_hashes);
+/* Visits all spans in order of arrival; stops at the first non-zero answer and returns it. */
+int trace_spans(const struct trace *trace, int (*visit)(void *context, struct header *header, struct rope bytes), void *context);
+
+uint64_t trace_table_count(const struct trace_table *table);      /* pending traces */
+uint64_t trace_table_span_count(const struct trace_table *table); /* spans of pending ones */

@@ -1,0 +1,1 @@
+#include "sampler/decide/decision_cache.h"

@@ -1,0 +1,1 @@
+#include "sampler/decide/policy_set.h"

@@ -1,0 +1,41 @@
+/* The policies of one configuration, compiled; and how their votes become one decision.
+ *
+ * Source  reference/tail-sampling section 3: drop policies first, then config order; Dropped ends; sample_on_first_match;
+ *         credit goes to the first policy of those with the smallest threshold.
+ * Life    immutable and reference-counted: a trace is decided by the set of its first span.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "sampler/decide/policy.h"
+#include "sampler/decide/predicate.h"
+
+struct policy_set;
+
+struct decided {
+    enum decision decision;      /* never PENDING or ERROR */
+    uint16_t policy;             /* index of the credited policy; UINT16_MAX: none */
+    uint32_t evidence_bit;       /* UINT32_MAX: none */
+    uint64_t threshold;
+    uint32_t error_count;        /* policies that failed */
+};
+
+/* policies: the YAML list (NULL: empty). Errors name file, line and policy. */
+int policy_set_new(struct config_context *context, const struct config_node *policies, bool sample_on_first_match,
+    uint64_t generation, struct policy_set **out_set);
+struct policy_set *policy_set_ref(struct policy_set *set);
+void policy_set_unref(struct policy_set *set);
+
+const struct predicates *policy_set_predicates(const struct policy_set *set);
+uint64_t policy_set_generation(const struct policy_set *set);
+size_t policy_set_count(const struct policy_set *set);
+const char *policy_set_name(const struct policy_set *set, uint16_t policy); /* "" for UINT16_MAX */
+
+struct decided policy_set_decide(const struct policy_set *set, const struct verdict_input *input);
+
+/* Per policy, for metrics: how often each voted what. votes: array of policy_set_count rows, may be NULL. */
+struct policy_votes {
+    uint64_t sampled, not_sampled, dropped, errors;
+};
+struct decided policy_set_decide_counted(const struct policy_set *set, const struct verdict_input *input, struct policy_votes *votes);

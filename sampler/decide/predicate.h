@@ -1,0 +1,39 @@
+/* Questions about one span or one header, over the wire format.
+ *
+ * Shape   compiled once with the policy set into an immutable program: attribute keys in one table, so that equal keys
+ *         are looked up once a span, not once a policy; all regexes of a key in one RE2 set (a per-worker result cache in front).
+ * Source  reference/tail-sampling: the first entry with a key counts; resource and span attributes, never scope, event or link.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "common/config/config.h"
+#include "common/otlp/span_view.h"
+#include "common/otlp/span_walk.h"
+#include "sampler/decide/facts.h"
+
+struct predicate_builder;
+struct predicates;        /* the program: immutable, shared by all workers */
+struct predicate_scratch; /* a worker's own: regex result caches, first-key marks */
+
+struct predicate_builder *predicate_builder_new(void);
+void predicate_builder_free(struct predicate_builder *builder);
+/* Each returns the bit of its question, the same bit for the same question; UINT32_MAX when PREDICATES_MAX is reached. */
+uint32_t predicate_status(struct predicate_builder *builder, uint32_t status_mask); /* 1 << enum span_status */
+uint32_t predicate_string_exact(struct predicate_builder *builder, const char *key, char *const *values, size_t count);
+/* *out_error: a pattern's compile error (static or builder-owned text), then UINT32_MAX is returned. */
+uint32_t predicate_string_regex(struct predicate_builder *builder, const char *key, char *const *patterns, size_t count,
+    const char **out_error);
+
+int predicates_new(struct predicate_builder *builder, struct predicates **out_predicates);
+void predicates_free(struct predicates *predicates);
+struct predicate_scratch *predicate_scratch_new(const struct predicates *predicates);
+void predicate_scratch_free(struct predicate_scratch *scratch);
+
+/* Answers for a header's resource attributes. */
+void predicates_header(const struct predicates *predicates, struct predicate_scratch *scratch, const struct span_header *header,
+    struct hits *out_hits);
+/* Checks the span (span_view_read) and answers for it in one pass. False: malformed. */
+bool predicates_span(const struct predicates *predicates, struct predicate_scratch *scratch, struct slice span,
+    struct span_view *out_view, struct span_facts *out_facts);

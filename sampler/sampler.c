@@ -1,0 +1,1 @@
+int sampler_placeholder;

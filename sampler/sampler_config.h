@@ -1,0 +1,26 @@
+/* sampler.yaml as a struct. */
+#pragma once
+
+#include "common/config/otlp_config.h"
+
+struct tail_sampling_config {              /* processors.tail_sampling; keys as in the Collector */
+    int64_t decision_wait_ns;              /* 30 s; below 0 counts as 0 */
+    int64_t decision_wait_after_root_received_ns; /* 0: off */
+    uint64_t num_traces;                   /* meaningful when num_traces_set; unset: bounded by bytes only */
+    bool num_traces_set;
+    uint64_t expected_new_traces_per_sec;
+    int64_t sampled_cache_size, non_sampled_cache_size; /* <= 0: no cache of its kind */
+    bool sample_on_first_match, drop_pending_traces_on_shutdown;
+    uint64_t maximum_trace_size_bytes;     /* 0: no limit */
+    const struct config_node *policies;    /* read by sampler/decide/policy_set */
+};
+
+struct sampler_config {
+    struct otlp_receiver_config receiver;
+    struct tail_sampling_config tail_sampling;
+    struct otlp_exporter_config exporter;
+    struct tailrace_config tailrace;
+    struct telemetry_config telemetry;
+};
+
+int sampler_config_read(struct config_context *context, const struct config_node *root, struct sampler_config *out_config);
