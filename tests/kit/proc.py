@@ -1,0 +1,259 @@
+"""The programs under test as processes: their configuration, their ports, their end.
+
+Every process is started with its own log file and dies with the test. stop() demands a clean exit: code 0 and no
+word from a sanitizer.
+"""
+import ctypes
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+from kit import metrics
+from kit.suite import slowness, until
+
+BUILD = os.path.abspath(os.environ.get("TAILRACE_BUILD", "build"))
+SANITIZER_WORDS = re.compile(rb"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error: ")
+PR_SET_PDEATHSIG = 1
+
+libc = ctypes.CDLL(None)
+given_ports = set()
+
+
+def free_port():
+    """A port nobody listens on, below the range that outgoing connections take theirs from."""
+    for _ in range(1000):
+        port = random.randint(20000, 31999)
+        if port in given_ports:
+            continue
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        given_ports.add(port)
+        return port
+    raise AssertionError("no free port")
+
+
+def die_with_parent():
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Program:
+    """One process and its log."""
+
+    def __init__(self, name, argv, directory):
+        self.name = name
+        self.argv = argv
+        self.log_path = os.path.join(directory, name + ".log")
+        self.process = None
+
+    def start(self):
+        environment = dict(os.environ)
+        environment.setdefault("ASAN_OPTIONS", "detect_leaks=1:abort_on_error=0")
+        environment.setdefault("UBSAN_OPTIONS", "halt_on_error=1:print_stacktrace=1")
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            env=environment, preexec_fn=die_with_parent)
+        return self
+
+    def running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def log(self):
+        with open(self.log_path, "rb") as file:
+            return file.read()
+
+    def tail(self, size=3000):
+        return self.log()[-size:].decode(errors="replace")
+
+    def terminate(self):
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, timeout_s=30.0):
+        try:
+            return self.process.wait(timeout_s * slowness())
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} did not end within {timeout_s * slowness():.0f} s\n{self.tail()}") from None
+
+    def kill(self):
+        if self.running():
+            self.process.kill()
+            self.process.wait()
+
+    def stop(self, timeout_s=30.0):
+        """SIGTERM, then exit 0 and a clean log."""
+        if self.running():
+            self.terminate()
+        code = self.wait(timeout_s)
+        if code != 0:
+            raise AssertionError(f"{self.name} ended with {code}\n{self.tail()}")
+        self.check_log()
+
+    def check_log(self):
+        found = SANITIZER_WORDS.search(self.log())
+        if found:
+            raise AssertionError(f"{self.name}: {self.log()[found.start():found.start() + 6000].decode(errors='replace')}")
+
+    def rss_bytes(self):
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("VmRSS:"):
+                    return int(line.split()[1]) * 1024
+        raise AssertionError(f"{self.name}: no VmRSS")
+
+    def cpu_seconds(self):
+        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Node(Program):
+    """A tailrace-lb or tailrace-sampler."""
+
+    def __init__(self, name, binary, config, directory):
+        self.port = config.pop("@port")
+        self.admin_port = config.pop("@admin_port")
+        self.address = f"127.0.0.1:{self.port}"
+        self.config = config
+        path = os.path.join(directory, name + ".yaml")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(config, file, indent=1)  # every JSON text is YAML
+        super().__init__(name, [os.path.join(BUILD, binary), "--config", path], directory)
+
+    def get(self, path, timeout_s=10.0):
+        """(HTTP status, text) of the admin endpoint."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}{path}", timeout=timeout_s) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def metrics(self):
+        status, text = self.get("/metrics")
+        if status != 200:
+            raise AssertionError(f"{self.name}: /metrics answered {status}")
+        return metrics.Metrics(text)
+
+    def status(self):
+        status, text = self.get("/status")
+        if status != 200:
+            raise AssertionError(f"{self.name}: /status answered {status}")
+        return json.loads(text)
+
+    def wait_ready(self, timeout_s=20.0):
+        def ready():
+            if not self.running():
+                raise AssertionError(f"{self.name} ended with {self.process.returncode}\n{self.tail()}")
+            try:
+                return self.get("/readyz", 2.0)[0] == 200
+            except OSError:
+                return False
+        until(ready, f"{self.name} ready", timeout_s)
+        return self
+
+
+def sampler_config(name, backend_port, policies, wait="1s", tail=None, tailrace=None, exporter=None, grpc=None):
+    port, admin_port = free_port(), free_port()
+    return {
+        "@port": port, "@admin_port": admin_port,
+        "receivers": {"otlp": {"protocols": {"grpc": {"endpoint": f"127.0.0.1:{port}", **(grpc or {})}}}},
+        "processors": {"tail_sampling": {
+            "decision_wait": wait,
+            "decision_cache": {"sampled_cache_size": 200000, "non_sampled_cache_size": 200000},
+            "policies": policies, **(tail or {})}},
+        "exporters": {"otlp": {"endpoint": f"127.0.0.1:{backend_port}", "tls": {"insecure": True},
+                               "headers": {"tailrace-node": name}, **(exporter or {})}},
+        "service": {"pipelines": {"traces": {"receivers": ["otlp"], "processors": ["tail_sampling"],
+                                             "exporters": ["otlp"]}}},
+        "tailrace": {"admin": {"endpoint": f"127.0.0.1:{admin_port}"}, "workers": 2, "cluster": {"self": name},
+                     "memory": {"limit_mib": 512}, **(tailrace or {})},
+    }
+
+
+def lb_config(members, timeout="5s", tailrace=None, protocol=None, grpc=None):
+    port, admin_port = free_port(), free_port()
+    return {
+        "@port": port, "@admin_port": admin_port,
+        "receivers": {"otlp": {"protocols": {"grpc": {"endpoint": f"127.0.0.1:{port}", **(grpc or {})}}}},
+        "exporters": {"loadbalancing": {
+            "routing_key": "traceID",
+            "protocol": {"otlp": {"timeout": timeout, "tls": {"insecure": True}, **(protocol or {})}},
+            "resolver": {"static": {"hostnames": list(members)}}}},
+        "service": {"pipelines": {"traces": {"receivers": ["otlp"], "exporters": ["loadbalancing"]}}},
+        "tailrace": {"admin": {"endpoint": f"127.0.0.1:{admin_port}"}, "workers": 2, **(tailrace or {})},
+    }
+
+
+class Stage:
+    """What one case starts. On leaving: everything ends, cleanly unless the case already failed; then logs are shown."""
+
+    def __init__(self):
+        self.directory = tempfile.mkdtemp(prefix="tailrace-test-")
+        self.programs = []
+        self.servers = []
+
+    def __enter__(self):
+        return self
+
+    def sampler(self, name, backend_port, policies, **options):
+        return self.add(Node(name, "sampler/tailrace-sampler",
+                             sampler_config(name, backend_port, policies, **options), self.directory))
+
+    def lb(self, name, members, **options):
+        return self.add(Node(name, "lb/tailrace-lb", lb_config(members, **options), self.directory))
+
+    def program(self, name, argv):
+        return self.add(Program(name, argv, self.directory))
+
+    def add(self, program):
+        self.programs.append(program)
+        return program.start()
+
+    def serve(self, server):
+        """A Python server (sink, fake member) that ends with the stage."""
+        self.servers.append(server)
+        return server.start()
+
+    def __exit__(self, kind, _value, _trace):
+        failures = []
+        # Those that send first: balancers, then samplers, then what stands in for backends.
+        for program in sorted(self.programs, key=lambda program: not program.argv[0].endswith("tailrace-lb")):
+            if not program.running():
+                if program.process.returncode not in (0, -signal.SIGKILL):
+                    failures.append(f"{program.name} ended with {program.process.returncode}")
+                continue
+            if kind is None:
+                try:
+                    program.stop()
+                except AssertionError as error:
+                    failures.append(str(error))
+            program.kill()
+        for server in self.servers:
+            server.stop()
+        for program in self.programs:
+            try:
+                program.check_log()
+            except AssertionError as error:
+                failures.append(str(error))
+        if kind is not None or failures:
+            for program in self.programs:
+                print(f"\n    -- {program.name} (exit {program.process.returncode}), end of its log --\n" +
+                      "".join("    | " + line + "\n" for line in program.tail().splitlines()), end="")
+        shutil.rmtree(self.directory, ignore_errors=True)
+        if kind is None and failures:
+            raise AssertionError("\n".join(failures))
+        return False
+
+
+def settle(seconds):
+    time.sleep(seconds * slowness())

@@ -1,0 +1,72 @@
+"""Protobuf wire format by hand, for what a well-behaved library refuses to produce. Source: protobuf encoding spec."""
+
+
+def varint(value):
+    out = bytearray()
+    while value > 0x7f:
+        out.append((value & 0x7f) | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def field_varint(number, value):
+    return varint(number << 3) + varint(value)
+
+
+def field_fixed64(number, value):
+    return varint(number << 3 | 1) + value.to_bytes(8, "little")
+
+
+def field_bytes(number, value):
+    if isinstance(value, str):
+        value = value.encode()
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def read_varints(data):
+    """The varints that stand one after the other in data."""
+    values, at = [], 0
+    while at < len(data):
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 0x7f) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+        values.append(value)
+    return values
+
+
+def read_fields(data):
+    """(number, value) of a message: int for varint and fixed, bytes for length-delimited."""
+    fields, at = [], 0
+
+    def one():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 0x7f) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    while at < len(data):
+        tag = one()
+        kind = tag & 7
+        if kind == 0:
+            value = one()
+        elif kind == 2:
+            length = one()
+            value = data[at:at + length]
+            at += length
+        else:
+            size = {1: 8, 5: 4}[kind]
+            value = int.from_bytes(data[at:at + size], "little")
+            at += size
+        fields.append((tag >> 3, value))
+    return fields
