@@ -23,8 +23,10 @@ CLEANUP_DEFINE(struct regroup, regroup_free);
 /* Forgets all spans; keeps the memory. */
 void regroup_reset(struct regroup *regroup);
 
-/* Adds a header and returns its number for regroup_add_span. Equal headers get equal numbers. What the header
- * borrows must stay until regroup_write. Costs a hash look-up: call it when the header changes, not per span. */
+/* Adds a header and returns its number for regroup_span. Equal headers get equal numbers; one without spans is not
+ * written. What the header borrows must stay until regroup_write. Costs a hash look-up: call it when the header
+ * changes, not per span. Without memory it returns REGROUP_NO_HEADER, which regroup_span answers with -ENOMEM. */
+#define REGROUP_NO_HEADER UINT32_MAX
 uint32_t regroup_header(struct regroup *regroup, const struct span_header *header);
 
 /* Adds a span under a header. The bytes must stay until regroup_write. -ENOMEM when the scratch cannot grow. */
@@ -33,7 +35,7 @@ int regroup_span(struct regroup *regroup, uint32_t header, struct rope bytes);
 size_t regroup_span_count(const struct regroup *regroup);
 /* An upper bound of what regroup_write will need, kept up to date at each span: cheap. */
 size_t regroup_size_bound(const struct regroup *regroup);
-/* The exact size; call once, before regroup_write. */
+/* The exact size; call it after the last span and before regroup_write. */
 size_t regroup_size(struct regroup *regroup);
 /* Writes exactly regroup_size bytes; returns the end. */
 uint8_t *regroup_write(struct regroup *regroup, uint8_t *out);

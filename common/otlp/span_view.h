@@ -2,6 +2,10 @@
  *
  * span_view_read checks everything inside the span: attributes, values (nesting at most
  * VALUE_DEPTH_MAX), events, links, status. Nothing is allocated; slices borrow from the span.
+ * Merge   what occurs again replaces what came before, member by member, as protobuf merges. One
+ *         exception: an array or kvlist cut over several occurrences counts with its last piece.
+ * Ignored unknown fields and the profiles' string indexes, once their framing is checked; UTF-8 and
+ *         the lengths of a link's IDs are not judged.
  * Source  trace.proto Span, common.proto KeyValue and AnyValue
  */
 #pragma once
@@ -12,7 +16,9 @@
 #include "common/base/slice.h"
 #include "common/otlp/wire.h"
 
-#define VALUE_DEPTH_MAX 64 /* deeper nesting is refused as malformed: protobuf readers stop at 100 messages */
+/* Values inside values, the outermost counted: deeper nesting is refused as malformed. It bounds our stack;
+ * protobuf readers have bounds of their own (100 messages in C++, 10000 in Go). */
+#define VALUE_DEPTH_MAX 64
 
 enum span_status { SPAN_STATUS_UNSET = 0, SPAN_STATUS_OK = 1, SPAN_STATUS_ERROR = 2 };
 
@@ -35,7 +41,8 @@ struct value {
 };
 
 /* Called once an attribute, in order, duplicates included. value is the AnyValue message's content
- * (already checked); read it with value_read when the key is of interest. */
+ * (already checked), empty when there is none; read it with value_read when the key is of interest. Of several
+ * values in one KeyValue it is the last that has a member set: what merging them leaves. */
 typedef void attribute_visit(void *context, struct slice key, struct slice value);
 
 struct span_view {
@@ -49,8 +56,8 @@ struct span_view {
     struct slice name, trace_state;
 };
 
-/* False when something inside is malformed (nothing of *out_view may then be used). visit may be NULL;
- * it may have been called before the fault was found. */
+/* False when something inside is malformed, or a trace, span or parent ID has neither its length nor 0 bytes (nothing
+ * of *out_view may then be used). visit may be NULL; it may have been called before the fault was found. */
 bool span_view_read(struct slice span, attribute_visit *visit, void *context, struct span_view *out_view);
 
 /* Visits a header part's attributes: of the resource (field 1 of ResourceSpans, its field 1) or of the scope

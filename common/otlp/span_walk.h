@@ -4,7 +4,10 @@
  *         attributes, events and links is span_view.h's work.
  * Law     no input makes it read out of bounds, loop or allocate.
  * Order   fields may come in any order, be repeated (last wins for scalars; a header keeps all its
- *         pieces, so messages merge) and include unknown ones, carried through untouched. Groups are refused.
+ *         pieces, so messages merge) and include unknown ones, carried through untouched, except
+ *         those of the request itself: they belong to no span and end here. Groups are refused.
+ * Faults  inside a span's own fields: that span's (span_ref.fault). Anywhere above: the request's
+ *         (span_walk.bad). Resource and scope spans without spans yield nothing.
  * Source  opentelemetry/proto/trace/v1/trace.proto
  */
 #pragma once
@@ -38,17 +41,20 @@ enum span_fault {
     SPAN_OK,
     SPAN_NO_TRACE_ID,  /* absent, all zero, or not 16 bytes */
     SPAN_NO_SPAN_ID,   /* absent, all zero, or not 8 bytes */
-    SPAN_MALFORMED,    /* a field of its own has a wrong wire type or length */
+    SPAN_MALFORMED,    /* a field of its own has a wrong wire type or length, or a parent ID not of 0 or 8 bytes */
 };
 
 struct span_ref {
     struct slice bytes;               /* the Span message's content, without tag and length */
     const struct span_header *header; /* valid until the next span_walk_next */
-    uint32_t header_index;            /* +1 whenever the header changes: compare to reuse work */
+    uint32_t header_index;            /* 1 at first, +1 whenever the header changes: compare to reuse work */
     uint32_t index;                   /* of the span in the request, from 0 */
     enum span_fault fault;
     struct trace_id trace_id;         /* zero when fault is SPAN_NO_TRACE_ID or SPAN_MALFORMED */
 };
+
+/* Requests of more bytes are refused as bad: protobuf's own limit, and what keeps lengths in 32 bits. */
+#define REQUEST_BYTES_MAX INT32_MAX
 
 struct span_walk {
     struct wire request, resource_spans, scope_spans;
@@ -67,5 +73,12 @@ bool span_walk_next(struct span_walk *walk, struct span_ref *out_span);
 /* Calls for each fragment of a part, also past HEADER_FRAGMENTS: writes len bytes at out and returns out + len. */
 uint8_t *header_part_write(const struct header_part *part, uint8_t *out);
 
+/* Same bytes, wherever they lie and however they are cut: equal parts have equal hashes, not the reverse. */
+bool header_part_equal(const struct header_part *a, const struct header_part *b);
+
 /* A part made of bytes that are already nothing but header fields (as header_part_write wrote). */
 struct header_part header_part_of(struct slice fields, uint64_t hash);
+
+/* The hash that span_walk gives to a part of these bytes, and to a header of two parts. */
+uint64_t header_part_hash(struct slice fields);
+uint64_t span_header_hash(const struct header_part *resource, const struct header_part *scope);

@@ -20,7 +20,8 @@ struct wire {
 
 static inline struct wire wire_of(struct slice bytes)
 {
-    return (struct wire){bytes.at, bytes.at + bytes.len, false};
+    /* Nothing may be added to a null pointer, not even zero. */
+    return (struct wire){bytes.at, bytes.len > 0 ? bytes.at + bytes.len : bytes.at, false};
 }
 
 static inline bool wire_more(const struct wire *w)
@@ -37,10 +38,19 @@ static inline void wire_fail(struct wire *w)
 /* The varint's tail: two bytes and more, or an error. Up to ten bytes; bits past 64 are an error. */
 uint64_t wire_varint_long(struct wire *w);
 
+/* Lengths of one and two bytes, nearly all there are, are read in line. */
 HOT_INLINE uint64_t wire_varint(struct wire *w)
 {
-    if (LIKELY(w->at < w->end && *w->at < 0x80))
-        return *w->at++;
+    const uint8_t *at = w->at;
+
+    if (LIKELY(at < w->end && at[0] < 0x80)) {
+        w->at = at + 1;
+        return at[0];
+    }
+    if (LIKELY(w->end - at >= 2 && at[1] < 0x80)) {
+        w->at = at + 2;
+        return (uint64_t)(at[0] & 0x7f) | (uint64_t)at[1] << 7;
+    }
     return wire_varint_long(w);
 }
 
@@ -118,12 +128,16 @@ HOT_INLINE void wire_skip(struct wire *w, uint32_t tag)
 }
 
 #define WIRE_TAG(field, type) ((uint32_t)((field) << 3 | (type)))
+#define WIRE_FIELD(tag) ((tag) >> 3)
 
 /* -- writing: sizes first, then one pass ---------------------------------------------------- */
 
-static inline size_t wire_varint_size(uint64_t value)
+/* Seven bits a byte: 9/64 of the highest bit's number, rounded up, without a division. */
+HOT_INLINE size_t wire_varint_size(uint64_t value)
 {
-    return (size_t)((64 - __builtin_clzll(value | 1) + 6) / 7);
+    unsigned high = 63u - (unsigned)__builtin_clzll(value | 1);
+
+    return (high * 9 + 73) / 64;
 }
 
 HOT_INLINE uint8_t *wire_put_varint(uint8_t *out, uint64_t value)
@@ -140,6 +154,8 @@ static inline uint8_t *wire_put_bytes(uint8_t *out, uint32_t tag, const void *at
 {
     out = wire_put_varint(out, tag);
     out = wire_put_varint(out, len);
+    if (len == 0)
+        return out; /* `at` may be null then */
     memcpy(out, at, len);
     return out + len;
 }

@@ -334,7 +334,7 @@ static void realistic_span(struct otlp_build *build, uint64_t seed, uint64_t num
     uint64_t start = 1700000000000000000ull + number * 1000003;
     const char *route = routes[dice % 4];
     bool failed = dice % 50 == 0;
-    char url[96], address[32], query[160];
+    char url[96], address[32], query[192];
     struct otlp_attribute server[] = {
         OTLP_TEXT("http.request.method", dice & 16 ? "GET" : "POST"),
         OTLP_TEXT("url.scheme", "https"),
@@ -349,6 +349,7 @@ static void realistic_span(struct otlp_build *build, uint64_t seed, uint64_t num
         OTLP_INT("http.response.body.size", (int64_t)(dice >> 40) % 90000),
         OTLP_BOOL("app.cache_hit", (int64_t)(dice >> 7) & 1),
         OTLP_DOUBLE("app.load", (double)(dice % 1000) / 10.0),
+        OTLP_TEXT("http.request.header.x_request_id", "5f0c9a4e-8d5b-4a3c-9a53-1f1c7e0b6d21"),
     };
     struct otlp_attribute client[] = {
         OTLP_TEXT("db.system", "postgresql"),
@@ -362,6 +363,8 @@ static void realistic_span(struct otlp_build *build, uint64_t seed, uint64_t num
         OTLP_TEXT("thread.name", "pool-3-thread-12"),
         OTLP_INT("thread.id", 40 + (int64_t)(dice % 100)),
         OTLP_INT("db.response.returned_rows", (int64_t)(dice >> 20) % 500),
+        OTLP_TEXT("code.function.name", "com.example.shop.orders.OrderItemRepository.findByOrderIdAndTenant"),
+        OTLP_TEXT("code.file.path", "com/example/shop/orders/OrderItemRepository.java"),
     };
     struct otlp_attribute exception[] = {
         OTLP_TEXT("exception.type", "java.net.SocketTimeoutException"),
@@ -388,7 +391,8 @@ static void realistic_span(struct otlp_build *build, uint64_t seed, uint64_t num
     (void)snprintf(address, sizeof(address), "10.%u.%u.%u", (unsigned)(dice >> 8) % 256,
         (unsigned)(dice >> 16) % 256, (unsigned)(dice >> 24) % 256);
     (void)snprintf(query, sizeof(query),
-        "SELECT id, sku, quantity, price FROM order_items WHERE order_id = $1 AND tenant = $2 LIMIT %u",
+        "SELECT id, sku, quantity, unit_price, discount, updated_at FROM order_items "
+        "WHERE order_id = $1 AND tenant = $2 ORDER BY id LIMIT %u",
         (unsigned)(dice % 1000));
     if (number % spans_per_trace > 0)
         span.parent_span_id = otlp_span_id(seed ^ (number - 1));
