@@ -31,8 +31,27 @@ struct resolver {
     struct resolver_events events;
 };
 
-/* hostnames: as in the Collector; one without a port gets :4317. */
+static inline void resolver_start(struct resolver *resolver)
+{
+    resolver->ops->start(resolver);
+}
+
+static inline void resolver_free(struct resolver *resolver)
+{
+    if (resolver)
+        resolver->ops->free(resolver);
+}
+
+#define RESOLVER_DEFAULT_PORT 4317u /* OTLP/gRPC's, as in the Collector */
+#define RESOLVER_E_NO_ADDRESS 1     /* nothing to resolve */
+#define RESOLVER_E_BAD_ADDRESS 2    /* one that resolver_address refuses */
+
+/* hostnames: as in the Collector; one without a port gets :4317. Reports them once, inside start: as normalised by
+ * resolver_address, sorted, without repetitions. 0, RESOLVER_E_NO_ADDRESS, RESOLVER_E_BAD_ADDRESS or -ENOMEM.
+ * Source: load-balancing exporter, resolver.static. */
 int resolver_static_new(const char *const *hostnames, size_t count, const struct resolver_events *events, struct resolver **out_resolver);
 
-/* Adds the default port where there is none; brackets IPv6. False: not an address (empty, bad port, too long). */
+/* One spelling for each address, so that two spellings are not two members: adds the default port where there is
+ * none, brackets and shortens IPv6, lowers the case of names, takes off http://, https:// and dns:/// as the
+ * Collector does. False: not an address (empty, bad port, a character no name has, too long for out_address). */
 bool resolver_address(const char *text, unsigned default_port, char *out_address, size_t size);

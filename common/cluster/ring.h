@@ -3,11 +3,13 @@
  * Shape   2^18 slots; a trace's slot is the top 18 bits of XXH3-64 of its 16 ID bytes. Each slot ranks the members
  *         by rendezvous hashing, XXH3-64(member name, seed = slot): the highest owns it, the next is its fallback.
  * Law     one change among N members moves 1/N of the slots, only to or from that member; order of names does not matter.
- * Balance busiest over mean: at most 1.03 up to 30 members, 1.06 at 100.
+ * Balance busiest over mean: at most 1.03 up to 30 members, 1.06 at 100, for sampler-0, sampler-1, ... A slot is a
+ *         throw of dice, so one list of 30 arbitrary names in ten lies between 1.03 and 1.04.
  * Life    immutable, built off the data path, published as a snapshot.
  */
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "common/base/hash.h"
@@ -27,13 +29,14 @@ struct ring_member {
 };
 
 struct ring {
-    uint64_t fingerprint; /* of hash version, names and states, sorted by name */
+    uint64_t fingerprint; /* of hash version, names and states, sorted by name; never 0 */
     uint32_t member_count;
     char **names;          /* sorted */
     uint16_t owner[RING_SLOTS], fallback[RING_SLOTS]; /* member index; fallback RING_NONE when alone */
 };
 
-/* Names must differ. Member indices are those after sorting by name. */
+/* Names must differ; they are copied. Member indices are those after sorting by name. 0, RING_E_NO_MEMBERS,
+ * RING_E_TOO_MANY or -ENOMEM. */
 int ring_new(const struct ring_member *members, size_t count, struct ring **out_ring);
 void ring_free(struct ring *ring);
 
