@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/base/num.h"
+
 struct retry_options {
     bool enabled;
     uint64_t initial_interval_ns, max_interval_ns;
@@ -20,8 +22,14 @@ struct retry {
 /* The Collector's defaults, but without end: keys absent mean for ever (design.md section 8). */
 struct retry_options retry_defaults(void);
 
+/* No wait is shorter: with initial_interval or multiplier 0 the Collector would try in a tight loop. */
+#define RETRY_DELAY_MIN_NS (10 * NS_PER_MS)
+
+/* Notes the time of the first attempt, from which max_elapsed_time counts. Later calls change nothing. */
+void retry_begin(struct retry *retry, uint64_t now_ns);
+
 /* After a failed attempt: sets *out_at_ns to when to try again, no sooner than the server asked (named_ns; 0: it
- * did not). False: max_elapsed_time would pass, give up. random: any 64 bits. */
+ * did not). False: retries are off or max_elapsed_time would pass, give up. random: any 64 bits. */
 bool retry_next(struct retry *retry, const struct retry_options *options, uint64_t now_ns, uint64_t named_ns,
     uint64_t random, uint64_t *out_at_ns);
 
