@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct config_node; /* yaml.h */
+#include "common/config/yaml.h"
 
 enum config_type {
     CONFIG_BOOL,
@@ -20,12 +20,16 @@ enum config_type {
     CONFIG_DOUBLE,
     CONFIG_STRING,    /* char *, owned by the struct's arena */
     CONFIG_DURATION,  /* int64_t ns; Go syntax, a bare integer is nanoseconds */
+    CONFIG_SPAN,      /* the same, but below zero is refused; int64_t or uint64_t ns */
     CONFIG_MIB,       /* uint64_t bytes from a number of MiB */
     CONFIG_STRINGS,   /* struct config_strings; a scalar becomes a list of one */
+    CONFIG_CHOICE,    /* an enum from 0: the place of the text in `choices` */
+    CONFIG_NODE,      /* const struct config_node *: the node itself, read by others later */
     CONFIG_MAP,       /* a nested struct at offset, with keys `nested` */
     CONFIG_CUSTOM,    /* read by `custom` */
-    CONFIG_REFUSED,   /* a Collector key that we do not support: refused with `help` as reason and remedy */
-    CONFIG_IGNORED,   /* accepted without effect: `help` says why that is right (logged once at start) */
+    CONFIG_REFUSED,   /* a Collector key that we do not support: refused with `help` as reason and remedy, unless its value is
+                         one of `choices`, which mean the same as no key (a pasted file may spell a default out) */
+    CONFIG_IGNORED,   /* accepted without effect: `help` says why that is right (a warning at start, unless in `choices`) */
 };
 
 struct config_strings {
@@ -42,8 +46,9 @@ struct config_key {
     const char *help;                  /* meaning with unit and default; refused: reason and remedy */
     const struct config_key *nested;   /* CONFIG_MAP */
     int (*custom)(struct config_context *context, const struct config_node *node, void *out_field);
-    bool secret;                       /* hidden by --print-config */
+    bool secret;                       /* never shown in messages; config_print hides by name */
     size_t set_offset;                 /* CONFIG_SET: offset of a bool that says the key was there; SIZE_MAX: none */
+    const char *choices;               /* "a|b|c" */
 };
 
 #define CONFIG_KEY(type_, field, config_type_, help_)                                              \
@@ -54,6 +59,20 @@ struct config_key {
     {.name = name_, .type = CONFIG_MAP, .offset = offsetof(type_, field), .help = help_, .nested = nested_, .set_offset = SIZE_MAX}
 #define CONFIG_READ_BY(type_, field, name_, custom_, help_)                                        \
     {.name = name_, .type = CONFIG_CUSTOM, .offset = offsetof(type_, field), .help = help_, .custom = custom_, .set_offset = SIZE_MAX}
+/* As CONFIG_KEY_NAMED, and set_field_ becomes true when the key is there with a value (a map: also without). */
+#define CONFIG_KEY_SET(type_, field, name_, config_type_, set_field_, help_)                       \
+    {.name = name_, .type = config_type_, .offset = offsetof(type_, field), .help = help_, .set_offset = offsetof(type_, set_field_)}
+#define CONFIG_KEY_CHOICE(type_, field, name_, choices_, help_)                                    \
+    {.name = name_, .type = CONFIG_CHOICE, .offset = offsetof(type_, field), .help = help_, .choices = choices_, .set_offset = SIZE_MAX}
+/* A map in the file whose keys are fields of the same struct as the keys around it. */
+#define CONFIG_SECTION(name_, nested_, help_)                                                      \
+    {.name = name_, .type = CONFIG_MAP, .help = help_, .nested = nested_, .set_offset = SIZE_MAX}
+#define CONFIG_SECTION_SET(type_, name_, nested_, set_field_, help_)                               \
+    {.name = name_, .type = CONFIG_MAP, .help = help_, .nested = nested_, .set_offset = offsetof(type_, set_field_)}
+#define CONFIG_REFUSE_UNLESS(name_, choices_, reason_)                                             \
+    {.name = name_, .type = CONFIG_REFUSED, .help = reason_, .choices = choices_, .set_offset = SIZE_MAX}
+#define CONFIG_IGNORE_UNLESS(name_, choices_, reason_)                                             \
+    {.name = name_, .type = CONFIG_IGNORED, .help = reason_, .choices = choices_, .set_offset = SIZE_MAX}
 #define CONFIG_REFUSE(name_, reason_) {.name = name_, .type = CONFIG_REFUSED, .help = reason_, .set_offset = SIZE_MAX}
 #define CONFIG_IGNORE(name_, reason_) {.name = name_, .type = CONFIG_IGNORED, .help = reason_, .set_offset = SIZE_MAX}
 
@@ -67,7 +86,8 @@ int config_error(struct config_context *context, const struct config_node *node,
     __attribute__((format(printf, 3, 4)));
 void config_warn(struct config_context *context, const struct config_node *node, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-/* Memory that lives as long as the context: strings and arrays of the structs. Never NULL (aborts at start when memory is out). */
+/* Memory that lives as long as the context: strings and arrays of the structs. Zeroed. Never NULL (aborts at start when memory
+ * is out). */
 void *config_alloc(struct config_context *context, size_t bytes);
 
 /* What the command line asked for; both programs share it. */

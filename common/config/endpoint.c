@@ -1,0 +1,116 @@
+#include "common/config/endpoint.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/config/node.h"
+
+#define HOST_LEN_MAX 253 /* a DNS name; an IPv6 address with its zone is shorter */
+
+static bool port_ok(const char *port, unsigned least)
+{
+    unsigned value = 0;
+
+    if (!*port || strlen(port) > 5)
+        return false;
+    for (const char *at = port; *at; at++) {
+        if (*at < '0' || *at > '9')
+            return false;
+        value = value * 10 + (unsigned)(*at - '0');
+    }
+    return value >= least && value <= 65535;
+}
+
+static bool host_ok(const char *host)
+{
+    size_t len = strlen(host);
+
+    if (len == 0 || len > HOST_LEN_MAX)
+        return false;
+    return host[strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_")] == '\0';
+}
+
+/* What stands in brackets: hexadecimal, colons, an IPv4 tail, a zone. */
+static bool ipv6_ok(const char *host)
+{
+    size_t len = strspn(host, "0123456789abcdefABCDEF:.");
+
+    if (len < 2 || !memchr(host, ':', len) || strlen(host) > HOST_LEN_MAX)
+        return false;
+    return host[len] == '\0' || (host[len] == '%' && host_ok(host + len + 1));
+}
+
+static const char *fail(struct config_context *context, const struct config_node *node, const char *text, const char *why)
+{
+    (void)config_error(context, node, "\"%.200s\" is no address of the form host:port: %s", text, why);
+    return NULL;
+}
+
+/* Splits at the colon before the port; brackets are taken off the host. */
+static const char *check(struct config_context *context, const struct config_node *node, const char *whole, const char *text,
+    const char *default_port, const char *any_host, unsigned least_port)
+{
+    char *host = context_text(context, text, strlen(text));
+    const char *port = default_port;
+    char *colon, *result;
+    bool brackets = host[0] == '[';
+    size_t size;
+
+    if (brackets) {
+        char *close = strchr(host, ']');
+
+        if (!close)
+            return fail(context, node, whole, "the bracket is not closed");
+        host++;
+        *close = '\0';
+        if (close[1] == ':')
+            port = close + 2;
+        else if (close[1])
+            return fail(context, node, whole, "after the bracket a port is expected, as in [::1]:4317");
+        if (!ipv6_ok(host))
+            return fail(context, node, whole, "what stands in brackets is no IPv6 address");
+    } else {
+        colon = strchr(host, ':');
+        if (colon && strchr(colon + 1, ':'))
+            return fail(context, node, whole, "put an IPv6 address in brackets, as in [::1]:4317");
+        if (colon) {
+            *colon = '\0';
+            port = colon + 1;
+        }
+        if (!*host && any_host) {
+            host = context_text(context, any_host, strlen(any_host));
+            brackets = true;
+        } else if (!host_ok(host)) {
+            return fail(context, node, whole, *host ? "the host has characters that no host name has" : "the host is missing");
+        }
+    }
+    if (!port)
+        return fail(context, node, whole, "the port is missing");
+    if (!port_ok(port, least_port))
+        return fail(context, node, whole, "the port is no number from 1 to 65535");
+    size = strlen(host) + strlen(port) + 4;
+    result = config_alloc(context, size);
+    (void)snprintf(result, size, brackets ? "[%s]:%s" : "%s:%s", host, port);
+    return result;
+}
+
+const char *endpoint_listen(struct config_context *context, const struct config_node *node, const char *text)
+{
+    return check(context, node, text, text, NULL, "::", 0);
+}
+
+const char *endpoint_call(
+    struct config_context *context, const struct config_node *node, const char *text, const char *default_port)
+{
+    static const char *const schemes[] = {"http://", "https://", "dns:///", NULL};
+    const char *at = text;
+
+    for (size_t i = 0; schemes[i]; i++) {
+        if (strncmp(text, schemes[i], strlen(schemes[i])) == 0)
+            at = text + strlen(schemes[i]);
+    }
+    if (strstr(at, "://"))
+        return fail(context, node, text, "of schemes only http://, https:// and dns:/// are understood");
+    return check(context, node, text, at, default_port, NULL, 1);
+}
