@@ -1,0 +1,91 @@
+# shellcheck shell=bash
+# What the tests need beyond a bare Debian 12, from its package registries alone. Sourced by tests/run and .ci/run, from
+# the root of the tree.
+
+cache_dir=${TAILRACE_CACHE:-$PWD/.cache}
+
+# What a build needs. deploy/packages, when it is there, is the list that deploy/demo installs from.
+build_packages() {
+    if [[ -f deploy/packages ]]; then
+        sed -e 's/#.*//' deploy/packages
+    else
+        echo gcc g++ meson ninja-build pkg-config libgrpc-dev libssl-dev libevent-dev libjansson-dev libyaml-dev libxxhash-dev \
+            libprotobuf-c-dev protobuf-c-compiler libre2-dev libdeflate-dev libcmocka-dev
+    fi
+}
+
+as_root() {
+    if [[ $(id -u) == 0 ]]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        echo "neither root nor sudo: cannot run $*" >&2
+        return 1
+    fi
+}
+
+# Installs those that are missing, and says which.
+install_packages() {
+    local package missing=()
+
+    for package in "$@"; do
+        if [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) != installed ]]; then
+            missing+=("$package")
+        fi
+    done
+    if ((${#missing[@]} == 0)); then
+        return 0
+    fi
+    echo "installing from Debian: ${missing[*]}"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update </dev/null
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" </dev/null >/dev/null
+}
+
+# Prints the Python of a venv that holds tests/kit/requirements.txt, made anew when that file changes.
+make_venv() {
+    local stamp venv="$cache_dir/venv"
+
+    stamp=$(cksum <tests/kit/requirements.txt)
+    if [[ ! -f $venv/stamp || $(<"$venv/stamp") != "$stamp" ]]; then
+        echo "installing from PyPI: $(sed -e 's/#.*//' tests/kit/requirements.txt | xargs)" >&2
+        rm -rf "$venv"
+        mkdir -p "$cache_dir"
+        /usr/bin/python3 -m venv "$venv" >&2 || return 1
+        "$venv/bin/pip" install --quiet --disable-pip-version-check --no-input -r tests/kit/requirements.txt >&2 </dev/null || return 1
+        echo "$stamp" >"$venv/stamp"
+    fi
+    echo "$venv/bin/python3"
+}
+
+# find_go DIR: prints the folder of a `go` that can build the module in DIR. One on the PATH from 1.21 on fetches the
+# toolchain that go.mod names by itself. Debian 12's 1.19 does not, but it can fetch that toolchain as a module,
+# checksum and all.
+find_go() {
+    local want module dir minor
+
+    want=$(sed -n -E 's/^toolchain go([0-9.]+)$/\1/p' "$1/go.mod" 2>/dev/null)
+    want=${want:-$(sed -n -E 's/^go ([0-9.]+)$/\1/p' "$1/go.mod" 2>/dev/null)}
+    [[ $want ]] || { echo "$1/go.mod names no Go version" >&2; return 1; }
+    if command -v go >/dev/null; then
+        minor=$(cd / && GOTOOLCHAIN=local go env GOVERSION | sed -n -E 's/^go1\.([0-9]+).*/\1/p')
+        if ((${minor:-0} >= 21)); then
+            dirname "$(command -v go)"
+            return 0
+        fi
+    elif [[ ${install:-yes} ]]; then
+        install_packages golang-go >&2 || return 1
+    fi
+    command -v go >/dev/null || { echo "no go on the PATH" >&2; return 1; }
+    module=golang.org/toolchain@v0.0.1-go$want.linux-$(dpkg --print-architecture)
+    dir=$cache_dir/go/$module
+    if [[ ! -x $dir/bin/go ]]; then
+        echo "fetching Go $want through the module proxy" >&2
+        mkdir -p "$cache_dir/go"
+        (cd / && GOMODCACHE=$cache_dir/go GOFLAGS=-modcacherw go mod download "$module") </dev/null >&2 || return 1
+        # A module's files carry no execute bits.
+        chmod +x "$dir"/bin/* || return 1
+        find "$dir/pkg/tool" -type f -exec chmod +x {} + || return 1
+    fi
+    echo "$dir/bin"
+}

@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""Negative controls: each promise's case must fail on programs built with the matching defect (meson -Dplant=NAME).
+
+A plant passes here when its case fails there, for the right reason, while a case that has nothing to do with the
+defect still passes: a program that does not even start proves nothing.
+"""
+import os
+import re
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+sys.path.insert(0, os.path.join(HERE, ".."))
+
+from kit import suite as kit_suite
+from kit.suite import Suite, check
+
+suite = Suite("plants", timeout_s=1200)
+
+# plant: (case that must fail, what it must say)
+PLANTS = {
+    "dedupe_off": ("resend_adds_nothing", "spans at the backend, each once"),
+    "fallback_on_overload": ("overload_goes_to_client[RESOURCE_EXHAUSTED]", "the member that does not own them got"),
+    "acknowledge_before_delivery": ("acknowledged_end_to_end", "answered before the member that holds its answer"),
+}
+UNRELATED = "hello_not_implemented"
+
+
+def build_plant(name):
+    directory = os.path.join(ROOT, f"build-plant-{name}")
+    if not os.path.exists(os.path.join(directory, "build.ninja")):
+        run(["meson", "setup", directory, ROOT, "--buildtype=release", f"-Dplant={name}", "-Dtests=false", "-Dbench=false"])
+    run(["ninja", "-C", directory, "lb/tailrace-lb", "sampler/tailrace-sampler"])
+    return directory
+
+
+def run(argv):
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    check(done.returncode == 0, f"{' '.join(argv)} ended with {done.returncode}:\n{done.stdout[-3000:]}")
+
+
+def run_case(directory, case):
+    """(passed, output) of one case of the promises."""
+    done = subprocess.run([sys.executable, os.path.join(HERE, "run.py"), "--build", directory, "--only", case],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    found = re.search(r"^promises: (\d+) passed, (\d+) failed, 0 skipped$", done.stdout, re.MULTILINE)
+    check(found and int(found[1]) + int(found[2]) == 1, f"{case} did not run:\n{done.stdout[-3000:]}")
+    return found[1] == "1", done.stdout
+
+
+@suite.case(*PLANTS)
+def defect_is_found(plant):
+    """The promise's case fails on a program with the planted defect, and says what was broken."""
+    case, words = PLANTS[plant]
+    directory = build_plant(plant)
+    passed, output = run_case(directory, UNRELATED)
+    check(passed, f"{UNRELATED} fails on {plant} as well, so its failures prove nothing:\n{output[-3000:]}")
+    passed, output = run_case(directory, case)
+    check(not passed, f"{case} passes on a program with the defect {plant}: it cannot fail")
+    check(words in output, f"{case} failed on {plant}, but not for its defect:\n{output[-3000:]}")
+
+
+@suite.case()
+def all_plants_have_a_case():
+    """Each plant of meson_options.txt has a case here."""
+    with open(os.path.join(ROOT, "meson_options.txt"), encoding="utf-8") as file:
+        choices = re.search(r"option\('plant'.*?choices: \[(.*?)\]", file.read(), re.DOTALL)[1]
+    plants = set(re.findall(r"'(\w+)'", choices)) - {"none"}
+    kit_suite.equal(set(PLANTS), plants, "plants with a case")
+
+
+if __name__ == "__main__":
+    sys.exit(suite.main())
