@@ -1,1 +1,978 @@
-int lb_placeholder; 
+/* The front tier on one screen: lb_on_request is the way of a request, piece_delivered and piece_on_failed the way back.
+ *
+ * Threads. A request, its plan and its answer belong to the worker that received it. A member's outbox belongs to one
+ * worker; pieces travel there and back as mail when it is another one. Membership is the control thread's: it makes the ring and
+ * publishes it to the workers as a snapshot.
+ */
+#include "lb/lb.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/assert.h"
+#include "common/base/error.h"
+#include "common/base/log.h"
+#include "common/base/num.h"
+#include "common/base/plant.h"
+#include "common/cluster/member.h"
+#include "common/export/rpc_code.h"
+#include "common/ingest/receiver.h"
+#include "common/metrics/admin_http.h"
+#include "common/run/cgroup.h"
+#include "common/run/clock.h"
+#include "common/run/control.h"
+#include "common/run/grpc_pump.h"
+#include "lb/route/router.h"
+#include "proto/peer.h"
+
+#define CLIENT_DEADLINE_NS (10 * NS_PER_S)  /* when the client has set none */
+#define ATTEMPTS_MAX 5                      /* of one piece, the first included */
+#define ATTEMPT_WAIT_NS (100 * NS_PER_MS)   /* before the third attempt and on, times attempts made */
+#define RETRY_RATIO 0.1                     /* retries may be a tenth of the traffic … */
+#define RETRY_BURST 2000.0                  /* … beyond what a member held when it was lost */
+#define TEND_PERIOD_NS (100 * NS_PER_MS)    /* rings are recomputed at most so often (handoff.md section 7) */
+#define LINKS_MAX 4096
+#define EXPLAIN_TIMEOUT_NS (2 * NS_PER_S)
+
+struct lb_worker {
+    struct lb *lb;
+    struct worker worker;
+    struct router router;
+    struct retry_budget budget;
+    struct list waiting; /* failed pieces until their next attempt */
+    struct list free_requests;
+    struct turn_hook hook;
+    uint64_t outbox_bytes;
+};
+
+/* A request until all its pieces are settled. */
+struct lb_request {
+    struct list node;
+    struct request *request;
+    struct lb_worker *home;
+    uint32_t pending;      /* pieces */
+    uint32_t span_count;   /* in pieces */
+    uint32_t rejected_here, rejected_by_members;
+    uint64_t deadline_ns;
+    bool failed;
+    enum refusal refusal;
+    struct answer_status failure;
+    char message[160];
+};
+
+struct lb_piece {
+    struct piece piece;
+    struct lb_request *request;
+    struct member_link *link; /* whom it was put to last */
+    struct mail mail;         /* to the link's worker, and home again */
+    uint64_t again_at_ns;
+    uint32_t rejected_count;
+    int code;
+    bool has_retry;
+    uint64_t retry_ns;
+    char message[120];
+};
+
+struct lb {
+    struct lb_config config;
+    struct control control;
+    struct metrics metrics;
+    struct cgroup_limits limits;
+    unsigned worker_count;
+    struct lb_worker *workers;
+    struct receiver *receiver;
+    struct admin *admin;
+    struct control_timer *tend_timer;
+    /* membership: control thread */
+    struct resolver *resolver;
+    struct member_book book;
+    struct member_link *links[LINKS_MAX];
+    size_t link_count;
+    struct member_set *set;
+    bool book_changed;
+    uint64_t started_unix_ns, drain_began_ns;
+    bool draining, drained, cut_short;
+    struct mail drained_mail;
+};
+
+static const char *state_text(unsigned state)
+{
+    static const char *const names[] = {"unspecified", "joining", "ready", "draining", "left"};
+
+    return state < ARRAY_COUNT(names) ? names[state] : "unknown";
+}
+
+static struct metrics_cell *control_cell(struct lb *lb)
+{
+    return &lb->metrics.cells[lb->worker_count];
+}
+
+/* -- answers ------------------------------------------------------------------------------------------- */
+
+static struct lb_request *lb_request_new(struct lb_worker *home, struct request *request)
+{
+    struct list *node = list_take_first(&home->free_requests);
+    struct lb_request *r = node ? container_of(node, struct lb_request, node) : malloc(sizeof(*r));
+
+    ASSERT(r != NULL);
+    memset(r, 0, sizeof(*r));
+    r->home = home;
+    r->request = request;
+    return r;
+}
+
+static void lb_request_answer(struct lb_request *r)
+{
+    struct lb_worker *home = r->home;
+    struct metrics_cell *cell = home->worker.metrics;
+    uint32_t rejected = r->rejected_here + r->rejected_by_members;
+
+    if (r->failed) {
+        metric_add(cell, METRIC_REFUSED_SPANS, r->span_count);
+        if (r->request)
+            request_refuse(r->request, r->refusal, r->failure);
+    } else {
+        metric_add(cell, METRIC_ACCEPTED_SPANS, r->span_count - r->rejected_by_members);
+        metric_add(cell, METRIC_REJECTED_BY_MEMBER, r->rejected_by_members);
+        if (r->request)
+            request_settle_count(r->request, rejected, "spans without a valid trace ID or span ID, or malformed inside");
+    }
+    list_add_head(&home->free_requests, &r->node);
+}
+
+static void lb_request_fail(struct lb_request *r, enum refusal refusal, struct answer_status status)
+{
+    /* Of several failures the one without a way out wins: retrying would not help the client. */
+    if (r->failed && r->failure.retry_ns > 0 && status.retry_ns > 0)
+        return;
+    if (r->failed && r->failure.retry_ns == 0)
+        return;
+    r->failed = true;
+    r->refusal = refusal;
+    r->failure = status;
+    (void)snprintf(r->message, sizeof(r->message), "%s", status.message);
+    r->failure.message = r->message;
+}
+
+static void piece_free(struct lb_piece *piece)
+{
+    buffer_unref(piece->piece.bytes);
+    free(piece);
+}
+
+static void piece_settled(struct lb_piece *piece)
+{
+    struct lb_request *r = piece->request;
+
+    piece_free(piece);
+    if (--r->pending == 0)
+        lb_request_answer(r);
+}
+
+/* -- out: pieces into outboxes ------------------------------------------------------------------------------- */
+
+static void piece_on_put(struct mail *mail, void *receiver)
+{
+    struct lb_piece *piece = container_of(mail, struct lb_piece, mail);
+    struct worker *worker = receiver;
+
+    member_link_put(piece->link, &piece->piece, worker->now_ns);
+}
+
+static void piece_put(struct lb_worker *home, struct lb_piece *piece, struct member_link *link)
+{
+    piece->link = link;
+    if (link->worker == &home->worker) {
+        member_link_put(link, &piece->piece, home->worker.now_ns);
+    } else {
+        piece->mail.deliver = piece_on_put;
+        worker_post(link->worker, &piece->mail);
+    }
+}
+
+/* Room in every outbox, or none taken. */
+static bool plan_reserve(struct router *router)
+{
+    for (size_t i = 0; i < router->part_count; i++) {
+        struct plan_part *part = &router->parts[i];
+
+        if (outbox_reserve(&part->link->outbox, part->size))
+            continue;
+        while (i-- > 0)
+            outbox_unreserve(&router->parts[i].link->outbox, router->parts[i].size);
+        return false;
+    }
+    return true;
+}
+
+/* Copies each part once, into the message that goes to its member. */
+static void plan_commit(struct lb_worker *home, struct lb_request *r, unsigned attempts)
+{
+    struct router *router = &home->router;
+
+    r->pending += (uint32_t)router->part_count;
+    for (size_t i = 0; i < router->part_count; i++) {
+        struct plan_part *part = &router->parts[i];
+        struct lb_piece *piece = calloc(1, sizeof(*piece));
+
+        ASSERT(piece != NULL);
+        piece->request = r;
+        piece->piece.bytes = buffer_new(part->size);
+        ASSERT(piece->piece.bytes != NULL);
+        (void)regroup_write(part->regroup, piece->piece.bytes->bytes);
+        piece->piece.bytes->len = part->size;
+        piece->piece.span_count = part->span_count;
+        piece->piece.deadline_ns = r->deadline_ns;
+        piece->piece.attempts = attempts;
+        retry_budget_earn(&home->budget);
+        piece_put(home, piece, part->link);
+    }
+    metric_add(home->worker.metrics, METRIC_FALLBACK_SPANS, router->fallback_count);
+}
+
+/* -- one request through the front tier; runs on the worker that received it ------------------------------------- */
+
+static void refuse(struct request *request, enum refusal refusal)
+{
+    request_refuse(request, refusal, refusal_status(refusal));
+}
+
+static void count_rejected(struct lb_worker *home)
+{
+    struct metrics_cell *cell = home->worker.metrics;
+
+    if (home->router.rejected_count == 0)
+        return;
+    metric_add(cell, METRIC_REJECTED_NO_TRACE_ID, home->router.fault_counts[SPAN_NO_TRACE_ID]);
+    metric_add(cell, METRIC_REJECTED_NO_SPAN_ID, home->router.fault_counts[SPAN_NO_SPAN_ID]);
+    metric_add(cell, METRIC_REJECTED_MALFORMED, home->router.fault_counts[SPAN_MALFORMED]);
+}
+
+static void lb_on_request(void *tier, struct request *request)
+{
+    struct lb *lb = tier;
+    struct lb_worker *home = &lb->workers[request->worker->index];
+    struct router *router = &home->router;
+    struct lb_request *r;
+
+    switch (router_plan(router, request->bytes, NULL)) { /* lb/route: walk once, a member a span */
+    case PLAN_OK:
+        break;
+    case PLAN_MALFORMED:
+        refuse(request, REFUSED_MALFORMED);
+        return;
+    case PLAN_NO_MEMBER:
+        refuse(request, REFUSED_NO_MEMBER);
+        return;
+    }
+    if (!plan_reserve(router)) { /* room in every outbox, or none taken */
+        refuse(request, REFUSED_OUTBOX_FULL);
+        return;
+    }
+    r = lb_request_new(home, request);
+    r->deadline_ns = u64_min(request->deadline_ns, request->received_ns + CLIENT_DEADLINE_NS);
+    r->rejected_here = (uint32_t)router->rejected_count;
+    count_rejected(home);
+    for (size_t i = 0; i < router->part_count; i++)
+        r->span_count += router->parts[i].span_count;
+    metric_add(home->worker.metrics, METRIC_ROUTED_SPANS, r->span_count);
+    r->pending = 1;
+    plan_commit(home, r, 0); /* common/export: copied, on their way */
+    if (planted(PLANT_ACKNOWLEDGE_BEFORE_DELIVERY)) {
+        request_settle_count(request, r->rejected_here, "rejected");
+        r->request = NULL;
+    }
+    if (--r->pending == 0) /* no spans at all: answered at once; else when every member has answered */
+        lb_request_answer(r);
+}
+
+/* -- the way back ------------------------------------------------------------------------------------------- */
+
+/* Where a failed piece may go. Source: design.md section 4, OTLP "Failures". */
+enum failure_way { WAY_CLIENT, WAY_ELSEWHERE };
+
+static enum failure_way failure_way_of(int code, bool has_retry)
+{
+    if (code == RPC_RESOURCE_EXHAUSTED || (code == RPC_UNAVAILABLE && has_retry))
+        return planted(PLANT_FALLBACK_ON_OVERLOAD) ? WAY_ELSEWHERE : WAY_CLIENT; /* overload must not travel round the ring */
+    return retry_is_retryable(code, has_retry) ? WAY_ELSEWHERE : WAY_CLIENT;
+}
+
+static void piece_give_up(struct lb_worker *home, struct lb_piece *piece)
+{
+    struct answer_status status = refusal_status(REFUSED_DELIVERY);
+    struct answer_status theirs = {piece->code, piece->has_retry ? u64_max(piece->retry_ns, 1) : 0, piece->message};
+
+    metric_add(home->worker.metrics, METRIC_FAILED_PIECES, 1);
+    lb_request_fail(piece->request, REFUSED_DELIVERY,
+        failure_way_of(piece->code, piece->has_retry) == WAY_CLIENT ? theirs : status);
+    piece_settled(piece);
+}
+
+/* Plans a failed piece anew: its slots may have different fallbacks, so it may become several. */
+static void piece_again(struct lb_worker *home, struct lb_piece *piece)
+{
+    struct router *router = &home->router;
+    uint64_t now_ns = home->worker.now_ns;
+    unsigned attempts = piece->piece.attempts;
+
+    if (now_ns >= piece->piece.deadline_ns) {
+        piece_give_up(home, piece);
+        return;
+    }
+    if (router_plan(router, buffer_slice(piece->piece.bytes), piece->link) != PLAN_OK &&
+        router_plan(router, buffer_slice(piece->piece.bytes), NULL) != PLAN_OK) {
+        piece_give_up(home, piece);
+        return;
+    }
+    if (!plan_reserve(router)) {
+        lb_request_fail(piece->request, REFUSED_OUTBOX_FULL, refusal_status(REFUSED_OUTBOX_FULL));
+        piece_settled(piece);
+        return;
+    }
+    metric_add(home->worker.metrics, METRIC_RETRIED_PIECES, 1);
+    plan_commit(home, piece->request, attempts);
+    piece_settled(piece);
+}
+
+static void piece_on_failed(struct mail *mail, void *receiver)
+{
+    struct lb_piece *piece = container_of(mail, struct lb_piece, mail);
+    struct lb_worker *home = piece->request->home;
+
+    (void)receiver;
+    if (failure_way_of(piece->code, piece->has_retry) == WAY_CLIENT || piece->piece.attempts >= ATTEMPTS_MAX) {
+        piece_give_up(home, piece);
+        return;
+    }
+    if (!retry_budget_spend(&home->budget)) {
+        metric_add(home->worker.metrics, METRIC_RETRY_BUDGET_EMPTY, 1);
+        piece_give_up(home, piece);
+        return;
+    }
+    if (piece->piece.attempts < 2) { /* the first failure: elsewhere at once */
+        piece_again(home, piece);
+        return;
+    }
+    piece->again_at_ns = home->worker.now_ns + piece->piece.attempts * ATTEMPT_WAIT_NS;
+    list_add_tail(&home->waiting, &piece->piece.node);
+}
+
+static void piece_on_delivered(struct mail *mail, void *receiver)
+{
+    struct lb_piece *piece = container_of(mail, struct lb_piece, mail);
+    struct metrics_cell *cell = piece->request->home->worker.metrics;
+
+    (void)receiver;
+    metric_add(cell, METRIC_DELIVERED_SPANS, piece->piece.span_count - piece->rejected_count);
+    piece->request->rejected_by_members += piece->rejected_count;
+    piece_settled(piece);
+}
+
+/* From the outbox, on the link's worker. */
+static void outbox_delivered(void *context, struct piece *base, uint32_t rejected_count)
+{
+    struct lb_piece *piece = container_of(base, struct lb_piece, piece);
+    struct worker *home = &piece->request->home->worker;
+
+    (void)context;
+    piece->rejected_count = rejected_count;
+    if (piece->link->worker == home) {
+        piece_on_delivered(&piece->mail, home);
+    } else {
+        piece->mail.deliver = piece_on_delivered;
+        worker_post(home, &piece->mail);
+    }
+}
+
+static void outbox_failed(void *context, struct piece *base, const struct link_result *result)
+{
+    struct lb_piece *piece = container_of(base, struct lb_piece, piece);
+
+    (void)context;
+    if (piece->piece.first_sent_ns == 0)
+        piece->piece.attempts++; /* never sent counts too: a loop must end */
+    piece->code = result->code;
+    piece->has_retry = result->has_retry;
+    piece->retry_ns = result->retry_ns;
+    (void)snprintf(piece->message, sizeof(piece->message), "%.*s", (int)size_min(result->message.len, 100),
+        result->message.len ? (const char *)result->message.at : "");
+    /* Always as mail, so that the router never runs inside an outbox's turn. */
+    piece->mail.deliver = piece_on_failed;
+    worker_post(&piece->request->home->worker, &piece->mail);
+}
+
+static uint64_t lb_worker_run(struct turn_hook *hook, uint64_t now_ns)
+{
+    struct lb_worker *home = container_of(hook, struct lb_worker, hook);
+    uint64_t next_ns = UINT64_MAX, reserved = 0;
+
+    LIST_FOR_EACH_SAFE(node, following, &home->waiting) {
+        struct lb_piece *piece = container_of(node, struct lb_piece, piece.node);
+
+        if (now_ns < piece->again_at_ns) {
+            next_ns = u64_min(next_ns, piece->again_at_ns);
+            continue;
+        }
+        list_del(node);
+        piece_again(home, piece);
+    }
+    for (size_t i = 0; home->router.set && i < home->router.set->ring->member_count; i++) {
+        for (unsigned k = 0; k < home->router.set->members[i].link_count; k++) {
+            struct member_link *link = home->router.set->members[i].links[k];
+
+            if (link->worker == &home->worker)
+                reserved += atomic_load_explicit(&link->outbox.reserved_bytes, memory_order_relaxed);
+        }
+    }
+    metric_set(home->worker.metrics, METRIC_OUTBOX_BYTES, reserved);
+    return next_ns;
+}
+
+/* -- membership: control thread --------------------------------------------------------------------------------- */
+
+struct set_mail {
+    struct mail mail;
+    struct member_set *set;
+};
+
+static void worker_on_set(struct mail *mail, void *receiver)
+{
+    struct set_mail *news = container_of(mail, struct set_mail, mail);
+    struct worker *worker = receiver;
+    struct lb_worker *home = container_of(worker, struct lb_worker, worker);
+
+    router_adopt(&home->router, news->set);
+    for (uint32_t i = 0; i < news->set->ring->member_count; i++) {
+        for (unsigned k = 0; k < news->set->members[i].link_count; k++) {
+            struct member_link *link = news->set->members[i].links[k];
+
+            if (link->worker == worker)
+                link->outbox.ring = news->set->ring->fingerprint;
+        }
+    }
+    free(news);
+}
+
+static void lb_publish(struct lb *lb, struct member_set *set)
+{
+    for (unsigned i = 0; i < lb->worker_count; i++) {
+        struct set_mail *news = calloc(1, sizeof(*news));
+
+        ASSERT(news != NULL);
+        news->mail.deliver = worker_on_set;
+        news->set = member_set_ref(set);
+        worker_post(&lb->workers[i].worker, &news->mail);
+    }
+    member_set_unref(lb->set);
+    lb->set = set;
+}
+
+static void set_fill(struct lb *lb, struct member_set *set)
+{
+    for (uint32_t i = 0; i < set->ring->member_count; i++) {
+        struct member *member = &set->members[i];
+
+        for (size_t k = 0; k < lb->book.count && member->link_count < MEMBER_LINKS_MAX; k++) {
+            const struct member_address *entry = &lb->book.addresses[k];
+
+            if (entry->listed && entry->named && !entry->refused && strcmp(entry->name, set->ring->names[i]) == 0)
+                member->links[member->link_count++] = lb->links[k];
+        }
+    }
+}
+
+/* Makes the ring anew when what it is made of changed. */
+static void lb_tend(void *context, uint64_t now_ns)
+{
+    struct lb *lb = context;
+    struct ring_member *members;
+    struct ring *ring = NULL;
+    struct member_set *set;
+    size_t count;
+    int r;
+
+    if (lb->draining && now_ns - lb->drain_began_ns >= (uint64_t)lb->config.tailrace.drain_timeout_ns && !lb->cut_short) {
+        lb->cut_short = true;
+        log_event(LOG_WARN, "drain_timed_out", "after_ns=%llu", (unsigned long long)(now_ns - lb->drain_began_ns));
+        receiver_cancel_all(lb->receiver);
+    }
+    if ((!lb->book_changed && lb->book.formed) || !member_book_ready(&lb->book, now_ns))
+        return;
+    lb->book_changed = false;
+    members = calloc(lb->book.count, sizeof(*members));
+    ASSERT(members != NULL);
+    count = member_book_members(&lb->book, members);
+    r = ring_new(members, count, &ring);
+    free(members);
+    if (r) {
+        log_event(LOG_ERROR, "ring_not_made", "members=%zu error=%d", count, r);
+        return;
+    }
+    set = calloc(1, sizeof(*set) + ring->member_count * sizeof(set->members[0]));
+    ASSERT(set != NULL);
+    atomic_init(&set->refs, 1);
+    set->ring = ring;
+    set_fill(lb, set);
+    lb->book.formed = true;
+    metric_set(control_cell(lb), METRIC_MEMBERS, ring->member_count);
+    metric_add(control_cell(lb), METRIC_MEMBER_UPDATES, 1);
+    log_event(LOG_INFO, "ring_published", "members=%u fingerprint=%016llx", ring->member_count,
+        (unsigned long long)ring->fingerprint);
+    lb_publish(lb, set);
+}
+
+struct hello_mail {
+    struct mail mail;
+    struct lb *lb;
+    unsigned index;
+    struct hello_answer answer;
+};
+
+static void control_on_hello(struct mail *mail, void *receiver)
+{
+    struct hello_mail *news = container_of(mail, struct hello_mail, mail);
+    struct lb *lb = news->lb;
+    const struct hello_answer *answer = &news->answer;
+
+    (void)receiver;
+    member_book_hello(&lb->book, news->index, answer->name, answer->software, answer->hash_version, answer->state,
+        answer->hands_over);
+    if (answer->hash_version != RING_HASH_VERSION)
+        log_event(LOG_ERROR, "member_refused", "address=%s member=%s hash_version=%u ours=%u",
+            lb->book.addresses[news->index].address, answer->name, answer->hash_version, RING_HASH_VERSION);
+    else
+        log_event(LOG_INFO, "member_named", "address=%s member=%s state=%s hands_over=%s",
+            lb->book.addresses[news->index].address, lb->book.addresses[news->index].name, state_text(answer->state),
+            answer->hands_over ? "true" : "false");
+    lb->book_changed = true;
+    free(news);
+}
+
+static void link_hello(void *context, unsigned index, const struct hello_answer *answer)
+{
+    struct lb *lb = context;
+    struct hello_mail *news = calloc(1, sizeof(*news));
+
+    ASSERT(news != NULL);
+    news->mail.deliver = control_on_hello;
+    news->lb = lb;
+    news->index = index;
+    news->answer = *answer;
+    control_post(&lb->control, &news->mail);
+}
+
+static void link_condition(void *context, unsigned index, enum member_condition condition)
+{
+    static const char *const events[] = {"member_down", "member_up", "member_suspect"};
+    struct lb *lb = context;
+    struct member_link *link = lb->links[index];
+
+    log_event(condition == MEMBER_UP ? LOG_INFO : LOG_WARN, events[condition], "address=%s outbox_bytes=%llu",
+        link->address, (unsigned long long)atomic_load(&link->outbox.reserved_bytes));
+}
+
+static void lb_on_resolved(void *context, const struct resolved_address *addresses, size_t count)
+{
+    struct lb *lb = context;
+    const struct member_link_events events = {lb, link_hello, link_condition};
+    const struct outbox_owner pieces = {lb, outbox_delivered, outbox_failed};
+
+    metric_add(control_cell(lb), METRIC_RESOLUTIONS_OK, 1);
+    (void)member_book_resolved(&lb->book, addresses, count);
+    lb->book_changed = true;
+    while (lb->link_count < lb->book.count && lb->link_count < LINKS_MAX) {
+        struct member_link *link = calloc(1, sizeof(*link));
+        const char *address = lb->book.addresses[lb->link_count].address;
+        struct worker *worker = &lb->workers[hash_bytes(address, strlen(address)) % lb->worker_count].worker;
+
+        ASSERT(link != NULL);
+        member_link_init(link, (unsigned)lb->link_count, address, worker, &events, &pieces, lb->config.outbox_bytes,
+            (uint64_t)lb->config.member.timeout_ns);
+        lb->links[lb->link_count++] = link;
+        member_link_open(link);
+    }
+}
+
+static void lb_on_resolve_failed(void *context, const char *reason)
+{
+    struct lb *lb = context;
+
+    metric_add(control_cell(lb), METRIC_RESOLUTIONS_FAILED, 1);
+    member_book_failed(&lb->book, reason);
+    log_event(LOG_WARN, "resolve_failed", "resolver=%s reason=\"%s\"", lb->config.resolver_name, reason);
+}
+
+/* -- the admin endpoint ------------------------------------------------------------------------------------------- */
+
+static bool lb_ready(void *context, const char **out_reason)
+{
+    struct lb *lb = context;
+
+    if (lb->draining) {
+        *out_reason = "draining";
+        return false;
+    }
+    if (!lb->set) {
+        *out_reason = "no member has said who it is yet";
+        return false;
+    }
+    for (size_t i = 0; i < lb->link_count; i++) {
+        if (member_link_condition(lb->links[i]) == MEMBER_UP)
+            return true;
+    }
+    *out_reason = "no member is reachable";
+    return false;
+}
+
+static void lb_metrics(void *context, struct text *out)
+{
+    struct lb *lb = context;
+
+    metrics_write(&lb->metrics, METRICS_LB, out);
+}
+
+static uint64_t relaxed(const _Atomic uint64_t *value)
+{
+    return atomic_load_explicit(value, memory_order_relaxed);
+}
+
+static void lb_status_members(struct lb *lb, struct text *out)
+{
+    static const char *const conditions[] = {"down", "up", "suspect"};
+
+    for (size_t i = 0; i < lb->link_count; i++) {
+        const struct member_address *entry = &lb->book.addresses[i];
+        struct member_link *link = lb->links[i];
+        uint32_t slots = 0;
+
+        for (uint32_t k = 0; lb->set && k < lb->set->ring->member_count; k++) {
+            if (entry->named && strcmp(lb->set->ring->names[k], entry->name) == 0)
+                slots = ring_share(lb->set->ring, (uint16_t)k);
+        }
+        text_append(out, "%s\n    {\"address\": ", i ? "," : "");
+        text_append_json(out, slice_text(entry->address));
+        text_append(out, ", \"name\": ");
+        text_append_json(out, slice_text(entry->named ? entry->name : ""));
+        text_append(out, ", \"software\": ");
+        text_append_json(out, slice_text(entry->software));
+        text_append(out, ", \"state\": \"%s\", \"condition\": \"%s\", \"listed\": %s, \"refused\": %s, \"hands_over\": %s,\n     ",
+            state_text(entry->state), conditions[member_link_condition(link)], entry->listed ? "true" : "false",
+            entry->refused ? "true" : "false", entry->hands_over ? "true" : "false");
+        text_append(out, "\"slots\": %u, \"outbox_bytes\": %llu, \"calls_in_flight\": %llu, \"ack_ns\": %llu, \"calls\": %llu, "
+            "\"failed_calls\": %llu, \"spans\": %llu, \"suspected\": %llu}",
+            slots, (unsigned long long)relaxed(&link->outbox.reserved_bytes), (unsigned long long)relaxed(&link->gauges.in_flight),
+            (unsigned long long)relaxed(&link->gauges.ack_ns), (unsigned long long)relaxed(&link->gauges.calls),
+            (unsigned long long)relaxed(&link->gauges.failures), (unsigned long long)relaxed(&link->gauges.spans),
+            (unsigned long long)relaxed(&link->gauges.suspected));
+    }
+}
+
+static void lb_status(void *context, struct text *out)
+{
+    struct lb *lb = context;
+    const char *reason = "";
+    bool ready = lb_ready(lb, &reason);
+
+    text_append(out, "{\n  \"program\": \"tailrace-lb\", \"version\": \"%s\", \"grpc\": \"%s\", \"started_unix_ns\": %llu,\n",
+        TAILRACE_VERSION, pump_library_version(), (unsigned long long)lb->started_unix_ns);
+    text_append(out, "  \"ready\": %s, \"reason\": ", ready ? "true" : "false");
+    text_append_json(out, slice_text(ready ? "" : reason));
+    text_append(out, ", \"draining\": %s, \"workers\": %u,\n", lb->draining ? "true" : "false", lb->worker_count);
+    text_append(out, "  \"resolver\": {\"type\": \"%s\", \"failures\": %llu, \"last_failure\": ", lb->config.resolver_name,
+        (unsigned long long)lb->book.failures);
+    text_append_json(out, slice_text(lb->book.last_failure));
+    text_append(out, "},\n  \"ring\": {\"fingerprint\": \"%016llx\", \"members\": %u, \"slots\": %u},\n",
+        lb->set ? (unsigned long long)lb->set->ring->fingerprint : 0ull, lb->set ? lb->set->ring->member_count : 0, RING_SLOTS);
+    text_append(out, "  \"members\": [");
+    lb_status_members(lb, out);
+    text_append(out, "\n  ],\n  \"spans\": {\"routed\": %llu, \"delivered\": %llu, \"accepted\": %llu, \"refused\": %llu, \"fallback\": %llu}\n}\n",
+        (unsigned long long)metrics_sum(&lb->metrics, METRIC_ROUTED_SPANS),
+        (unsigned long long)metrics_sum(&lb->metrics, METRIC_DELIVERED_SPANS),
+        (unsigned long long)metrics_sum(&lb->metrics, METRIC_ACCEPTED_SPANS),
+        (unsigned long long)metrics_sum(&lb->metrics, METRIC_REFUSED_SPANS),
+        (unsigned long long)metrics_sum(&lb->metrics, METRIC_FALLBACK_SPANS));
+}
+
+/* /traces/{id}: the owner is asked, on its link's worker; the answer comes back to the control thread. */
+struct explain {
+    struct mail mail;
+    struct lb *lb;
+    struct trace_id id;
+    struct member_link *link;
+    struct admin_call *call;
+    struct link_call ask;
+    int status;
+    char *json;
+};
+
+static void control_on_explained(struct mail *mail, void *receiver)
+{
+    struct explain *explain = container_of(mail, struct explain, mail);
+
+    (void)receiver;
+    admin_answer(explain->call, explain->status, explain->json);
+    free(explain->json);
+    free(explain);
+}
+
+static char *explain_failure(const char *what, const struct link_result *result)
+{
+    char *json = NULL;
+
+    if (asprintf(&json, "{\"error\": \"%s\", \"code\": %d}\n", what, result->code) < 0)
+        return NULL;
+    return json;
+}
+
+static void explain_on_done(struct link_call *call, const struct link_result *result)
+{
+    struct explain *explain = container_of(call, struct explain, ask);
+    Tailrace__V1__ExplainResponse *answer = NULL;
+
+    if (result->code == 0)
+        answer = tailrace__v1__explain_response__unpack(NULL, result->response.len, result->response.at);
+    if (answer) {
+        explain->status = 200;
+        explain->json = strdup(answer->json);
+        tailrace__v1__explain_response__free_unpacked(answer, NULL);
+    } else {
+        explain->status = result->code == RPC_UNIMPLEMENTED ? 501 : 502;
+        explain->json = explain_failure("the owner did not answer", result);
+    }
+    explain->mail.deliver = control_on_explained;
+    control_post(&explain->lb->control, &explain->mail);
+}
+
+static void worker_on_explain(struct mail *mail, void *receiver)
+{
+    struct explain *explain = container_of(mail, struct explain, mail);
+    struct worker *worker = receiver;
+    Tailrace__V1__ExplainRequest request = TAILRACE__V1__EXPLAIN_REQUEST__INIT;
+    struct link_message message;
+    struct buffer *bytes;
+
+    request.trace_id.data = explain->id.bytes;
+    request.trace_id.len = sizeof(explain->id.bytes);
+    bytes = buffer_new(tailrace__v1__explain_request__get_packed_size(&request));
+    ASSERT(bytes != NULL);
+    bytes->len = tailrace__v1__explain_request__pack(&request, bytes->bytes);
+    message = (struct link_message){.method = "/tailrace.v1.Peer/Explain", .pieces = &bytes, .piece_count = 1,
+        .deadline_ns = worker->now_ns + EXPLAIN_TIMEOUT_NS};
+    explain->ask.done = explain_on_done;
+    link_send(explain->link->link, &message, &explain->ask);
+    buffer_unref(bytes);
+}
+
+static void lb_explain(void *context, const struct trace_id *id, struct admin_call *call)
+{
+    struct lb *lb = context;
+    const struct member *owner;
+    struct explain *explain;
+
+    if (!lb->set || lb->draining) {
+        admin_answer(call, 503, "{\"error\": \"no ring\"}\n");
+        return;
+    }
+    owner = &lb->set->members[lb->set->ring->owner[ring_slot(id)]];
+    explain = calloc(1, sizeof(*explain));
+    ASSERT(explain != NULL);
+    explain->lb = lb;
+    explain->id = *id;
+    explain->call = call;
+    explain->link = owner->links[0];
+    explain->mail.deliver = worker_on_explain;
+    worker_post(explain->link->worker, &explain->mail);
+}
+
+/* -- life --------------------------------------------------------------------------------------------------------- */
+
+static void control_on_drained(struct mail *mail, void *receiver)
+{
+    struct lb *lb = container_of(mail, struct lb, drained_mail);
+
+    (void)receiver;
+    lb->drained = true;
+    control_break(&lb->control);
+}
+
+static void lb_on_receiver_done(void *context)
+{
+    struct lb *lb = context;
+
+    lb->drained_mail.deliver = control_on_drained;
+    control_post(&lb->control, &lb->drained_mail);
+}
+
+static void lb_on_stop(void *context, unsigned count)
+{
+    struct lb *lb = context;
+
+    if (count == 1) {
+        lb->draining = true;
+        lb->drain_began_ns = clock_now_ns();
+        log_event(LOG_INFO, "draining", "requests_in_flight=%llu",
+            (unsigned long long)metrics_sum(&lb->metrics, METRIC_REQUESTS_IN_FLIGHT));
+        receiver_shutdown(lb->receiver, lb_on_receiver_done, lb);
+    } else if (!lb->cut_short) {
+        lb->cut_short = true;
+        log_event(LOG_WARN, "drain_cut_short", "signals=%u", count);
+        receiver_cancel_all(lb->receiver);
+    }
+}
+
+static void lb_on_hangup(void *context)
+{
+    (void)context;
+    log_event(LOG_WARN, "reload_not_supported", "remedy=\"restart: live reload comes in a later release\"");
+}
+
+static int lb_listen(struct lb *lb, char *out_error, size_t error_size)
+{
+    const struct otlp_receiver_config *from = &lb->config.receiver;
+    const struct tier_entry entry = {.tier = lb, .on_request = lb_on_request};
+    struct receiver_options options = {
+        .endpoint = from->grpc_endpoint,
+        .max_recv_msg_bytes = from->max_recv_msg_bytes,
+        .max_concurrent_streams = (uint32_t)from->max_concurrent_streams,
+        .quota_bytes = u64_max(lb->limits.memory_bytes / 10, 64 * MIB),
+        .max_connection_idle_ns = (uint64_t)from->keepalive_max_connection_idle_ns,
+        .max_connection_age_ns = (uint64_t)from->keepalive_max_connection_age_ns,
+        .max_connection_age_grace_ns = (uint64_t)from->keepalive_max_connection_age_grace_ns,
+        .keepalive_time_ns = (uint64_t)from->keepalive_time_ns,
+        .keepalive_timeout_ns = (uint64_t)from->keepalive_timeout_ns,
+        .keepalive_min_time_ns = (uint64_t)from->keepalive_min_time_ns,
+        .keepalive_permit_without_stream = from->keepalive_permit_without_stream,
+    };
+    struct worker *workers[WORKERS_MAX];
+
+    for (unsigned i = 0; i < lb->worker_count; i++)
+        workers[i] = &lb->workers[i].worker;
+    return receiver_new(&options, workers, lb->worker_count, &entry, &lb->receiver, out_error, error_size);
+}
+
+static int lb_admin(struct lb *lb, char *out_error, size_t error_size)
+{
+    const struct admin_routes routes = {
+        .context = lb, .ready = lb_ready, .metrics = lb_metrics, .status = lb_status, .explain = lb_explain};
+    const struct admin_options options = {lb->config.tailrace.admin_endpoint, lb->config.tailrace.admin_token_file};
+
+    if (!options.endpoint || options.endpoint[0] == '\0')
+        return 0;
+    return admin_new(&lb->control, &options, &routes, &lb->admin, out_error, error_size);
+}
+
+int lb_new(const struct lb_config *config, struct lb **out_lb, char *out_error, size_t error_size)
+{
+    struct lb *lb = calloc(1, sizeof(*lb));
+    const struct resolver_events events = {lb, lb_on_resolved, lb_on_resolve_failed};
+    int r;
+
+    if (!lb)
+        return error_raise(-ENOMEM);
+    *out_lb = lb;
+    lb->config = *config;
+    lb->started_unix_ns = clock_now_unix_ns();
+    cgroup_limits_read(&lb->limits);
+    lb->worker_count = config->tailrace.workers ? (unsigned)config->tailrace.workers : lb->limits.cpu_count - (lb->limits.cpu_count > 1);
+    member_book_init(&lb->book, clock_now_ns());
+    r = metrics_init(&lb->metrics, lb->worker_count);
+    if (r)
+        return error_pass(r);
+    r = control_init(&lb->control, lb_on_stop, lb_on_hangup, lb);
+    if (r)
+        return error_pass(r);
+    lb->workers = calloc(lb->worker_count, sizeof(*lb->workers));
+    if (!lb->workers)
+        return error_raise(-ENOMEM);
+    for (unsigned i = 0; i < lb->worker_count; i++) {
+        struct lb_worker *home = &lb->workers[i];
+
+        home->lb = lb;
+        list_init(&home->waiting);
+        list_init(&home->free_requests);
+        router_init(&home->router);
+        retry_budget_init(&home->budget, RETRY_RATIO, RETRY_BURST);
+        home->hook.run = lb_worker_run;
+        r = worker_init(&home->worker, i, lb->worker_count, &lb->metrics.cells[i]);
+        if (r)
+            return error_pass(r);
+        worker_hook(&home->worker, &home->hook);
+    }
+    r = lb_listen(lb, out_error, error_size);
+    if (r)
+        return error_pass(r);
+    r = lb_admin(lb, out_error, error_size);
+    if (r)
+        return error_pass(r);
+    r = resolver_static_new((const char *const *)config->static_hostnames.items, config->static_hostnames.count, &events,
+        &lb->resolver);
+    if (r) {
+        (void)snprintf(out_error, error_size, "exporters.loadbalancing.resolver.static.hostnames: no usable address");
+        return error_fold(r);
+    }
+    return control_timer_new(&lb->control, TEND_PERIOD_NS, lb_tend, lb, &lb->tend_timer);
+}
+
+int lb_run(struct lb *lb)
+{
+    int r;
+
+    for (unsigned i = 0; i < lb->worker_count; i++) {
+        r = worker_start(&lb->workers[i].worker);
+        if (r)
+            return error_pass(r);
+    }
+    lb->resolver->ops->start(lb->resolver);
+    receiver_start(lb->receiver);
+    receiver_health(lb->receiver, true);
+    log_event(LOG_INFO, "started", "otlp_grpc_port=%d admin_port=%d workers=%u members_listed=%zu", receiver_port(lb->receiver),
+        lb->admin ? admin_port(lb->admin) : 0, lb->worker_count, lb->book.count);
+    control_run(&lb->control);
+    for (unsigned i = 0; i < lb->worker_count; i++)
+        worker_stop(&lb->workers[i].worker);
+    log_event(LOG_INFO, "stopped", "accepted_spans=%llu refused_spans=%llu clean=%s",
+        (unsigned long long)metrics_sum(&lb->metrics, METRIC_ACCEPTED_SPANS),
+        (unsigned long long)metrics_sum(&lb->metrics, METRIC_REFUSED_SPANS), lb->cut_short ? "false" : "true");
+    return lb->cut_short ? 1 : 0;
+}
+
+/* In reverse order of lb_new; also after it failed halfway. */
+void lb_free(struct lb *lb)
+{
+    if (!lb)
+        return;
+    for (size_t i = 0; i < lb->link_count; i++)
+        member_link_close(lb->links[i]);
+    for (unsigned i = 0; lb->workers && i < lb->worker_count; i++)
+        worker_deinit(&lb->workers[i].worker); /* runs what gRPC still has for us */
+    receiver_free(lb->receiver);
+    for (unsigned i = 0; lb->workers && i < lb->worker_count; i++) {
+        struct lb_worker *home = &lb->workers[i];
+        struct list *node;
+
+        (void)mailbox_deliver(&home->worker.mailbox, &home->worker);
+        while ((node = list_take_first(&home->waiting)))
+            piece_free(container_of(node, struct lb_piece, piece.node));
+        while ((node = list_take_first(&home->free_requests)))
+            free(container_of(node, struct lb_request, node));
+        router_deinit(&home->router);
+    }
+    for (size_t i = 0; i < lb->link_count; i++) {
+        member_link_deinit(lb->links[i]);
+        free(lb->links[i]);
+    }
+    admin_free(lb->admin);
+    control_timer_free(lb->tend_timer);
+    if (lb->resolver)
+        lb->resolver->ops->free(lb->resolver);
+    (void)mailbox_deliver(&lb->control.mailbox, &lb->control);
+    control_deinit(&lb->control);
+    member_set_unref(lb->set);
+    member_book_deinit(&lb->book);
+    metrics_deinit(&lb->metrics);
+    free(lb->workers);
+    free(lb);
+}

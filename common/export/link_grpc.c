@@ -1,1 +1,369 @@
+/* A connection out, on gRPC C-core: one channel of its own per link, calls on its owner worker's queue.
+ *
+ *   CONNECTING --ready--> UP --lost--> CONNECTING --refused or timed out--> DOWN --ready--> UP
+ *
+ * A lost connection counts as CONNECTING until the first attempt has failed: a peer that only recycled it (GOAWAY) is
+ * back within milliseconds. Once DOWN, further attempts do not look like hope. Retries, fallbacks and deadlines are the
+ * caller's; the library's own are off.
+ */
 #include "common/export/link.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <arpa/inet.h>
+
+#include <grpc/byte_buffer.h>
+#include <grpc/byte_buffer_reader.h>
+#include <grpc/grpc.h>
+#include <grpc/grpc_security.h>
+#include <grpc/slice.h>
+#include <grpc/support/alloc.h>
+#include <grpc/support/time.h>
+
+#include "common/base/assert.h"
+#include "common/base/error.h"
+#include "common/base/list.h"
+#include "common/base/num.h"
+#include "common/otlp/rpc_status.h"
+#include "common/run/grpc_pump.h"
+#include "common/run/worker.h"
+
+#define HEADERS_MAX 32
+#define PIECES_ON_STACK 64
+
+struct grpc_link {
+    struct link link;
+    struct worker *worker;
+    grpc_channel *channel;
+    void *export_method;
+    struct pump_op watch;
+    grpc_connectivity_state channel_state;
+    unsigned refs; /* the owner's, the watch's and one a call */
+    bool freed;
+    struct list free_calls;
+    grpc_metadata headers[HEADERS_MAX];
+    size_t header_count;
+};
+
+struct grpc_link_call {
+    struct list node;
+    struct pump_op op;
+    struct grpc_link *owner;
+    struct link_call *caller;
+    grpc_call *call;
+    grpc_metadata_array initial, trailing;
+    grpc_byte_buffer *response;
+    grpc_status_code status;
+    grpc_slice details;
+};
+
+static void link_unref(struct grpc_link *link)
+{
+    struct list *node;
+
+    ASSERT(link->refs > 0);
+    if (--link->refs > 0)
+        return;
+    while ((node = list_take_first(&link->free_calls)))
+        free(container_of(node, struct grpc_link_call, node));
+    for (size_t i = 0; i < link->header_count; i++) {
+        grpc_slice_unref(link->headers[i].key);
+        grpc_slice_unref(link->headers[i].value);
+    }
+    free(link);
+}
+
+/* -- calls --------------------------------------------------------------------------------------------- */
+
+static void buffer_release(void *buffer)
+{
+    buffer_unref(buffer); /* may run on a thread of the library's */
+}
+
+static struct slice slice_borrow(const grpc_slice *slice)
+{
+    return slice_make(GRPC_SLICE_START_PTR(*slice), GRPC_SLICE_LENGTH(*slice));
+}
+
+static const grpc_metadata *metadata_find(const grpc_metadata_array *array, const char *key)
+{
+    for (size_t i = 0; i < array->count; i++) {
+        if (grpc_slice_str_cmp(array->metadata[i].key, key) == 0)
+            return &array->metadata[i];
+    }
+    return NULL;
+}
+
+static void call_on_done(struct pump_op *op, bool ok)
+{
+    struct grpc_link_call *call = container_of(op, struct grpc_link_call, op);
+    struct grpc_link *link = call->owner;
+    struct link_result result = {.code = (int)call->status, .message = slice_borrow(&call->details)};
+    const grpc_metadata *entry;
+    grpc_slice response = grpc_empty_slice();
+
+    (void)ok; /* RECV_STATUS_ON_CLIENT always succeeds: the status says it all */
+    if (call->trailing.count > 0) {
+        entry = metadata_find(&call->trailing, "grpc-status-details-bin");
+        if (entry)
+            result.has_retry = rpc_status_retry(slice_borrow(&entry->value), &result.retry_ns);
+        entry = metadata_find(&call->trailing, "tailrace-rejected-bin");
+        if (entry)
+            result.rejected = slice_borrow(&entry->value);
+    }
+    if (call->response) {
+        grpc_byte_buffer_reader reader;
+
+        if (grpc_byte_buffer_length(call->response) > 0 && grpc_byte_buffer_reader_init(&reader, call->response)) {
+            response = grpc_byte_buffer_reader_readall(&reader);
+            grpc_byte_buffer_reader_destroy(&reader);
+            result.response = slice_borrow(&response);
+        }
+        grpc_byte_buffer_destroy(call->response);
+    }
+    call->caller->done(call->caller, &result);
+
+    grpc_slice_unref(response);
+    grpc_slice_unref(call->details);
+    grpc_metadata_array_destroy(&call->initial);
+    grpc_metadata_array_destroy(&call->trailing);
+    grpc_call_unref(call->call);
+    list_add_head(&link->free_calls, &call->node);
+    link_unref(link);
+}
+
+static grpc_byte_buffer *message_of(const struct link_message *message)
+{
+    grpc_slice on_stack[PIECES_ON_STACK];
+    grpc_slice *slices = on_stack;
+    grpc_byte_buffer *out;
+
+    if (message->piece_count > PIECES_ON_STACK) {
+        slices = malloc(message->piece_count * sizeof(*slices));
+        ASSERT(slices != NULL);
+    }
+    for (size_t i = 0; i < message->piece_count; i++) {
+        struct buffer *piece = message->pieces[i];
+
+        slices[i] = grpc_slice_new_with_user_data(piece->bytes, piece->len, buffer_release, buffer_ref(piece));
+    }
+    out = grpc_raw_byte_buffer_create(slices, message->piece_count);
+    for (size_t i = 0; i < message->piece_count; i++)
+        grpc_slice_unref(slices[i]);
+    if (slices != on_stack)
+        free(slices);
+    return out;
+}
+
+static void grpc_link_send(struct link *base, const struct link_message *message, struct link_call *caller)
+{
+    struct grpc_link *link = container_of(base, struct grpc_link, link);
+    struct list *node = list_take_first(&link->free_calls);
+    struct grpc_link_call *call = node ? container_of(node, struct grpc_link_call, node) : malloc(sizeof(*call));
+    grpc_completion_queue *queue = pump_queue(link->worker->pump);
+    gpr_timespec deadline = gpr_inf_future(GPR_CLOCK_MONOTONIC);
+    grpc_metadata metadata[HEADERS_MAX + 1];
+    size_t metadata_count = 0;
+    char ring[17];
+    bool is_export = strcmp(message->method, LINK_EXPORT) == 0;
+    grpc_byte_buffer *bytes;
+    grpc_op ops[6];
+    grpc_call_error r;
+
+    ASSERT(call != NULL);
+    memset(call, 0, sizeof(*call));
+    call->owner = link;
+    call->caller = caller;
+    call->op.done = call_on_done;
+    grpc_metadata_array_init(&call->initial);
+    grpc_metadata_array_init(&call->trailing);
+    caller->transport = call;
+    if (message->deadline_ns != UINT64_MAX) {
+        deadline.tv_sec = (int64_t)(message->deadline_ns / NS_PER_S);
+        deadline.tv_nsec = (int32_t)(message->deadline_ns % NS_PER_S);
+    }
+    if (is_export)
+        call->call = grpc_channel_create_registered_call(link->channel, NULL, GRPC_PROPAGATE_DEFAULTS, queue,
+            link->export_method, deadline, NULL);
+    else
+        call->call = grpc_channel_create_call(link->channel, NULL, GRPC_PROPAGATE_DEFAULTS, queue,
+            grpc_slice_from_copied_string(message->method), NULL, deadline, NULL);
+    memset(metadata, 0, sizeof(metadata));
+    for (; is_export && metadata_count < link->header_count; metadata_count++)
+        metadata[metadata_count] = link->headers[metadata_count];
+    if (message->ring) {
+        (void)snprintf(ring, sizeof(ring), "%016llx", (unsigned long long)message->ring);
+        metadata[metadata_count].key = grpc_slice_from_static_string("tailrace-ring");
+        metadata[metadata_count++].value = grpc_slice_from_copied_buffer(ring, 16);
+    }
+    bytes = message_of(message);
+    memset(ops, 0, sizeof(ops));
+    ops[0].op = GRPC_OP_SEND_INITIAL_METADATA;
+    ops[0].data.send_initial_metadata.metadata = metadata;
+    ops[0].data.send_initial_metadata.count = metadata_count;
+    ops[1].op = GRPC_OP_SEND_MESSAGE;
+    ops[1].data.send_message.send_message = bytes;
+    ops[2].op = GRPC_OP_SEND_CLOSE_FROM_CLIENT;
+    ops[3].op = GRPC_OP_RECV_INITIAL_METADATA;
+    ops[3].data.recv_initial_metadata.recv_initial_metadata = &call->initial;
+    ops[4].op = GRPC_OP_RECV_MESSAGE;
+    ops[4].data.recv_message.recv_message = &call->response;
+    ops[5].op = GRPC_OP_RECV_STATUS_ON_CLIENT;
+    ops[5].data.recv_status_on_client.trailing_metadata = &call->trailing;
+    ops[5].data.recv_status_on_client.status = &call->status;
+    ops[5].data.recv_status_on_client.status_details = &call->details;
+    link->refs++;
+    r = grpc_call_start_batch(call->call, ops, 6, &call->op, NULL);
+    ASSERT(r == GRPC_CALL_OK);
+    grpc_byte_buffer_destroy(bytes);
+    if (message->ring)
+        grpc_slice_unref(metadata[metadata_count - 1].value);
+}
+
+static void grpc_link_cancel(struct link *base, struct link_call *caller)
+{
+    (void)base;
+    (void)grpc_call_cancel(((struct grpc_link_call *)caller->transport)->call, NULL);
+}
+
+/* -- the connection ------------------------------------------------------------------------------------ */
+
+static void link_watch(struct grpc_link *link)
+{
+    link->refs++;
+    grpc_channel_watch_connectivity_state(link->channel, link->channel_state, gpr_inf_future(GPR_CLOCK_MONOTONIC),
+        pump_queue(link->worker->pump), &link->watch);
+}
+
+static enum link_state link_state_of(const struct grpc_link *link, grpc_connectivity_state state)
+{
+    switch (state) {
+    case GRPC_CHANNEL_READY:
+        return LINK_UP;
+    case GRPC_CHANNEL_IDLE:
+    case GRPC_CHANNEL_CONNECTING:
+        return link->link.state == LINK_DOWN ? LINK_DOWN : LINK_CONNECTING;
+    case GRPC_CHANNEL_TRANSIENT_FAILURE:
+    case GRPC_CHANNEL_SHUTDOWN:
+        break;
+    }
+    return LINK_DOWN;
+}
+
+static void link_on_watch(struct pump_op *op, bool ok)
+{
+    struct grpc_link *link = container_of(op, struct grpc_link, watch);
+    enum link_state state;
+
+    (void)ok;
+    if (!link->freed) {
+        link->channel_state = grpc_channel_check_connectivity_state(link->channel, 1);
+        state = link_state_of(link, link->channel_state);
+        link_watch(link);
+        if (state != link->link.state) {
+            link->link.state = state;
+            if (link->link.on_state)
+                link->link.on_state(&link->link, link->link.context, state);
+        }
+    }
+    link_unref(link);
+}
+
+static void grpc_link_free(struct link *base)
+{
+    struct grpc_link *link = container_of(base, struct grpc_link, link);
+
+    ASSERT(!link->freed);
+    link->freed = true;
+    grpc_channel_destroy(link->channel); /* ends the watch; calls under way end by themselves */
+    link_unref(link);
+}
+
+static const struct link_ops grpc_link_ops = {
+    .send = grpc_link_send,
+    .cancel = grpc_link_cancel,
+    .free = grpc_link_free,
+};
+
+/* Numeric addresses go to the library as such: its own DNS has a 30 s floor and hides identity. */
+static void link_target(const char *address, char *out, size_t size)
+{
+    const char *colon = strrchr(address, ':');
+    char host[256];
+    struct in_addr v4;
+
+    if (address[0] == '[') {
+        (void)snprintf(out, size, "ipv6:%s", address);
+        return;
+    }
+    (void)snprintf(host, sizeof(host), "%.*s", colon ? (int)(colon - address) : (int)strlen(address), address);
+    (void)snprintf(out, size, "%s%s", inet_pton(AF_INET, host, &v4) == 1 ? "ipv4:" : "dns:///", address);
+}
+
+static void header_add(struct grpc_link *link, const char *key, const char *value)
+{
+    char lower[256];
+    size_t i;
+
+    ASSERT(link->header_count < HEADERS_MAX);
+    for (i = 0; key[i] && i + 1 < sizeof(lower); i++)
+        lower[i] = (char)tolower((unsigned char)key[i]);
+    lower[i] = '\0';
+    link->headers[link->header_count].key = grpc_slice_from_copied_string(lower);
+    link->headers[link->header_count++].value = grpc_slice_from_copied_string(value);
+}
+
+int link_grpc_new(struct worker *worker, const struct link_options *options,
+    void (*on_state)(struct link *, void *, enum link_state), void *context, struct link **out_link)
+{
+    struct grpc_link *link = calloc(1, sizeof(*link));
+    grpc_channel_credentials *credentials;
+    char target[300];
+    grpc_arg args[20];
+    size_t count = 0;
+
+    if (!link)
+        return error_raise(-ENOMEM);
+
+#define ARG(key_, value_)                                                                          \
+    args[count++] = (grpc_arg){.type = GRPC_ARG_INTEGER, .key = (char *)(uintptr_t)(key_), .value.integer = (value_)}
+    ARG("grpc.enable_retries", 0);            /* our own router decides; 15 % of a client's CPU */
+    ARG("grpc.use_local_subchannel_pool", 1); /* a link is a TCP connection of its own */
+    ARG("grpc.initial_reconnect_backoff_ms", 100);
+    ARG("grpc.min_reconnect_backoff_ms", 1000); /* also the limit of one attempt */
+    ARG("grpc.max_reconnect_backoff_ms", options->internal ? 2000 : 5000);
+    ARG("grpc.client_idle_timeout_ms", INT32_MAX);
+    ARG("grpc.max_receive_message_length", 4 * 1024 * 1024);
+    ARG("grpc.max_metadata_size", 16 * 1024);
+    ARG("grpc.http2.max_frame_size", 1024 * 1024);
+    if (options->internal) {
+        ARG("grpc.enable_http_proxy", 0);
+        ARG("grpc.http2.bdp_probe", 0);
+        ARG("grpc.keepalive_time_ms", 10000);
+        ARG("grpc.keepalive_timeout_ms", 3000);
+        ARG("grpc.keepalive_permit_without_calls", 1);
+        ARG("grpc.http2.max_pings_without_data", 0);
+    }
+#undef ARG
+    link->worker = worker;
+    link->refs = 1;
+    link->link.ops = &grpc_link_ops;
+    link->link.state = LINK_CONNECTING;
+    link->link.on_state = on_state;
+    link->link.context = context;
+    link->watch.done = link_on_watch;
+    list_init(&link->free_calls);
+    for (const struct metadata_pair *pair = options->headers; pair && pair->key; pair++)
+        header_add(link, pair->key, pair->value);
+    link_target(options->address, target, sizeof(target));
+    credentials = grpc_insecure_credentials_create();
+    link->channel = grpc_channel_create(target, credentials, &(grpc_channel_args){count, args});
+    grpc_channel_credentials_release(credentials);
+    link->export_method = grpc_channel_register_call(link->channel, LINK_EXPORT, NULL, NULL);
+    link->channel_state = grpc_channel_check_connectivity_state(link->channel, 1);
+    link_watch(link);
+    *out_link = &link->link;
+    return 0;
+}

@@ -1,1 +1,22 @@
 #include "common/ingest/admission.h"
+
+#include "common/base/assert.h"
+
+bool admission_take(struct admission *admission, uint64_t bytes)
+{
+    uint64_t before = atomic_fetch_add_explicit(&admission->bytes, bytes, memory_order_relaxed);
+
+    /* One request always fits, however large: the receive limit bounds it. */
+    if (before > 0 && before + bytes > admission->limit_bytes) {
+        atomic_fetch_sub_explicit(&admission->bytes, bytes, memory_order_relaxed);
+        return false;
+    }
+    return true;
+}
+
+void admission_give(struct admission *admission, uint64_t bytes)
+{
+    uint64_t before = atomic_fetch_sub_explicit(&admission->bytes, bytes, memory_order_relaxed);
+
+    ASSERT(before >= bytes);
+}

@@ -19,7 +19,6 @@ struct request {
     uint64_t received_ns;
     uint64_t deadline_ns;    /* monotonic; UINT64_MAX: the client set none */
     uint64_t peer_ring;      /* fingerprint from metadata tailrace-ring; 0: none sent */
-    bool cancelled;          /* the client has gone: the answer will reach nobody */
     void *tier_data;         /* the tier's own, untouched here */
 };
 
@@ -33,6 +32,7 @@ enum refusal {
     REFUSED_NO_MEMBER,    /* no sampler reachable: UNAVAILABLE with RetryInfo */
     REFUSED_DELIVERY,     /* a member refused or did not answer in time: status as the member's, or UNAVAILABLE with RetryInfo */
     REFUSED_DRAINING,     /* UNAVAILABLE with RetryInfo */
+    REFUSED_EXPIRED,      /* DEADLINE_EXCEEDED: its client has given up already and will send it again */
     REFUSAL_COUNT,
 };
 
@@ -59,6 +59,7 @@ struct buffer *request_hold(struct request *request);
 
 struct receiver_options {
     const char *endpoint;               /* host:port, [v6]:port; port 0: any free one */
+    bool internal;                      /* clients are balancers of the cluster: large windows, frequent keepalive allowed */
     uint64_t max_recv_msg_bytes;
     uint32_t max_concurrent_streams;    /* 0: no limit of the user's */
     uint64_t quota_bytes;               /* last fence inside gRPC; 0: none */
@@ -84,8 +85,8 @@ struct tier_entry { /* what a receiver calls */
     const struct peer_method *methods; /* ends with path NULL; may be NULL */
 };
 
-/* Listens at once; traffic begins with receiver_start. workers: array of count. Errors: -EADDRINUSE … with a line in out_error. */
-int receiver_new(const struct receiver_options *options, struct worker *workers, unsigned count, const struct tier_entry *entry,
+/* Listens at once; traffic begins with receiver_start. workers: count of them. Errors: -EADDRINUSE … with a line in out_error. */
+int receiver_new(const struct receiver_options *options, struct worker *const *workers, unsigned count, const struct tier_entry *entry,
     struct receiver **out_receiver, char *out_error, size_t error_size);
 int receiver_port(const struct receiver *receiver);
 void receiver_start(struct receiver *receiver);

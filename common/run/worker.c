@@ -1,1 +1,104 @@
+/* The loop of a data thread. Events are taken in bounded batches so that mail and flushes are never starved by
+ * a busy queue, and what the events gathered is flushed once a batch, not once an event. */
 #include "common/run/worker.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "common/base/assert.h"
+#include "common/base/error.h"
+#include "common/base/num.h"
+#include "common/metrics/metrics.h"
+#include "common/run/clock.h"
+#include "common/run/grpc_pump.h"
+
+#define TURN_EVENTS 64u /* a turn's bound: at 64 KiB a message about 1 ms of work */
+
+int worker_init(struct worker *worker, unsigned index, unsigned count, struct metrics_cell *metrics)
+{
+    int r;
+
+    memset(worker, 0, sizeof(*worker));
+    worker->index = index;
+    worker->count = count;
+    worker->metrics = metrics;
+    worker->now_ns = worker->awake_since_ns = clock_now_ns();
+    mailbox_init(&worker->mailbox);
+    list_init(&worker->hooks);
+    r = pump_new(&worker->pump);
+    return r ? error_pass(r) : 0;
+}
+
+void worker_deinit(struct worker *worker)
+{
+    if (worker->pump) {
+        pump_close(worker->pump);
+        pump_free(worker->pump);
+    }
+    worker->pump = NULL;
+}
+
+void worker_hook(struct worker *worker, struct turn_hook *hook)
+{
+    list_add_tail(&worker->hooks, &hook->node);
+}
+
+uint64_t worker_turn(struct worker *worker, uint64_t now_ns)
+{
+    uint64_t next_ns = UINT64_MAX;
+
+    worker->now_ns = now_ns;
+    (void)mailbox_deliver(&worker->mailbox, worker);
+    LIST_FOR_EACH_SAFE(node, following, &worker->hooks) {
+        struct turn_hook *hook = container_of(node, struct turn_hook, node);
+
+        next_ns = u64_min(next_ns, hook->run(hook, now_ns));
+    }
+    return next_ns;
+}
+
+static int worker_loop(void *argument)
+{
+    struct worker *worker = argument;
+    uint64_t next_ns = 0;
+
+    while (!worker->stopping) {
+        unsigned events = pump_wait(worker->pump, 0, TURN_EVENTS);
+
+        if (events == 0 && next_ns > clock_now_ns() && mailbox_sleep(&worker->mailbox)) {
+            events = pump_wait(worker->pump, next_ns, TURN_EVENTS);
+            mailbox_awake(&worker->mailbox);
+            worker->awake_since_ns = clock_now_ns();
+        }
+        next_ns = worker_turn(worker, clock_now_ns());
+    }
+    return 0;
+}
+
+int worker_start(struct worker *worker)
+{
+    if (thrd_create(&worker->thread, worker_loop, worker) != thrd_success)
+        return error_raise(-EAGAIN);
+    return 0;
+}
+
+void worker_post(struct worker *worker, struct mail *mail)
+{
+    if (mailbox_post(&worker->mailbox, mail))
+        pump_wake(worker->pump);
+}
+
+
+static void worker_on_stop(struct mail *mail, void *receiver)
+{
+    (void)mail;
+    ((struct worker *)receiver)->stopping = true;
+}
+
+void worker_stop(struct worker *worker)
+{
+    struct mail stop = {.deliver = worker_on_stop};
+
+    worker_post(worker, &stop);
+    (void)thrd_join(worker->thread, NULL);
+}

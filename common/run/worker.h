@@ -23,6 +23,8 @@ struct turn_hook {
     uint64_t (*run)(struct turn_hook *hook, uint64_t now_ns);
 };
 
+#define WORKERS_MAX 256u /* of one process */
+
 struct worker {
     unsigned index, count;        /* this worker's number of how many */
     uint64_t now_ns;              /* read once when the turn began */

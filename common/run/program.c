@@ -1,0 +1,111 @@
+#include "common/run/program.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/log.h"
+#include "common/base/plant.h"
+#include "common/config/command_line.h"
+#include "common/run/grpc_pump.h"
+
+#define ERROR_SIZE 512
+
+static void print_lines(FILE *out, const char *program, const char *kind, const char *lines)
+{
+    while (*lines) {
+        size_t len = strcspn(lines, "\n");
+
+        fprintf(out, "%s: %s: %.*s\n", program, kind, (int)len, lines);
+        lines += len;
+        lines += *lines == '\n';
+    }
+}
+
+static void print_version(const struct program *program)
+{
+    printf("%s %s (gRPC core %s%s)\n", program->name, TAILRACE_VERSION, pump_library_version(),
+        PLANT == PLANT_NONE ? "" : ", with a planted defect: for tests only");
+}
+
+/* Loads and reads; the exit code when that is all there is to do, -1 to go on and serve. */
+static int program_configure(const struct program *program, const struct config_command_line *line,
+    struct config_context *context)
+{
+    const struct config_node *root = config_load(context, line);
+    char *printed;
+
+    if (!root || program->read(context, root, program->config)) {
+        print_lines(stderr, program->name, "error", config_errors(context));
+        return EXIT_BAD_CONFIG;
+    }
+    if (line->print_config) {
+        printed = config_print(root);
+        if (printed)
+            fputs(printed, stdout);
+        free(printed);
+        return EXIT_CLEAN;
+    }
+    if (line->check) {
+        print_lines(stderr, program->name, "warning", config_warnings(context));
+        printf("%s: the configuration is valid\n", program->name);
+        return EXIT_CLEAN;
+    }
+    return -1;
+}
+
+static void log_warnings(struct config_context *context)
+{
+    const char *lines = config_warnings(context);
+
+    while (*lines) {
+        size_t len = strcspn(lines, "\n");
+
+        log_event(LOG_WARN, "config_note", "text=\"%.*s\"", (int)len, lines);
+        lines += len;
+        lines += *lines == '\n';
+    }
+}
+
+static int program_serve(const struct program *program, struct config_context *context)
+{
+    char error[ERROR_SIZE] = "";
+    int code;
+
+    log_setup(program->name, program->telemetry->log_level, program->telemetry->log_encoding);
+    log_warnings(context);
+    pump_library_init();
+    code = program->serve(program->config, error, sizeof(error));
+    pump_library_deinit();
+    if (code == EXIT_START_FAILED)
+        fprintf(stderr, "%s: error: %s\n", program->name, error[0] ? error : "the start failed");
+    return code;
+}
+
+int program_main(const struct program *program, int argc, char **argv)
+{
+    struct config_command_line line;
+    struct config_context *context;
+    char text[COMMAND_LINE_HELP_SIZE];
+    int code;
+
+    if (command_line_parse(argc, argv, &line, text, sizeof(text))) {
+        fprintf(stderr, "%s: error: %s\n", program->name, text);
+        return EXIT_BAD_CONFIG;
+    }
+    if (line.help || line.version) {
+        if (line.help)
+            fputs(command_line_help(program->name, text, sizeof(text)), stdout);
+        else
+            print_version(program);
+        command_line_deinit(&line);
+        return EXIT_CLEAN;
+    }
+    context = config_context_new();
+    code = program_configure(program, &line, context);
+    command_line_deinit(&line);
+    if (code < 0)
+        code = program_serve(program, context);
+    config_context_free(context);
+    return code;
+}

@@ -1,0 +1,24 @@
+/* What both programs do before and after they serve: command line, configuration, logging, exit codes.
+ *
+ * Exit  0 after a clean stop (and for --help, --version, --check, --print-config) · 1 bad configuration, told on standard
+ *       error with file, line and key path · 2 the start failed · 3 the stop was cut short: not everything was delivered.
+ */
+#pragma once
+
+#include <stddef.h>
+
+#include "common/config/otlp_config.h"
+
+enum { EXIT_CLEAN = 0, EXIT_BAD_CONFIG = 1, EXIT_START_FAILED = 2, EXIT_CUT_SHORT = 3 };
+
+struct program {
+    const char *name;
+    void *config; /* what `read` fills and `serve` gets */
+    /* Reads and checks all of it. 0 or CONFIG_E_INVALID with errors in the context. */
+    int (*read)(struct config_context *context, const struct config_node *root, void *config);
+    const struct telemetry_config *telemetry; /* inside config */
+    /* Serves until told to stop; an exit code. A failed start leaves a line in out_error. */
+    int (*serve)(void *config, char *out_error, size_t error_size);
+};
+
+int program_main(const struct program *program, int argc, char **argv);

@@ -1,0 +1,12 @@
+/* The front tier: takes spans, finds the sampler that owns each span's trace, hands them over. It keeps nothing. */
+#pragma once
+
+#include "lb/lb_config.h"
+
+struct lb;
+
+/* Builds everything and listens; traffic begins with lb_run. 0, or -errno with a line in out_error. */
+int lb_new(const struct lb_config *config, struct lb **out_lb, char *out_error, size_t error_size);
+/* Serves until SIGTERM and the drain that follows. 0: everything in flight was answered; 1: the drain timed out. */
+int lb_run(struct lb *lb);
+void lb_free(struct lb *lb);

@@ -1,0 +1,284 @@
+/* Pieces go in through member_link_put, the outbox coalesces them, the hook runs once a turn and flushes. Everything
+ * the router needs to know from other workers is one relaxed load: the condition. */
+#include "lb/route/member_link.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/assert.h"
+#include "common/base/num.h"
+#include "common/cluster/ring.h"
+#include "common/metrics/metrics.h"
+#include "proto/peer.h"
+
+#define SUSPECT_AT_LEAST_NS (500 * NS_PER_MS)
+#define SUSPECT_ACK_TIMES 8
+#define SUSPECT_CONFIRM_NS (100 * NS_PER_MS) /* seen slow for so long with the queue drained in between: not our own stall */
+#define HELLO_TIMEOUT_NS (3 * NS_PER_S)
+#define HELLO_AGAIN_NS (500 * NS_PER_MS)
+#define PROBE_FIRST_NS (500 * NS_PER_MS)
+#define PROBE_MOST_NS (4 * NS_PER_S)
+#define PROBE_TIMEOUT_NS (1 * NS_PER_S)
+#define CODE_UNIMPLEMENTED 12
+
+static uint64_t member_link_run(struct turn_hook *hook, uint64_t now_ns);
+
+static void condition_set(struct member_link *member, enum member_condition condition)
+{
+    enum member_condition before = member_link_condition(member);
+
+    if (before == condition)
+        return;
+    atomic_store_explicit(&member->condition, (int)condition, memory_order_relaxed);
+    if (condition == MEMBER_SUSPECT) {
+        metric_add(member->worker->metrics, METRIC_MEMBER_SUSPECTED, 1);
+        atomic_fetch_add_explicit(&member->gauges.suspected, 1, memory_order_relaxed);
+        member->probe_wait_ns = PROBE_FIRST_NS;
+        member->probe_at_ns = member->worker->now_ns + member->probe_wait_ns;
+    }
+    member->slow_since_ns = 0;
+    member->events.condition(member->events.context, member->index, condition);
+}
+
+/* -- Hello ---------------------------------------------------------------------------------------------- */
+
+static void copy_text(char *out, size_t size, const char *text)
+{
+    (void)snprintf(out, size, "%s", text ? text : "");
+}
+
+static void hello_on_done(struct link_call *call, const struct link_result *result)
+{
+    struct member_link *member = container_of(call, struct member_link, hello_call);
+    struct hello_answer answer = {.state = TAILRACE__V1__STATE__STATE_READY};
+    Tailrace__V1__Status *status;
+
+    member->hello_under_way = false;
+    if (member->closed)
+        return;
+    if (result->code == CODE_UNIMPLEMENTED) {
+        answer.hash_version = RING_HASH_VERSION;
+        copy_text(answer.name, sizeof(answer.name), member->address);
+    } else if (result->code != 0) {
+        member->hello_at_ns = member->worker->now_ns + HELLO_AGAIN_NS;
+        return;
+    } else {
+        status = tailrace__v1__status__unpack(NULL, result->response.len, result->response.at);
+        if (!status || !status->name || status->name[0] == '\0') {
+            if (status)
+                tailrace__v1__status__free_unpacked(status, NULL);
+            member->hello_at_ns = member->worker->now_ns + HELLO_AGAIN_NS;
+            return;
+        }
+        answer.spoke = true;
+        answer.hash_version = status->hash_version;
+        answer.state = (unsigned)status->state;
+        answer.hands_over = status->hands_over != 0;
+        copy_text(answer.name, sizeof(answer.name), status->name);
+        copy_text(answer.cluster, sizeof(answer.cluster), status->cluster);
+        copy_text(answer.software, sizeof(answer.software), status->software);
+        tailrace__v1__status__free_unpacked(status, NULL);
+    }
+    member->hello_done = true;
+    member->hands_over = answer.hands_over;
+    member->events.hello(member->events.context, member->index, &answer);
+}
+
+static void hello_send(struct member_link *member, uint64_t now_ns)
+{
+    Tailrace__V1__Status status = TAILRACE__V1__STATUS__INIT;
+    char software[] = "tailrace-lb " TAILRACE_VERSION;
+    struct buffer *bytes;
+    struct link_message message;
+
+    status.hash_version = RING_HASH_VERSION;
+    status.software = software;
+    bytes = buffer_new(tailrace__v1__status__get_packed_size(&status));
+    if (!bytes) {
+        member->hello_at_ns = now_ns + HELLO_AGAIN_NS;
+        return;
+    }
+    bytes->len = tailrace__v1__status__pack(&status, bytes->bytes);
+    message = (struct link_message){.method = "/tailrace.v1.Peer/Hello", .pieces = &bytes, .piece_count = 1,
+        .deadline_ns = now_ns + HELLO_TIMEOUT_NS};
+    member->hello_under_way = true;
+    member->hello_at_ns = UINT64_MAX;
+    member->hello_call.done = hello_on_done;
+    link_send(member->link, &message, &member->hello_call);
+    buffer_unref(bytes);
+}
+
+/* -- suspicion ------------------------------------------------------------------------------------------ */
+
+static void probe_on_done(struct link_call *call, const struct link_result *result)
+{
+    struct member_link *member = container_of(call, struct member_link, probe_call);
+
+    member->probe_under_way = false;
+    if (member->closed || member_link_condition(member) != MEMBER_SUSPECT)
+        return;
+    if (result->code == 0) {
+        condition_set(member, MEMBER_UP);
+        return;
+    }
+    member->probe_wait_ns = u64_min(member->probe_wait_ns * 2, PROBE_MOST_NS);
+    member->probe_at_ns = member->worker->now_ns + member->probe_wait_ns;
+}
+
+static void probe_send(struct member_link *member, uint64_t now_ns)
+{
+    struct link_message message = {.method = LINK_EXPORT, .deadline_ns = now_ns + PROBE_TIMEOUT_NS};
+
+    member->probe_under_way = true;
+    member->probe_at_ns = UINT64_MAX;
+    member->probe_call.done = probe_on_done;
+    link_send(member->link, &message, &member->probe_call);
+}
+
+static uint64_t suspicion_run(struct member_link *member, uint64_t now_ns)
+{
+    uint64_t oldest_ns = outbox_oldest_ns(&member->outbox);
+    uint64_t limit_ns = u64_max(SUSPECT_AT_LEAST_NS, SUSPECT_ACK_TIMES * member->outbox.ack_smoothed_ns);
+
+    if (member_link_condition(member) != MEMBER_UP || oldest_ns == 0 || !member->hands_over) {
+        member->slow_since_ns = 0;
+        return UINT64_MAX;
+    }
+    if (u64_sub_floor(now_ns, oldest_ns) <= limit_ns) {
+        member->slow_since_ns = 0;
+        return oldest_ns + limit_ns + 1;
+    }
+    if (member->slow_since_ns == 0)
+        member->slow_since_ns = now_ns;
+    if (now_ns - member->slow_since_ns >= SUSPECT_CONFIRM_NS) {
+        condition_set(member, MEMBER_SUSPECT);
+        outbox_recall(&member->outbox);
+        return member->probe_at_ns;
+    }
+    return member->slow_since_ns + SUSPECT_CONFIRM_NS;
+}
+
+/* -- pieces: through to the router, with an eye on timeouts -------------------------------------------------- */
+
+static void piece_delivered(void *context, struct piece *piece, uint32_t rejected_count)
+{
+    struct member_link *member = context;
+
+    member->pieces.delivered(member->pieces.context, piece, rejected_count);
+}
+
+static void piece_failed(void *context, struct piece *piece, const struct link_result *result)
+{
+    struct member_link *member = context;
+
+    /* DEADLINE_EXCEEDED of a call that was sent: the member did not answer within `timeout`. */
+    if (result->code == 4 && piece->first_sent_ns > 0 && member_link_condition(member) == MEMBER_UP)
+        condition_set(member, MEMBER_SUSPECT);
+    member->pieces.failed(member->pieces.context, piece, result);
+}
+
+void member_link_put(struct member_link *member, struct piece *piece, uint64_t now_ns)
+{
+    outbox_put(&member->outbox, piece, now_ns);
+}
+
+/* -- the connection ------------------------------------------------------------------------------------------ */
+
+static void link_on_state(struct link *link, void *context, enum link_state state)
+{
+    struct member_link *member = context;
+
+    (void)link;
+    if (member->closed)
+        return;
+    switch (state) {
+    case LINK_UP:
+        condition_set(member, MEMBER_UP);
+        member->hello_done = false; /* it may be another one now */
+        member->hello_at_ns = member->worker->now_ns;
+        break;
+    case LINK_CONNECTING:
+        break; /* what is queued waits a moment */
+    case LINK_DOWN:
+        condition_set(member, MEMBER_DOWN);
+        break;
+    }
+}
+
+static uint64_t member_link_run(struct turn_hook *hook, uint64_t now_ns)
+{
+    struct member_link *member = container_of(hook, struct member_link, hook);
+    struct outbox *outbox = &member->outbox;
+    uint64_t next_ns;
+
+    if (member->link->state == LINK_UP && !member->hello_done && !member->hello_under_way && now_ns >= member->hello_at_ns)
+        hello_send(member, now_ns);
+    if (member_link_condition(member) == MEMBER_SUSPECT && !member->probe_under_way && now_ns >= member->probe_at_ns)
+        probe_send(member, now_ns);
+    next_ns = outbox_run(outbox, now_ns);
+    next_ns = u64_min(next_ns, suspicion_run(member, now_ns));
+    if (member_link_condition(member) == MEMBER_SUSPECT)
+        next_ns = u64_min(next_ns, member->probe_at_ns);
+    if (member->link->state == LINK_UP && !member->hello_done)
+        next_ns = u64_min(next_ns, member->hello_at_ns);
+
+    atomic_store_explicit(&member->gauges.ack_ns, outbox->ack_smoothed_ns, memory_order_relaxed);
+    atomic_store_explicit(&member->gauges.calls, outbox->calls_total, memory_order_relaxed);
+    atomic_store_explicit(&member->gauges.failures, outbox->failures_total, memory_order_relaxed);
+    atomic_store_explicit(&member->gauges.spans, outbox->spans_total, memory_order_relaxed);
+    atomic_store_explicit(&member->gauges.bytes, outbox->bytes_total, memory_order_relaxed);
+    atomic_store_explicit(&member->gauges.in_flight, outbox->calls_in_flight, memory_order_relaxed);
+    return next_ns;
+}
+
+void member_link_init(struct member_link *member, unsigned index, const char *address, struct worker *worker,
+    const struct member_link_events *events, const struct outbox_owner *pieces, uint64_t outbox_bytes, uint64_t timeout_ns)
+{
+    const struct outbox_owner owner = {member, piece_delivered, piece_failed};
+
+    memset(member, 0, sizeof(*member));
+    member->index = index;
+    (void)snprintf(member->address, sizeof(member->address), "%s", address);
+    member->worker = worker;
+    member->events = *events;
+    member->pieces = *pieces;
+    member->timeout_ns = timeout_ns;
+    member->hello_at_ns = UINT64_MAX;
+    member->hook.run = member_link_run;
+    atomic_init(&member->condition, MEMBER_DOWN);
+    outbox_init(&member->outbox, NULL, &owner, outbox_bytes, timeout_ns);
+}
+
+static void member_link_on_open(struct mail *mail, void *receiver)
+{
+    struct member_link *member = container_of(mail, struct member_link, open_mail);
+    const struct link_options options = {.address = member->address, .internal = true};
+
+    (void)receiver;
+    ASSERT(link_grpc_new(member->worker, &options, link_on_state, member, &member->link) == 0);
+    member->outbox.link = member->link;
+    worker_hook(member->worker, &member->hook);
+}
+
+void member_link_open(struct member_link *member)
+{
+    member->open_mail.deliver = member_link_on_open;
+    worker_post(member->worker, &member->open_mail);
+}
+
+void member_link_close(struct member_link *member)
+{
+    member->closed = true;
+    if (!member->link)
+        return;
+    if (member->hello_under_way)
+        link_cancel(member->link, &member->hello_call);
+    if (member->probe_under_way)
+        link_cancel(member->link, &member->probe_call);
+    link_free(member->link);
+}
+
+void member_link_deinit(struct member_link *member)
+{
+    outbox_deinit(&member->outbox);
+}

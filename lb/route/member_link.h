@@ -1,0 +1,79 @@
+/* One member's address as its owner worker serves it: connection, outbox, Hello, and whether it can be trusted with spans.
+ *
+ *   condition:  DOWN <--> UP <--> SUSPECT
+ *
+ * SUSPECT  its oldest unacknowledged call is older than max(500 ms, 8 x its smoothed ack time), or a call timed out: the
+ *          router sends pieces to the fallback, an empty Export probes it with backoff. A member that does not hand traces
+ *          over (Hello says so) is suspected only when a call timed out: sending its spans elsewhere splits traces for good
+ *          (note 0005).
+ * Owner    one worker. `condition` and the reservation of the outbox are read and taken by every worker (note 0004).
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/slice.h"
+#include "common/export/outbox.h"
+#include "common/run/worker.h"
+
+enum member_condition { MEMBER_DOWN, MEMBER_UP, MEMBER_SUSPECT };
+
+struct hello_answer {          /* what a member said of itself */
+    bool spoke;                /* false: UNIMPLEMENTED, it is no Tailrace node: its name is its address */
+    char name[256];
+    char cluster[256];
+    char software[128];
+    unsigned hash_version, state;
+    bool hands_over;
+};
+
+struct member_link_events {
+    void *context;
+    /* On the owner worker. */
+    void (*hello)(void *context, unsigned link_index, const struct hello_answer *answer);
+    void (*condition)(void *context, unsigned link_index, enum member_condition condition);
+};
+
+struct member_link_gauges { /* written by the owner once a turn, read relaxed for /status */
+    _Atomic uint64_t ack_ns, calls, failures, spans, bytes, in_flight, suspected;
+};
+
+struct member_link {
+    unsigned index;                 /* among the lb's links */
+    char address[264];
+    struct worker *worker;
+    struct link *link;
+    struct outbox outbox;
+    _Atomic int condition;          /* enum member_condition */
+    struct member_link_gauges gauges;
+    /* the owner's own */
+    struct turn_hook hook;
+    struct member_link_events events;
+    struct outbox_owner pieces;
+    struct link_call hello_call, probe_call;
+    bool hello_under_way, hello_done, probe_under_way, hands_over;
+    uint64_t hello_at_ns, probe_at_ns, probe_wait_ns;
+    uint64_t slow_since_ns;         /* first seen over the limit; 0: it is not */
+    uint64_t timeout_ns;
+    uint64_t failures_seen;
+    struct mail open_mail;
+    bool closed;
+};
+
+/* Ready to be opened on its worker (member_link_open). pieces: who is told of delivered and failed pieces. */
+void member_link_init(struct member_link *member, unsigned index, const char *address, struct worker *worker,
+    const struct member_link_events *events, const struct outbox_owner *pieces, uint64_t outbox_bytes, uint64_t timeout_ns);
+/* Any thread: opens the connection on the owner worker. */
+void member_link_open(struct member_link *member);
+/* On the owner worker: a call to the member failed by timeout, or answered. */
+void member_link_put(struct member_link *member, struct piece *piece, uint64_t now_ns);
+/* After the workers were joined: ends everything. */
+void member_link_close(struct member_link *member);
+void member_link_deinit(struct member_link *member);
+
+static inline enum member_condition member_link_condition(const struct member_link *member)
+{
+    return (enum member_condition)atomic_load_explicit(&member->condition, memory_order_relaxed);
+}

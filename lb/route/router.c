@@ -1,0 +1,177 @@
+#include "lb/route/router.h"
+
+#include <stdlib.h>
+
+#include "common/base/assert.h"
+#include "common/base/num.h"
+#include "common/otlp/span_walk.h"
+
+#define NO_PART UINT32_MAX
+
+struct member_set *member_set_ref(struct member_set *set)
+{
+    atomic_fetch_add_explicit(&set->refs, 1, memory_order_relaxed);
+    return set;
+}
+
+void member_set_unref(struct member_set *set)
+{
+    if (!set || atomic_fetch_sub_explicit(&set->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    ring_free(set->ring);
+    free(set);
+}
+
+void router_init(struct router *router)
+{
+    memset(router, 0, sizeof(*router));
+}
+
+void router_deinit(struct router *router)
+{
+    for (size_t i = 0; i < router->part_capacity; i++)
+        regroup_free(router->parts[i].regroup);
+    free(router->parts);
+    free(router->current);
+    free(router->rejected);
+    member_set_unref(router->set);
+    memset(router, 0, sizeof(*router));
+}
+
+/* Tables of a worker grow to what its largest request needs; a worker without that memory cannot go on. */
+static void *grow(void *array, size_t *capacity, size_t least, size_t item_size)
+{
+    size_t before = *capacity;
+
+    *capacity = size_max(least, size_max(before * 2, 16));
+    array = realloc(array, *capacity * item_size);
+    ASSERT(array != NULL);
+    memset((char *)array + before * item_size, 0, (*capacity - before) * item_size);
+    return array;
+}
+
+void router_adopt(struct router *router, struct member_set *set)
+{
+    size_t links = 0;
+
+    for (uint32_t i = 0; i < set->ring->member_count; i++) {
+        for (unsigned k = 0; k < set->members[i].link_count; k++)
+            links = size_max(links, (size_t)set->members[i].links[k]->index + 1);
+    }
+    if (links > router->link_capacity)
+        router->current = grow(router->current, &router->link_capacity, links, sizeof(router->current[0]));
+    member_set_unref(router->set);
+    router->set = set;
+}
+
+/* The member's link to use, or NULL when none of its addresses can take spans now. */
+static struct member_link *member_usable(const struct member *member, const struct member_link *avoid)
+{
+    for (unsigned i = 0; i < member->link_count; i++) {
+        if (member->links[i] != avoid && member_link_condition(member->links[i]) == MEMBER_UP)
+            return member->links[i];
+    }
+    return NULL;
+}
+
+static struct member_link *slot_link(const struct router *router, uint32_t slot, const struct member_link *avoid,
+    bool *out_fallback)
+{
+    const struct member_set *set = router->set;
+    const struct ring *ring = set->ring;
+    struct member_link *link = member_usable(&set->members[ring->owner[slot]], avoid);
+
+    *out_fallback = false;
+    if (LIKELY(link != NULL))
+        return link;
+    *out_fallback = true;
+    for (unsigned rank = 1; rank < ring->member_count; rank++) {
+        uint16_t member = rank == 1 ? ring->fallback[slot] : ring_rank(ring, slot, rank);
+
+        link = member_usable(&set->members[member], avoid);
+        if (link)
+            return link;
+    }
+    return NULL;
+}
+
+static struct plan_part *part_new(struct router *router, struct member_link *link)
+{
+    struct plan_part *part;
+
+    if (router->part_count == router->part_capacity)
+        router->parts = grow(router->parts, &router->part_capacity, router->part_count + 1, sizeof(router->parts[0]));
+    part = &router->parts[router->part_count];
+    if (!part->regroup) {
+        part->regroup = regroup_new();
+        ASSERT(part->regroup != NULL);
+    }
+    regroup_reset(part->regroup);
+    part->link = link;
+    part->span_count = 0;
+    part->header_index = UINT32_MAX;
+    part->is_fallback = false;
+    router->current[link->index].part = (uint32_t)router->part_count++;
+    router->current[link->index].plan = router->plan_number;
+    return part;
+}
+
+static void plan_reject(struct router *router, const struct span_ref *span)
+{
+    if (router->rejected_count == router->rejected_capacity)
+        router->rejected = grow(router->rejected, &router->rejected_capacity, router->rejected_count + 1, sizeof(uint32_t));
+    router->rejected[router->rejected_count++] = span->index;
+    router->fault_counts[span->fault]++;
+}
+
+enum plan_result router_plan(struct router *router, struct slice bytes, const struct member_link *avoid)
+{
+    struct span_walk walk;
+    struct span_ref span;
+    bool unreachable = false;
+
+    router->plan_number++;
+    router->part_count = 0;
+    router->rejected_count = 0;
+    router->fallback_count = 0;
+    memset(router->fault_counts, 0, sizeof(router->fault_counts));
+    span_walk_init(&walk, bytes);
+    while (span_walk_next(&walk, &span)) {
+        struct member_link *link;
+        struct plan_part *part;
+        bool fallback;
+
+        if (UNLIKELY(span.fault != SPAN_OK)) {
+            plan_reject(router, &span);
+            continue;
+        }
+        link = router->set ? slot_link(router, ring_slot(&span.trace_id), avoid, &fallback) : NULL;
+        if (UNLIKELY(!link)) {
+            unreachable = true; /* the walk goes on: a malformed request is final, whoever is away */
+            continue;
+        }
+        if (router->current[link->index].plan == router->plan_number)
+            part = &router->parts[router->current[link->index].part];
+        else
+            part = part_new(router, link);
+        if (UNLIKELY(regroup_size_bound(part->regroup) + span.bytes.len > OUTBOX_PIECE_BYTES_MAX && part->span_count > 0))
+            part = part_new(router, link);
+        if (part->header_index != span.header_index) {
+            part->header = regroup_header(part->regroup, span.header);
+            part->header_index = span.header_index;
+        }
+        ASSERT(regroup_span(part->regroup, part->header, rope_of(span.bytes.at, span.bytes.len)) == 0);
+        part->span_count++;
+        if (UNLIKELY(fallback)) {
+            part->is_fallback = true;
+            router->fallback_count++;
+        }
+    }
+    if (walk.bad)
+        return PLAN_MALFORMED;
+    if (unreachable)
+        return PLAN_NO_MEMBER;
+    for (size_t i = 0; i < router->part_count; i++)
+        router->parts[i].size = regroup_size(router->parts[i].regroup);
+    return PLAN_OK;
+}
