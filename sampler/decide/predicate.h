@@ -3,6 +3,8 @@
  * Shape   compiled once with the policy set into an immutable program: attribute keys in one table, so that equal keys
  *         are looked up once a span, not once a policy; all regexes of a key in one RE2 set (a per-worker result cache in front).
  * Source  reference/tail-sampling: the first entry with a key counts; resource and span attributes, never scope, event or link.
+ *         A value that is no string reads as ""; on a span an empty value answers nothing, on a resource a regex is asked about "".
+ * Bits    a header and its spans answer the same question with the same bit: a policy asks whether any of them matched.
  */
 #pragma once
 
@@ -15,24 +17,34 @@
 
 struct predicate_builder;
 struct predicates;        /* the program: immutable, shared by all workers */
-struct predicate_scratch; /* a worker's own: regex result caches, first-key marks */
+struct predicate_scratch; /* a worker's own: regexes, their result caches, first-key marks */
 
-struct predicate_builder *predicate_builder_new(void);
+struct predicate_builder *predicate_builder_new(void); /* NULL: no memory */
+/* Accepts NULL. */
 void predicate_builder_free(struct predicate_builder *builder);
+
 /* Each returns the bit of its question, the same bit for the same question; UINT32_MAX when PREDICATES_MAX is reached. */
+#define PREDICATE_NONE UINT32_MAX
 uint32_t predicate_status(struct predicate_builder *builder, uint32_t status_mask); /* 1 << enum span_status */
+/* Empty values are left out; without any value nothing ever matches. */
 uint32_t predicate_string_exact(struct predicate_builder *builder, const char *key, char *const *values, size_t count);
-/* *out_error: a pattern's compile error (static or builder-owned text), then UINT32_MAX is returned. */
+/* *out_error: a pattern's compile error (lives as long as the builder), then PREDICATE_NONE is returned; else NULL. */
 uint32_t predicate_string_regex(struct predicate_builder *builder, const char *key, char *const *patterns, size_t count,
     const char **out_error);
 
+/* Compiles what was asked; the builder can be freed afterwards. 0 or -ENOMEM. */
 int predicates_new(struct predicate_builder *builder, struct predicates **out_predicates);
+/* Accepts NULL. All scratches must be gone. */
 void predicates_free(struct predicates *predicates);
+/* How many distinct questions there are. */
+uint32_t predicates_count(const struct predicates *predicates);
+/* NULL: no memory. */
 struct predicate_scratch *predicate_scratch_new(const struct predicates *predicates);
+/* Accepts NULL. */
 void predicate_scratch_free(struct predicate_scratch *scratch);
 
-/* Answers for a header's resource attributes. */
-void predicates_header(const struct predicates *predicates, struct predicate_scratch *scratch, const struct span_header *header,
+/* Answers for a header's resource attributes. False: malformed; it answered as far as it could be read. */
+bool predicates_header(const struct predicates *predicates, struct predicate_scratch *scratch, const struct span_header *header,
     struct hits *out_hits);
 /* Checks the span (span_view_read) and answers for it in one pass. False: malformed. */
 bool predicates_span(const struct predicates *predicates, struct predicate_scratch *scratch, struct slice span,
