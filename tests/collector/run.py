@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+"""Compares our decisions with those of the real Collector, trace by trace.
+
+    tests/collector/run.py --runner build/tests/test_policy_cases
+
+The runner writes policies, traces and what we decided: first the cases beside the policies, then random policy sets and
+traces from a seed. The Collector's tail sampling processor (tests/peers/oracle) decides the same bytes. Decision and
+credited policy must be equal, refused settings refused with the same words; a case marked `differs` must really differ.
+What cannot be run has failed: there is no skipping. The last line says how many comparisons passed and failed.
+"""
+
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+ORACLE_SOURCE = HERE.parent / "peers" / "oracle"
+SHOWN_FAILURES = 20  # of one set; more say nothing new
+
+
+def cache_dir():
+    default = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "tailrace"
+    path = pathlib.Path(os.environ.get("TAILRACE_CACHE", default))
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def build_oracle():
+    """Go's own build cache makes this quick when nothing changed."""
+    oracle = cache_dir() / "oracle"
+    try:
+        subprocess.run(["go", "build", "-o", oracle, "."], cwd=ORACLE_SOURCE, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise SystemExit(f"the Collector's processor cannot be built: {error}\n0 passed, 1 failed")
+    return oracle
+
+
+def emit(runner, directory, arguments):
+    result = subprocess.run([runner, *arguments, "--emit", directory], capture_output=True, text=True)
+    if result.returncode != 0:
+        raise SystemExit(f"{result.stdout}{result.stderr}{runner} failed\n0 passed, 1 failed")
+
+
+class Result:
+    def __init__(self, name):
+        self.name, self.passed, self.failures = name, 0, []
+
+    def check(self, fine, message):
+        if fine:
+            self.passed += 1
+        else:
+            self.failures.append(message)
+
+
+def run_oracle(oracle, directory, *arguments):
+    return subprocess.run([oracle, "-config", directory / "policies.yaml", *arguments], capture_output=True, text=True,
+                          timeout=60)
+
+
+def compare_refusal(result, oracle, directory, words):
+    answer = run_oracle(oracle, directory, "-validate")
+    result.check(answer.returncode != 0 and words in answer.stderr + answer.stdout,
+                 f"we refuse with `{words}`, the Collector says: {(answer.stderr or answer.stdout).strip()}")
+
+
+def collector_decisions(text):
+    """{trace ID: (decision, policy)} of the oracle's lines."""
+    decisions = {}
+    for line in text.splitlines():
+        trace_id, decision, rest = line.split(" ", 2)
+        notes = dict(note.split("=", 1) for note in rest.split(" ")[1:])
+        decisions[trace_id] = (decision, notes.get("policy", ""))
+    return decisions
+
+
+def compare_set(oracle, directory):
+    result = Result(directory.name)
+    expected = [line.split("\t") for line in (directory / "expected.txt").read_text().splitlines()]
+    if expected and expected[0][0] == "refused":
+        compare_refusal(result, oracle, directory, expected[0][1])
+        return result
+    answer = run_oracle(oracle, directory, "-traces", directory / "traces.bin")
+    if answer.returncode != 0 or not expected:
+        result.check(False, f"the Collector did not run: {answer.stderr.strip()}")
+        return result
+    theirs = collector_decisions(answer.stdout)
+    for trace_id, decision, policy, place, differs in expected:
+        their = theirs.pop(trace_id, ("nothing", ""))
+        if differs:
+            result.check(their != (decision, policy) and their[0] != "nothing",
+                         f"{place}: marked as different, but the Collector decides alike: {decision} {policy}")
+        else:
+            result.check(their == (decision, policy),
+                         f"{place} ({trace_id}): we decide {decision} {policy}, the Collector {their[0]} {their[1]}")
+    for trace_id in theirs:
+        result.check(False, f"the Collector decided {trace_id}, which we did not")
+    return result
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Compares our decisions with the real Collector's.")
+    parser.add_argument("--runner", required=True, help="the program test_policy_cases")
+    parser.add_argument("--seed", default=os.environ.get("TAILRACE_SEED", "1"), help="of the random run")
+    parser.add_argument("--count", default="6000", help="random traces")
+    parser.add_argument("--sets", default="60", help="random policy sets they are spread over")
+    options = parser.parse_args()
+
+    oracle = build_oracle()
+    passed = failed = 0
+    with tempfile.TemporaryDirectory(prefix="tailrace-collector-") as scratch:
+        cases, random = pathlib.Path(scratch) / "cases", pathlib.Path(scratch) / "random"
+        emit(options.runner, cases, [])
+        emit(options.runner, random, ["--random", options.seed, options.count, options.sets])
+        directories = [path for parent in (cases, random) for path in sorted(parent.iterdir())]
+        with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            for directory, result in zip(directories, pool.map(lambda path: compare_set(oracle, path), directories)):
+                passed += result.passed
+                failed += len(result.failures)
+                if result.failures:
+                    print(f"{result.name}: {len(result.failures)} failed, seed {options.seed}")
+                    print((directory / "policies.yaml").read_text(), end="")
+                    print("\n".join(result.failures[:SHOWN_FAILURES]))
+    print(f"collector: {passed} passed, {failed} failed, 0 skipped")
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
