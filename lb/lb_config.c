@@ -1,1 +1,205 @@
 #include "lb/lb_config.h"
+
+#include "common/base/num.h"
+#include "common/config/endpoint.h"
+
+/* Pieces are cut at 1 MiB: an outbox holds at least a few of them, whatever the user says. */
+#define OUTBOX_BYTES_LEAST (4 * MIB)
+#define OUTBOX_BYTES_DEFAULT (64 * MIB)
+
+/* -- exporters.loadbalancing ------------------------------------------------------------------------- */
+
+struct load_balancing {
+    const struct config_node *protocol_otlp;
+    bool static_set;
+    struct config_strings static_hostnames;
+    const struct config_node *retry, *queue;
+};
+
+static const struct config_key protocol_keys[] = {
+    CONFIG_KEY_NAMED(struct load_balancing, protocol_otlp, "otlp", CONFIG_NODE,
+        "How samplers are called: keys of the OTLP exporter but for its endpoint; tls.insecure: true is required."),
+    {0},
+};
+
+static const struct config_key static_keys[] = {
+    CONFIG_KEY_NAMED(struct load_balancing, static_hostnames, "hostnames", CONFIG_STRINGS,
+        "Addresses of the samplers, a list of host:port; without a port 4317 is taken."),
+    {0},
+};
+
+#define USE_STATIC "not in this release; list the samplers under `static: {hostnames: [...]}`"
+
+static const struct config_key resolver_keys[] = {
+    CONFIG_SECTION_SET(struct load_balancing, "static", static_keys, static_set, "A fixed list of samplers."),
+    CONFIG_REFUSE("dns", USE_STATIC),
+    CONFIG_REFUSE("k8s", USE_STATIC),
+    CONFIG_REFUSE("aws_cloud_map", USE_STATIC),
+    {0},
+};
+
+static const struct config_key load_balancing_keys[] = {
+    CONFIG_SECTION("protocol", protocol_keys, "The protocol to samplers; otlp is the one there is."),
+    CONFIG_SECTION("resolver", resolver_keys, "Who says where the samplers are; exactly one."),
+    CONFIG_REFUSE_UNLESS("routing_key", "traceID|",
+        "a trace would be spread over samplers, and each would decide on its part; use `traceID` or remove this key"),
+    CONFIG_REFUSE("routing_attributes", "spans are routed by trace ID alone; remove this key"),
+    CONFIG_IGNORE_UNLESS("timeout", "0|0s",
+        "a request has its client's deadline, or 10s where it has none; one attempt is bounded by protocol.otlp.timeout"),
+    CONFIG_KEY_NAMED(struct load_balancing, retry, "retry_on_failure", CONFIG_NODE,
+        "Accepted without effect: a failed piece goes to the sampler's fallback within the client's deadline."),
+    CONFIG_KEY_NAMED(struct load_balancing, queue, "sending_queue", CONFIG_NODE,
+        "Accepted without effect: a request is acknowledged when samplers have all of it, and waits in outboxes only."),
+    {0},
+};
+
+/* -- tailrace ---------------------------------------------------------------------------------------- */
+
+static const struct config_key outbox_keys[] = {
+    CONFIG_KEY_NAMED(struct lb_config, outbox_bytes, "limit_mib", CONFIG_MIB,
+        "Most bytes on their way to one sampler, in MiB; what is above is refused and the client told. Default 64, least 4."),
+    {0},
+};
+
+#define SAMPLERS_OWN "it belongs in tailrace-sampler's file; remove it here"
+
+static const struct config_key tailrace_keys[] = {
+    CONFIG_NESTED(struct lb_config, tailrace, "admin", tailrace_admin_keys, "The admin endpoint."),
+    CONFIG_KEY_NAMED(struct lb_config, tailrace.workers, "workers", CONFIG_UINT,
+        "Threads that carry spans, a number; default 0: the CPUs of the container less one, at least one."),
+    CONFIG_SECTION("outbox", outbox_keys, "What waits for one sampler."),
+    CONFIG_KEY_NAMED(struct lb_config, tailrace.drain_timeout_ns, "drain_timeout", CONFIG_SPAN,
+        "Longest time a stop waits for requests under way, a duration; default 60s."),
+    CONFIG_REFUSE("cluster", SAMPLERS_OWN),
+    CONFIG_REFUSE("journal", SAMPLERS_OWN),
+    CONFIG_REFUSE("memory", "a balancer holds only what is on its way; set tailrace.outbox.limit_mib"),
+    CONFIG_REFUSE("verdict_keep", SAMPLERS_OWN),
+    CONFIG_REFUSE("resend_window", SAMPLERS_OWN),
+    CONFIG_REFUSE("early_keep", SAMPLERS_OWN),
+    {0},
+};
+
+static const struct otlp_tier tier = {
+    .program = "tailrace-lb",
+    .exporter = "load_balancing",
+    .max_recv_msg_bytes_default = 4 * MIB,
+    .tailrace_keys = tailrace_keys,
+    .admin_endpoint = "127.0.0.1:13134",
+};
+
+/* -- reading ------------------------------------------------------------------------------------------ */
+
+static int check_hostnames(
+    struct config_context *context, const struct config_node *exporter, const struct config_strings *hostnames)
+{
+    const struct config_node *list = config_node_near(exporter, "resolver.static.hostnames");
+    int result = 0;
+
+    if (hostnames->count == 0)
+        return config_error(context, list, "no sampler is listed: static.hostnames needs at least one host:port");
+    for (size_t i = 0; i < hostnames->count; i++) {
+        const struct config_node *item = config_node_at(list, i) ? config_node_at(list, i) : list;
+
+        if (!endpoint_call(context, item, hostnames->items[i], "4317"))
+            result = CONFIG_E_INVALID;
+    }
+    return result;
+}
+
+static int read_resolver(struct config_context *context, const struct config_node *exporter, bool read_failed,
+    const struct load_balancing *from, struct lb_config *config)
+{
+    const struct config_node *resolver = config_node_get(exporter, "resolver");
+
+    if (!from->static_set) {
+        if (config_node_count(resolver) > 0 && read_failed)
+            return CONFIG_E_INVALID; /* one that is refused: that was said */
+        return config_error(context, resolver ? resolver : exporter, "no resolver: set `resolver: {static: {hostnames: [...]}}`");
+    }
+    config->resolver_name = "static";
+    config->static_hostnames = from->static_hostnames;
+    if (read_failed && from->static_hostnames.count == 0 && config_node_get(config_node_get(resolver, "static"), "hostnames"))
+        return CONFIG_E_INVALID; /* a list that could not be read: that was said */
+    return check_hostnames(context, exporter, &from->static_hostnames);
+}
+
+/* The template's queue bounds an outbox when it counts bytes; requests are no measure of memory. */
+static void apply_queue(struct config_context *context, const struct config_node *otlp, struct lb_config *config)
+{
+    const struct config_node *size = config_node_near(otlp, "sending_queue.queue_size");
+
+    if (!config->member.queue_size_set)
+        return;
+    if (config->member.queue_sizer == QUEUE_BYTES)
+        config->outbox_bytes = config->member.queue_size;
+    else
+        config_warn(context, size,
+            "accepted without effect: what waits for a sampler is bounded in bytes, 64 MiB; set tailrace.outbox.limit_mib, or "
+            "`sizer: bytes`");
+}
+
+/* Keys that work in the Collector and do nothing here are still checked, so that a mistake in them is not taken over. */
+static int read_without_effect(struct config_context *context, const struct load_balancing *from)
+{
+    struct retry_options retry = retry_defaults();
+    struct otlp_exporter_config queue = otlp_exporter_defaults();
+    int result = 0;
+
+    if (from->retry) {
+        result = config_read(context, from->retry, otlp_retry_keys, &retry);
+        config_warn(context, from->retry,
+            "accepted without effect: a failed piece goes to the sampler's fallback within the client's deadline");
+    }
+    if (from->queue) {
+        if (config_read(context, from->queue, otlp_queue_keys, &queue))
+            result = CONFIG_E_INVALID;
+        config_warn(context, from->queue,
+            "accepted without effect: a request is acknowledged when samplers have all of it; see tailrace.outbox.limit_mib");
+    }
+    return result;
+}
+
+static int read_exporter(struct config_context *context, const struct config_node *exporter, struct lb_config *config)
+{
+    struct load_balancing from = {0};
+    bool failed = config_read(context, exporter, load_balancing_keys, &from) != 0;
+    const struct config_node *retry;
+    int result = failed ? CONFIG_E_INVALID : 0;
+
+    if (read_resolver(context, exporter, failed, &from, config))
+        result = CONFIG_E_INVALID;
+    if (otlp_exporter_read(context, from.protocol_otlp, from.protocol_otlp ? from.protocol_otlp : exporter, OTLP_TO_MEMBER,
+            &config->member))
+        result = CONFIG_E_INVALID;
+    config->member.id = config_node_name(exporter);
+    apply_queue(context, from.protocol_otlp, config);
+    retry = config_node_get(from.protocol_otlp, "retry_on_failure");
+    if (retry)
+        config_warn(context, retry,
+            "accepted without effect: a failed piece goes to the sampler's fallback within the client's deadline");
+    if (read_without_effect(context, &from))
+        result = CONFIG_E_INVALID;
+    return result;
+}
+
+int lb_config_read(struct config_context *context, const struct config_node *root, struct lb_config *out_config)
+{
+    struct lb_config config = {.outbox_bytes = OUTBOX_BYTES_DEFAULT};
+    struct otlp_file file;
+    int result = otlp_file_read(context, root, &tier, &file);
+
+    config.telemetry = file.telemetry;
+    if (file.receiver && otlp_receiver_read(context, file.receiver, &tier, &config.receiver))
+        result = CONFIG_E_INVALID;
+    if (file.exporter && read_exporter(context, file.exporter, &config))
+        result = CONFIG_E_INVALID;
+    if (tailrace_read(context, &file, &tier, &config, &config.tailrace))
+        result = CONFIG_E_INVALID;
+    if (config.outbox_bytes < OUTBOX_BYTES_LEAST) {
+        config_warn(context, config_node_near(file.tailrace, "outbox.limit_mib"),
+            "the limit of what waits for one sampler is raised to 4 MiB, a few pieces");
+        config.outbox_bytes = OUTBOX_BYTES_LEAST;
+    }
+    *out_config = config;
+    return result;
+}

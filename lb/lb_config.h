@@ -7,8 +7,8 @@ struct lb_config {
     struct otlp_receiver_config receiver;
     struct otlp_exporter_config member;      /* exporters.loadbalancing.protocol.otlp: timeout; sending_queue bounds bytes in flight */
     const char *resolver_name;               /* "static" */
-    struct config_strings static_hostnames;
-    uint64_t outbox_bytes;                   /* per member; default 64 MiB */
+    struct config_strings static_hostnames;  /* as written; checked, at least one; the resolver adds the default port */
+    uint64_t outbox_bytes;                   /* per member; default 64 MiB. tailrace.outbox.limit_mib, or sending_queue in bytes */
     struct tailrace_config tailrace;
     struct telemetry_config telemetry;
 };

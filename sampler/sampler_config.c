@@ -1,1 +1,152 @@
 #include "sampler/sampler_config.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/num.h"
+
+/* -- processors.tail_sampling ------------------------------------------------------------------------- */
+
+static const struct config_key decision_cache_keys[] = {
+    CONFIG_KEY(struct tail_sampling_config, sampled_cache_size, CONFIG_INT,
+        "How many decisions to keep traces are remembered, a number; 0 or less: they count in num_traces. Default 0."),
+    CONFIG_KEY(struct tail_sampling_config, non_sampled_cache_size, CONFIG_INT,
+        "How many decisions to drop traces are remembered, a number; 0 or less: they count in num_traces. Default 0."),
+    {0},
+};
+
+static const struct config_key tail_sampling_keys[] = {
+    CONFIG_KEY_NAMED(struct tail_sampling_config, decision_wait_ns, "decision_wait", CONFIG_DURATION,
+        "Time from a trace's first span to its decision, a duration; below zero counts as zero. Default 30s."),
+    CONFIG_KEY_NAMED(struct tail_sampling_config, decision_wait_after_root_received_ns, "decision_wait_after_root_received",
+        CONFIG_DURATION, "Time from a trace's root span to its decision where that comes earlier, a duration; default 0s: off."),
+    CONFIG_KEY_SET(struct tail_sampling_config, num_traces, "num_traces", CONFIG_UINT, num_traces_set,
+        "Most traces held, a number; default: bounded in bytes only (differs from the Collector: there 50000)."),
+    CONFIG_REFUSE_UNLESS("block_on_overflow", "false",
+        "intake never stands still: what happens when memory is full says tailrace.memory.at_limit; remove this key"),
+    CONFIG_IGNORE_UNLESS("expected_new_traces_per_sec", "0", "tables grow as traces come, no hint is needed"),
+    CONFIG_KEY(struct tail_sampling_config, policies, CONFIG_NODE, "Which traces are kept, a list of policies; default: none is."),
+    CONFIG_SECTION("decision_cache", decision_cache_keys, "How long decisions are remembered for late spans."),
+    CONFIG_REFUSE("tail_storage", "extensions are not run; traces are held in memory; remove this key"),
+    CONFIG_KEY(struct tail_sampling_config, sample_on_first_match, CONFIG_BOOL,
+        "Whether the first policy that wants a trace ends the vote; default false."),
+    CONFIG_REFUSE_UNLESS("sampling_strategy", "trace-complete",
+        "decisions fall when a trace is complete; use `trace-complete` or remove this key"),
+    CONFIG_KEY(struct tail_sampling_config, drop_pending_traces_on_shutdown, CONFIG_BOOL,
+        "Whether traces without a decision are dropped at the end instead of decided; default false."),
+    CONFIG_KEY(struct tail_sampling_config, maximum_trace_size_bytes, CONFIG_UINT,
+        "Size above which a trace is dropped at once, in bytes; default 0: no limit."),
+    CONFIG_REFUSE_UNLESS("num_shards", "0|1", "traces are spread over threads by tailrace.workers; remove this key"),
+    {0},
+};
+
+static int read_tail_sampling(
+    struct config_context *context, const struct config_node *node, struct tail_sampling_config *out_config)
+{
+    struct tail_sampling_config config = {.decision_wait_ns = (int64_t)(30 * NS_PER_S)};
+    int result = config_read(context, node, tail_sampling_keys, &config);
+
+    if (config.decision_wait_ns < 0)
+        config.decision_wait_ns = 0;
+    if (config.decision_wait_after_root_received_ns < 0)
+        config.decision_wait_after_root_received_ns = 0;
+    if (config.policies && config_node_kind(config.policies) != CONFIG_NODE_SEQUENCE)
+        result = config_error(context, config.policies, "expected a list of policies");
+    else if (config_node_count(config.policies) == 0)
+        config_warn(context, config.policies ? config.policies : node, "there are no policies: no trace is kept");
+    *out_config = config;
+    return result;
+}
+
+/* -- tailrace ---------------------------------------------------------------------------------------- */
+
+#define NOT_YET "not in this release; remove this key"
+
+static const struct config_key cluster_keys[] = {
+    CONFIG_KEY_NAMED(struct sampler_config, tailrace.cluster_self, "self", CONFIG_STRING,
+        "Name of this sampler among its fellows, a text that stays the same over restarts; default: the host name."),
+    CONFIG_REFUSE("resolver", "samplers do not hand traces over in this release; remove this key"),
+    CONFIG_REFUSE("handoff_timeout", "samplers do not hand traces over in this release; remove this key"),
+    {0},
+};
+
+static const struct config_key memory_keys[] = {
+    CONFIG_KEY_NAMED(struct sampler_config, tailrace.memory_limit_bytes, "limit_mib", CONFIG_MIB,
+        "Memory for spans, in MiB; default 0: 65 % of the container's or the machine's."),
+    CONFIG_KEY_CHOICE(struct sampler_config, tailrace.at_limit, "at_limit", "refuse|decide_early",
+        "What happens when it is full: refuse spans, or first decide the oldest traces early (decide_early, the default)."),
+    {0},
+};
+
+static const struct config_key tailrace_keys[] = {
+    CONFIG_NESTED(struct sampler_config, tailrace, "admin", tailrace_admin_keys, "The admin endpoint."),
+    CONFIG_KEY_NAMED(struct sampler_config, tailrace.workers, "workers", CONFIG_UINT,
+        "Threads that carry spans, a number; default 0: the CPUs of the container less one, at least one."),
+    CONFIG_SECTION("cluster", cluster_keys, "This sampler among others."),
+    CONFIG_SECTION("memory", memory_keys, "The budget of memory."),
+    CONFIG_KEY_NAMED(struct sampler_config, tailrace.verdict_keep_ns, "verdict_keep", CONFIG_SPAN,
+        "Least time a decision is remembered whatever the caches hold, a duration; default 70s."),
+    CONFIG_KEY_NAMED(struct sampler_config, tailrace.resend_window_ns, "resend_window", CONFIG_SPAN,
+        "How long a span that is sent again is recognised after its trace was exported, a duration; default 5m."),
+    CONFIG_KEY_NAMED(struct sampler_config, tailrace.drain_timeout_ns, "drain_timeout", CONFIG_SPAN,
+        "Longest time a stop waits until what is held was decided and exported, a duration; default 60s."),
+    CONFIG_REFUSE("journal", "the journal is not in this release, spans are held in memory only; remove this key"),
+    CONFIG_REFUSE_UNLESS("early_keep", "false", NOT_YET),
+    CONFIG_REFUSE("outbox", "it belongs in tailrace-lb's file; remove it here"),
+    {0},
+};
+
+static const struct otlp_tier tier = {
+    .program = "tailrace-sampler",
+    .processor = "tail_sampling",
+    .exporter = "otlp_grpc",
+    .max_recv_msg_bytes_default = 64 * MIB, /* a balancer's pieces are 1 MiB, but one span may be larger */
+    .max_recv_msg_bytes_least = 64 * MIB,
+    .tailrace_keys = tailrace_keys,
+    .admin_endpoint = "127.0.0.1:13133",
+};
+
+/* The name goes into metrics, logs and peers' messages: 1 to 128 printable characters without blanks. */
+static int check_self(struct config_context *context, const struct otlp_file *file, struct tailrace_config *config)
+{
+    char host[256] = "";
+    const char *name = config->cluster_self;
+    size_t len;
+
+    if (!name || !*name) {
+        if (gethostname(host, sizeof(host) - 1) != 0 || !*host)
+            return config_error(context, file->tailrace, "the host has no name: set tailrace.cluster.self");
+        name = strcpy(config_alloc(context, sizeof(host)), host);
+    }
+    for (len = 0; name[len]; len++) {
+        if ((unsigned char)name[len] <= 0x20 || (unsigned char)name[len] > 0x7e || name[len] == '"')
+            break;
+    }
+    if (name[len] || len > 128)
+        return config_error(context, config_node_near(file->tailrace, "cluster.self"),
+            "expected a name of 1 to 128 printable characters without blanks");
+    config->cluster_self = name;
+    return 0;
+}
+
+int sampler_config_read(
+    struct config_context *context, const struct config_node *root, struct sampler_config *out_config)
+{
+    struct sampler_config config = {0};
+    struct otlp_file file;
+    int result = otlp_file_read(context, root, &tier, &file);
+
+    config.telemetry = file.telemetry;
+    if (file.receiver && otlp_receiver_read(context, file.receiver, &tier, &config.receiver))
+        result = CONFIG_E_INVALID;
+    if (file.processor && read_tail_sampling(context, file.processor, &config.tail_sampling))
+        result = CONFIG_E_INVALID;
+    if (file.exporter && otlp_exporter_read(context, file.exporter, file.exporter, OTLP_TO_BACKEND, &config.exporter))
+        result = CONFIG_E_INVALID;
+    if (tailrace_read(context, &file, &tier, &config, &config.tailrace))
+        result = CONFIG_E_INVALID;
+    if (check_self(context, &file, &config.tailrace))
+        result = CONFIG_E_INVALID;
+    *out_config = config;
+    return result;
+}

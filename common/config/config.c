@@ -261,7 +261,7 @@ static int read_bool(struct config_context *context, const struct config_node *n
     return 0;
 }
 
-static int read_string(struct config_context *context, const struct config_node *node, bool secret, char **out_value)
+int config_read_text(struct config_context *context, const struct config_node *node, bool secret, char **out_value)
 {
     const char *text = node->original ? node->original : node->text;
 
@@ -335,7 +335,7 @@ static int read_strings(
     if (node->kind != CONFIG_NODE_SEQUENCE) {
         strings.items = config_alloc(context, sizeof(char *));
         strings.count = 1;
-        result = read_string(context, node, secret, &strings.items[0]);
+        result = config_read_text(context, node, secret, &strings.items[0]);
         if (result == 0)
             *out_strings = strings;
         return result;
@@ -344,7 +344,7 @@ static int read_strings(
     for (size_t i = 0; i < node->count; i++) {
         char *item = config_alloc(context, 1); /* an item that is null is an empty text, as in the Collector */
 
-        if (node->items[i]->kind != CONFIG_NODE_NULL && read_string(context, node->items[i], secret, &item))
+        if (node->items[i]->kind != CONFIG_NODE_NULL && config_read_text(context, node->items[i], secret, &item))
             result = CONFIG_E_INVALID;
         strings.items[strings.count++] = item;
     }
@@ -376,7 +376,7 @@ static int read_choice(
     char *text = NULL;
     int choice;
 
-    if (read_string(context, node, false, &text))
+    if (config_read_text(context, node, false, &text))
         return CONFIG_E_INVALID;
     choice = choice_find(key->choices, text);
     if (choice < 0) {
@@ -409,15 +409,16 @@ static void set_flag(const struct config_key *key, void *base)
 static int read_key(struct config_context *context, const struct config_node *node, const struct config_key *key, void *base)
 {
     void *field = (char *)base + key->offset;
+    char *text = NULL;
     int r = 0;
 
     switch (key->type) {
     case CONFIG_REFUSED:
-        if (means_the_same_as_absent(key, node))
+        if (node->kind == CONFIG_NODE_NULL || means_the_same_as_absent(key, node))
             return 0;
         return config_error(context, node, "not supported: %s", key->help);
     case CONFIG_IGNORED:
-        if (!means_the_same_as_absent(key, node))
+        if (node->kind != CONFIG_NODE_NULL && !means_the_same_as_absent(key, node))
             config_warn(context, node, "accepted without effect: %s", key->help);
         return 0;
     case CONFIG_MAP:
@@ -459,7 +460,9 @@ static int read_key(struct config_context *context, const struct config_node *no
         r = read_double(context, node, field);
         break;
     case CONFIG_STRING:
-        r = read_string(context, node, key->secret, field);
+        r = config_read_text(context, node, key->secret, &text);
+        if (r == 0)
+            memcpy(field, &text, sizeof(text)); /* the field may be a const char *, another type by the letter */
         break;
     case CONFIG_DURATION:
         r = read_duration(context, node, field);

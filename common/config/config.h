@@ -81,6 +81,9 @@ struct config_key {
 #define CONFIG_E_INVALID 1
 int config_read(struct config_context *context, const struct config_node *node, const struct config_key *keys, void *out_struct);
 
+/* Reads one text; secret: no message shows what was found. 0 or CONFIG_E_INVALID. For custom readers. */
+int config_read_text(struct config_context *context, const struct config_node *node, bool secret, char **out_text);
+
 /* Reports an error at a node: "FILE:LINE: KEY.PATH: message". Returns CONFIG_E_INVALID. Later errors of a load are kept too. */
 int config_error(struct config_context *context, const struct config_node *node, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

@@ -129,7 +129,11 @@ static void put_quoted(struct writer *writer, const char *text, bool double_doll
 /* A word that YAML takes for nothing but a text, also when it stands as a key. */
 static bool is_plain_word(const char *text)
 {
-    if (!((*text >= 'a' && *text <= 'z') || (*text >= 'A' && *text <= 'Z')))
+    bool digit = *text >= '0' && *text <= '9';
+
+    if (!digit && !((*text >= 'a' && *text <= 'z') || (*text >= 'A' && *text <= 'Z')))
+        return false;
+    if (digit && strpbrk(text, "-_")) /* a date, to some readers */
         return false;
     if (yaml_resolve(text) != CONFIG_NODE_STRING)
         return false;
@@ -155,6 +159,20 @@ static bool is_hidden(const struct config_node *node)
 {
     return node->kind != CONFIG_NODE_NULL && node->kind != CONFIG_NODE_MAP && node->kind != CONFIG_NODE_SEQUENCE &&
            node_is_secret(node);
+}
+
+static void put_value(struct writer *writer, const struct config_node *node, unsigned depth);
+
+/* inline_first: the first entry stands on the line that was begun, behind a list's dash. */
+static void put_entries(struct writer *writer, const struct config_node *map, unsigned depth, bool inline_first)
+{
+    for (size_t i = 0; i < map->count; i++) {
+        if (i > 0 || !inline_first)
+            put_indent(writer, depth);
+        put_string(writer, map->items[i]->key, false); /* keys are not expanded */
+        put_text(writer, ":");
+        put_value(writer, map->items[i], depth + 1);
+    }
 }
 
 /* Writes what follows "key:" or "-", with the line's end. */
@@ -187,17 +205,17 @@ static void put_value(struct writer *writer, const struct config_node *node, uns
         for (size_t i = 0; i < node->count; i++) {
             put_indent(writer, depth);
             put_text(writer, "-");
-            put_value(writer, node->items[i], depth + 1);
+            if (node->items[i]->kind == CONFIG_NODE_MAP && node->items[i]->count > 0) {
+                put_text(writer, " ");
+                put_entries(writer, node->items[i], depth + 1, true);
+            } else {
+                put_value(writer, node->items[i], depth + 1);
+            }
         }
         return;
     case CONFIG_NODE_MAP:
         put_text(writer, node->count ? "\n" : " {}\n");
-        for (size_t i = 0; i < node->count; i++) {
-            put_indent(writer, depth);
-            put_string(writer, node->items[i]->key, false); /* keys are not expanded */
-            put_text(writer, ":");
-            put_value(writer, node->items[i], depth + 1);
-        }
+        put_entries(writer, node, depth, false);
         return;
     }
 }
@@ -211,7 +229,6 @@ char *config_print(const struct config_node *root)
         put_text(&writer, "{}\n");
         return writer.at;
     }
-    put_value(&writer, root, 0);
-    memmove(writer.at, writer.at + 1, writer.len); /* the line's end that a map below a key begins with */
+    put_entries(&writer, root, 0, false);
     return writer.at;
 }

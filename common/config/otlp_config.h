@@ -22,15 +22,17 @@ struct otlp_exporter_config {
     bool insecure;                   /* tls.insecure: must be true until TLS is there: else refused at start with the remedy */
     const char *compression;         /* "none"; others refused for now by name */
     char **header_pairs;             /* key, value, key, value, …, NULL */
-    int64_t timeout_ns;              /* 5 s */
+    int64_t timeout_ns;              /* of one attempt; 5 s. The user's 0 (no limit) is a day: no caller needs a special case */
     struct retry_options retry;      /* retry_on_failure; keys absent: without end */
+    bool queue_enabled;              /* sending_queue.enabled; a queue is there all the same */
     bool queue_size_set;
     uint64_t queue_size;             /* sending_queue.queue_size */
-    enum { QUEUE_REQUESTS, QUEUE_ITEMS, QUEUE_BYTES } queue_sizer;
+    enum { QUEUE_REQUESTS, QUEUE_ITEMS, QUEUE_BYTES } queue_sizer; /* items are refused in this release */
     uint64_t num_consumers;          /* 10 */
     bool batch_set;
     int64_t batch_flush_timeout_ns;  /* 200 ms */
-    uint64_t batch_min_size, batch_max_size;
+    enum { BATCH_ITEMS, BATCH_BYTES } batch_sizer;
+    uint64_t batch_min_size, batch_max_size; /* with BATCH_BYTES; 0: not set. In items they have no effect (warned of) */
 };
 
 struct tailrace_config {             /* the `tailrace:` key, common part */
@@ -45,7 +47,56 @@ struct tailrace_config {             /* the `tailrace:` key, common part */
     int64_t drain_timeout_ns;        /* 60 s */
 };
 
-struct telemetry_config {            /* service.telemetry */
+struct telemetry_config {            /* service.telemetry; defaults: info, console */
     enum log_level log_level;
     enum log_encoding log_encoding;
 };
+
+/* -- reading a file: lb_config.c and sampler_config.c put these together -------------------------------- */
+
+/* What a tier's one pipeline must look like. */
+struct otlp_tier {
+    const char *program;             /* tailrace-lb … */
+    const char *processor;           /* the one type of processor, required; NULL: none may be there */
+    const char *exporter;            /* type of the one exporter, by its present name: otlp_grpc, load_balancing */
+    uint64_t max_recv_msg_bytes_default, max_recv_msg_bytes_least;
+    const struct config_key *tailrace_keys; /* of whatever struct tailrace_read is given */
+    const char *admin_endpoint;      /* default */
+};
+
+/* The file in its parts. Nodes are NULL where something is missing (and that was reported). */
+struct otlp_file {
+    const struct config_node *receivers, *processors, *exporters, *connectors, *extensions;
+    const struct config_node *service_extensions, *pipelines, *tailrace;
+    struct telemetry_config telemetry;
+    const struct config_node *receiver, *processor, *exporter; /* of the pipeline */
+    bool pipeline_read; /* without a mistake: what it does not name is unused */
+};
+
+/* Reads the frame of the file, finds the pipeline and checks its references. 0 or CONFIG_E_INVALID; what was found is in
+ * *out_file all the same, so that its parts are checked too. */
+int otlp_file_read(
+    struct config_context *context, const struct config_node *root, const struct otlp_tier *tier, struct otlp_file *out_file);
+int otlp_receiver_read(struct config_context *context, const struct config_node *node, const struct otlp_tier *tier,
+    struct otlp_receiver_config *out_config);
+
+enum otlp_exporter_use {
+    OTLP_TO_BACKEND, /* the sampler's: endpoint required */
+    OTLP_TO_MEMBER,  /* the lb's template, exporters.loadbalancing.protocol.otlp: members come from the resolver */
+};
+/* above: the exporter's node, for messages where the template is missing. */
+int otlp_exporter_read(struct config_context *context, const struct config_node *node, const struct config_node *above,
+    enum otlp_exporter_use use, struct otlp_exporter_config *out_config);
+
+/* retry_on_failure and sending_queue alone, for places where they are checked and have no effect. */
+extern const struct config_key otlp_retry_keys[]; /* struct retry_options */
+extern const struct config_key otlp_queue_keys[]; /* struct otlp_exporter_config */
+struct otlp_exporter_config otlp_exporter_defaults(void);
+
+extern const struct config_key tailrace_admin_keys[]; /* struct tailrace_config */
+/* The `tailrace:` key by tier->tailrace_keys into config, which holds the defaults; then the checks both tiers share. */
+int tailrace_read(struct config_context *context, const struct otlp_file *file, const struct otlp_tier *tier, void *out_struct,
+    struct tailrace_config *out_config);
+
+/* The node at a.b.c below node, or the last one on the way that is there: where a message about it belongs. */
+const struct config_node *config_node_near(const struct config_node *node, const char *path);

@@ -612,6 +612,11 @@ unsigned config_node_column(const struct config_node *node)
     return node ? node->column : 0;
 }
 
+const char *config_node_name(const struct config_node *node)
+{
+    return node && node->key ? node->key : "";
+}
+
 const char *config_node_text(const struct config_node *node)
 {
     if (!node || node->kind == CONFIG_NODE_NULL || node->kind == CONFIG_NODE_SEQUENCE || node->kind == CONFIG_NODE_MAP)

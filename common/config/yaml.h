@@ -31,6 +31,7 @@ const char *config_node_file(const struct config_node *node);
 unsigned config_node_line(const struct config_node *node);
 unsigned config_node_column(const struct config_node *node);
 const char *config_node_path(const struct config_node *node);
+const char *config_node_name(const struct config_node *node); /* the key it stands under; "" for an item of a list and the root */
 
 /* A scalar as it was written, quotes and escapes undone; "" for null, a list and a map. Never NULL, no NUL inside. */
 const char *config_node_text(const struct config_node *node);
