@@ -1,11 +1,20 @@
-/* The admin endpoint: GET /livez /readyz /metrics /status /traces/{id}, POST /reload. On the control thread (libevent http). */
+/* The admin endpoint: GET /livez /readyz /metrics /status /traces/{id}, POST /reload. On the
+ * control thread (libevent http), and so are all calls to and from here.
+ *
+ * Bound   headers 8 KiB, body 4 KiB, 10 s of silence, ADMIN_CALLS_MAX answers that come later
+ * Access  /traces and /reload: from loopback only; with a token file: from anywhere, with
+ *         "Authorization: Bearer" and the token the file holds at that moment
+ */
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "common/base/slice.h"
 #include "common/metrics/metrics.h"
+
+#define ADMIN_CALLS_MAX 64 /* people and scripts ask; more at once is a mistake somewhere */
 
 struct control;
 struct admin;
@@ -18,18 +27,23 @@ struct admin_routes { /* how the tier answers; all run on the control thread */
     void (*status)(void *context, struct text *out);       /* JSON */
     /* Answers with admin_answer, now or later. */
     void (*explain)(void *context, const struct trace_id *id, struct admin_call *call);
-    /* NULL: not supported, 501 with the reason. */
+    /* 0: done, 200. Otherwise 422: the old configuration runs on, out_message says why.
+     * NULL: not supported, 501. */
     int (*reload)(void *context, struct text *out_message);
 };
 
 struct admin_options {
-    const char *endpoint;   /* host:port; port 0: any free one */
-    const char *token_file; /* NULL: /reload and /traces on loopback only */
+    const char *endpoint;   /* host:port or [address]:port; port 0: any free one. Copied. */
+    const char *token_file; /* NULL: /reload and /traces on loopback only. Copied. */
 };
 
-int admin_new(struct control *control, const struct admin_options *options, const struct admin_routes *routes,
-    struct admin **out_admin, char *out_error, size_t error_size);
+/* Listens when it returns 0. Otherwise -errno, and out_error says what failed, for people. */
+int admin_new(struct control *control, const struct admin_options *options,
+    const struct admin_routes *routes, struct admin **out_admin, char *out_error,
+    size_t error_size);
 int admin_port(const struct admin *admin);
-/* status: HTTP status; json: copied. Once a call. The client may have gone: the answer is then thrown away. */
+/* status: HTTP status; json: copied. Once a call, which is gone then; also after admin_free. The
+ * client may have gone: the answer is then thrown away. */
 void admin_answer(struct admin_call *call, int status, const char *json);
+/* Accepts NULL. Closes every connection; calls not answered yet still take their answer. */
 void admin_free(struct admin *admin);

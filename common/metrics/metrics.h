@@ -2,12 +2,17 @@
  *
  * Each worker (and the control thread) writes its own cells, plainly; readers sum them, relaxed.
  * metrics.def makes this enum, /metrics and docs/metrics.md.
+ *
+ * A gauge may be moved by several threads, one adding what another takes away (metric_add with a
+ * negated number): only its sum means something, and that is shown as a signed number.
  */
 #pragma once
 
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "common/metrics/text.h"
 
 /* METRIC(id, name, kind, tiers, labels, help): `labels` is a fixed label set of this cell, such as
  * "reason=\"malformed\"" ("" for none); cells of one name stand together. */
@@ -17,6 +22,20 @@ enum metric_id {
 #undef METRIC
     METRIC_COUNT
 };
+
+enum metric_kind { METRIC_KIND_COUNTER, METRIC_KIND_GAUGE };
+
+/* Whose page shows a metric: one bit a program. */
+enum metrics_tier { METRICS_LB = 1, METRICS_SAMPLER = 2 };
+
+struct metric_info {
+    const char *name, *labels, *help;
+    enum metric_kind kind;
+    unsigned tiers;
+};
+
+/* By metric_id. */
+extern const struct metric_info metric_infos[METRIC_COUNT];
 
 struct metrics_cell {
     _Alignas(64) _Atomic uint64_t values[METRIC_COUNT];
@@ -40,20 +59,19 @@ struct metrics {
     unsigned cell_count;
 };
 
+/* All cells zero. 0, or -ENOMEM. */
 int metrics_init(struct metrics *metrics, unsigned worker_count);
 void metrics_deinit(struct metrics *metrics);
+/* The sum over all cells, wrapping at 64 bits. */
 uint64_t metrics_sum(const struct metrics *metrics, enum metric_id id);
 
-/* Prometheus text of all metrics whose name fits the program: those with TIER "lb" are left out of a sampler's page and so on. */
-struct text;
-enum metrics_tier { METRICS_LB = 1, METRICS_SAMPLER = 2 };
+/* Prometheus text of all metrics of that program. */
 void metrics_write(const struct metrics *metrics, enum metrics_tier tier, struct text *out);
 
-/* A growing text, for pages. After a failed growth it stays as it is and `failed` is set. */
-struct text {
-    char *at;
-    size_t len, capacity;
-    int failed;
-};
-void text_append(struct text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void text_deinit(struct text *text);
+/* Families whose labels are only known while running, such as one cell a policy or a member: the
+ * head once, then a line each. label_value: any bytes, escaped here. The name must not be in
+ * metrics.def. */
+void metrics_write_head(
+    struct text *out, const char *name, enum metric_kind kind, const char *help);
+void metrics_write_labeled(struct text *out, const char *name, enum metric_kind kind,
+    const char *label, const char *label_value, uint64_t value);

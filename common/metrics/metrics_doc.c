@@ -1,0 +1,119 @@
+/* Writes docs/metrics.md from metrics.def, or checks that the file is what would be written.
+ *
+ *   metrics-doc --write FILE      metrics-doc --check FILE
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/metrics/metrics.h"
+
+static const char intro[] =
+    "# Metrics\n"
+    "\n"
+    "What `GET /metrics` on the admin endpoint shows, in Prometheus' text format. Where the "
+    "OpenTelemetry\n"
+    "Collector has a metric for the thing, its name and labels are used, so that existing "
+    "dashboards work;\n"
+    "ours start with `tailrace_`.\n"
+    "\n"
+    "This page is made from `common/metrics/metrics.def`: change that file, then run\n"
+    "`meson compile -C build metrics-doc`.\n"
+    "\n"
+    "**The books.** A sampler accounts for every span it took in. At any quiet moment\n"
+    "\n"
+    "    received + recovered + taken_over = exported + dropped + duplicate + handed_over + held\n"
+    "\n"
+    "where each word is the metric `tailrace_spans_<word>_total` (`dropped` summed over its "
+    "reasons, `held`\n"
+    "the gauge `tailrace_spans_held`). A difference is a defect.\n";
+
+/* Rows of the metrics whose tiers are exactly these, one a name. */
+static void write_table(struct text *out, const char *title, unsigned tiers)
+{
+    text_append(out, "\n## %s\n\n| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n", title);
+    for (size_t id = 0; id < METRIC_COUNT;) {
+        const struct metric_info *first = &metric_infos[id];
+        size_t end = id;
+        unsigned family_tiers = 0;
+
+        /* A name shown by both programs is one row, even if some of its cells are one program's. */
+        while (end < METRIC_COUNT && strcmp(metric_infos[end].name, first->name) == 0)
+            family_tiers |= metric_infos[end++].tiers;
+        if (family_tiers == tiers) {
+            text_append(out, "| `%s` | %s | ", first->name,
+                first->kind == METRIC_KIND_COUNTER ? "counter" : "gauge");
+            for (size_t i = id; i < end; i++)
+                if (metric_infos[i].labels[0])
+                    text_append(out, "%s`%s`", i > id ? "<br>" : "", metric_infos[i].labels);
+            text_append(out, " | %s |\n", first->help);
+        }
+        id = end;
+    }
+}
+
+static int fail(const char *path)
+{
+    fprintf(stderr, "%s: %s\n", path, strerror(errno));
+    return 1;
+}
+
+static int write_page(const char *path, const struct text *page)
+{
+    FILE *file = fopen(path, "w");
+    size_t written;
+
+    if (!file)
+        return fail(path);
+    written = fwrite(page->at, 1, page->len, file);
+    if (fclose(file) != 0 || written != page->len)
+        return fail(path);
+    return 0;
+}
+
+static int check_page(const char *path, const struct text *page)
+{
+    FILE *file = fopen(path, "r");
+    char *found = malloc(page->len + 1);
+    size_t len;
+    int same;
+
+    if (!file || !found) {
+        free(found);
+        return fail(path);
+    }
+    len = fread(found, 1, page->len + 1, file);
+    fclose(file);
+    same = len == page->len && memcmp(found, page->at, len) == 0;
+    free(found);
+    if (!same)
+        fprintf(stderr,
+            "%s does not fit common/metrics/metrics.def any more.\n"
+            "Write it anew with: meson compile -C <build directory> metrics-doc\n",
+            path);
+    return !same;
+}
+
+int main(int argc, char **argv)
+{
+    struct text page = {0};
+    int status = 2;
+
+    text_append(&page, "%s", intro);
+    write_table(&page, "Both programs", METRICS_LB | METRICS_SAMPLER);
+    write_table(&page, "tailrace-lb", METRICS_LB);
+    write_table(&page, "tailrace-sampler", METRICS_SAMPLER);
+    if (page.failed) {
+        fprintf(stderr, "metrics-doc: out of memory\n");
+        return 1;
+    }
+    if (argc == 3 && strcmp(argv[1], "--write") == 0)
+        status = write_page(argv[2], &page);
+    else if (argc == 3 && strcmp(argv[1], "--check") == 0)
+        status = check_page(argv[2], &page);
+    else
+        fprintf(stderr, "usage: %s --write|--check FILE\n", argv[0]);
+    text_deinit(&page);
+    return status;
+}
