@@ -3,7 +3,6 @@
 Every process is started with its own log file and dies with the test. stop() demands a clean exit: code 0 and no
 word from a sanitizer.
 """
-import ctypes
 import json
 import os
 import random
@@ -22,9 +21,8 @@ from kit.suite import slowness, until
 
 BUILD = os.path.abspath(os.environ.get("TAILRACE_BUILD", "build"))
 SANITIZER_WORDS = re.compile(rb"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error: ")
-PR_SET_PDEATHSIG = 1
-
-libc = ctypes.CDLL(None)
+# The programs die with the test. Not by preexec_fn: that forks, and gRPC's threads here do not survive a fork.
+WITH_PARENT = ["setpriv", "--pdeathsig", "KILL", "--"]
 given_ports = set()
 
 
@@ -44,10 +42,6 @@ def free_port():
     raise AssertionError("no free port")
 
 
-def die_with_parent():
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 class Program:
     """One process and its log."""
 
@@ -62,8 +56,8 @@ class Program:
         environment.setdefault("ASAN_OPTIONS", "detect_leaks=1:abort_on_error=0")
         environment.setdefault("UBSAN_OPTIONS", "halt_on_error=1:print_stacktrace=1")
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            env=environment, preexec_fn=die_with_parent)
+            self.process = subprocess.Popen(WITH_PARENT + self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            env=environment)
         return self
 
     def running(self):

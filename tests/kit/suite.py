@@ -122,6 +122,16 @@ def equal(got, want, what):
         raise AssertionError(f"{what}: got {got!r}, want {want!r}")
 
 
+def same_once(got, want, what):
+    """The same IDs on both sides, each once, in any order; counts what differs instead of printing all."""
+    got, want = list(got), set(want)
+    doubled = len(got) - len(set(got))
+    missing, extra = want - set(got), set(got) - want
+    if doubled or missing or extra:
+        example = next(iter(missing or extra), b"").hex()
+        raise AssertionError(f"{what}: of {len(want)} {len(missing)} missing, {doubled} doubled, {len(extra)} unexpected {example}")
+
+
 def check(condition, what):
     if not condition:
         raise AssertionError(what)

@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from kit import metrics, otlp, wire
 from kit.proc import Stage
-from kit.suite import Suite, check, equal, slowness, until
+from kit.suite import Suite, check, equal, same_once, slowness, until
 
 suite = Suite("promises")
 
@@ -115,7 +115,7 @@ def resend_adds_nothing():
         until(lambda: total("received") == 5 * len(want), "all received")
         until(lambda: all(sampler.metrics().value("tailrace_spans_held") == 0 for sampler in samplers), "nothing held")
         time.sleep(3 * slowness())  # a decision period more: what was wrongly taken as new would come out now
-        equal(sorted(item.span.span_id for item in sink.spans()), want, "spans at the backend, each once")
+        same_once((item.span.span_id for item in sink.spans()), want, "spans at the backend, each once")
         equal(total("duplicate"), 4 * len(want), "spans counted as duplicate")
         for sampler in samplers:
             metrics.check_sampler_books(sampler, held=0, dropped=0)
@@ -145,7 +145,7 @@ def lost_answers_add_nothing():
         want = ids(*requests)
         until(lambda: sampler.metrics().value("tailrace_spans_exported_total") >= len(want), "exported")
         until(lambda: sampler.metrics().value("tailrace_spans_held") == 0, "nothing held")
-        equal(sorted(item.span.span_id for item in sink.spans()), want, "spans at the backend, each once")
+        same_once((item.span.span_id for item in sink.spans()), want, "spans at the backend, each once")
         page = metrics.check_sampler_books(sampler, held=0, dropped=0)
         check(page.value("tailrace_spans_duplicate_total") >= 16, "spans that came twice were counted as duplicate")
         onward.channel.close()
@@ -186,7 +186,7 @@ def resend_after_refusal():
         want = ids(request)
         until(lambda: sum(sampler.metrics().value("tailrace_spans_exported_total") for sampler in samplers) >= len(want), "exported")
         until(lambda: all(sampler.metrics().value("tailrace_spans_held") == 0 for sampler in samplers), "nothing held")
-        equal(sorted(item.span.span_id for item in sink.spans()), want, "spans at the backend, each once")
+        same_once((item.span.span_id for item in sink.spans()), want, "spans at the backend, each once")
         for sampler in samplers:
             metrics.check_sampler_books(sampler, held=0, dropped=0)
         for client in clients:
@@ -251,7 +251,7 @@ def going_member_falls_back(word):
         request = otlp.request_of(mine, 2)
         answer = stage.client.export(request)
         equal(answer.code, OK, f"answer ({answer.message})")
-        equal(sorted(stage.span_ids("b")), ids(request), "spans at the fallback")
+        same_once(stage.span_ids("b"), ids(request), "spans at the fallback")
 
 
 @suite.case()
@@ -263,7 +263,7 @@ def silent_member_falls_back():
         request = otlp.request_of(mine, 2)
         answer = stage.client.export(request, timeout_s=20)
         equal(answer.code, OK, f"answer ({answer.message})")
-        equal(sorted(stage.span_ids("b")), ids(request), "spans at the fallback")
+        same_once(stage.span_ids("b"), ids(request), "spans at the fallback")
 
 
 @suite.case()
@@ -330,7 +330,7 @@ def only_the_failed_piece_again():
         equal(answer.code, OK, f"answer ({answer.message})")
         equal(len(failed), 1, "failures")
         a, b = stage.span_ids("a"), stage.span_ids("b")
-        equal(sorted(a + b), ids(request), "spans accepted, each once")
+        same_once(a + b, ids(request), "spans accepted, each once")
         mine = set(stage.of("b"))
         tried = [item.span.span_id for item in stage.members["b"].spans(stage.members["b"].calls()) if item.span.trace_id in mine]
         equal(len(tried), 3 * len(mine), "spans of the healthy member's own traces that it was sent")

@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+"""Two balancers before three samplers at full speed, judged from the two ends of the wire.
+
+tailrace-load writes down what was acknowledged, span by span; tailrace-sink writes down what arrived, and judges:
+whole, split, lost, doubled, wrongly kept or dropped. The programs' own counters are only asked whether their books
+balance.
+"""
+import json
+import os
+import struct
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+
+from kit import metrics, proc
+from kit.proc import Stage, free_port
+from kit.suite import Suite, check, equal, slowness, until
+
+suite = Suite("cluster", timeout_s=900)
+
+MIB = 1024 * 1024
+SEED = 20240607
+# What the samplers are told and what the judge is told; the judge knows the Collector's hash.
+POLICIES = [
+    {"name": "errors", "type": "status_code", "status_code": {"status_codes": ["ERROR"]}},
+    {"name": "slow", "type": "latency", "latency": {"threshold_ms": 1000}},
+    {"name": "some", "type": "probabilistic", "probabilistic": {"sampling_percentage": 10}},
+]
+RULE = "errors|latency>1000|percent=10"
+# Longer than the load spreads a trace's spans, so that every trace is judged on all of them.
+WAIT = "5s"
+# Decisions of a whole run are remembered: a span sent again late must find its own.
+CACHE = {"decision_cache": {"sampled_cache_size": 4_000_000, "non_sampled_cache_size": 4_000_000}}
+
+
+def tool(name):
+    """A program of bench/: the sanitized build borrows those of the plain one."""
+    return os.path.join(os.environ.get("TAILRACE_TOOLS", proc.BUILD), "bench", name)
+
+
+class Cluster(Stage):
+    """Sink, samplers, balancers; without balancers the samplers are the endpoints themselves."""
+
+    def __init__(self, samplers=3, lbs=2, policies=None, inject=(), memory_mib=1024, wait=WAIT):
+        super().__init__()
+        self.shape = (samplers, lbs)
+        self.policies = policies or POLICIES
+        self.inject = list(inject)
+        self.memory = {"memory": {"limit_mib": memory_mib, "at_limit": "refuse"}}
+        self.wait = wait
+
+    def __enter__(self):
+        super().__enter__()
+        try:
+            port = free_port()
+            self.arrivals = os.path.join(self.directory, "arrivals")
+            self.report = os.path.join(self.directory, "sink.json")
+            self.sink = self.program("sink", [tool("tailrace-sink"), "--port", str(port), "--arrivals", self.arrivals,
+                                              "--report", self.report] + [word for item in self.inject for word in ("--inject", item)])
+            self.samplers = [self.sampler(f"sampler-{index}", port, self.policies, wait=self.wait, tail=CACHE, tailrace=self.memory)
+                             for index in range(self.shape[0])]
+            for node in self.samplers:
+                node.wait_ready()
+            self.lbs = [self.lb(f"lb-{index}", [node.address for node in self.samplers]) for index in range(self.shape[1])]
+            for node in self.lbs:
+                node.wait_ready()
+                until(lambda node=node: node.metrics().value("otelcol_loadbalancer_num_backends") == len(self.samplers),
+                      "all samplers in the ring")
+            self.fronts = self.lbs or self.samplers
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
+        return self
+
+    def load(self, *options, may_fail=False):
+        """Runs tailrace-load to its end; returns its summary."""
+        summary, self.ledger = os.path.join(self.directory, "load.json"), os.path.join(self.directory, "ledger")
+        run = self.program("load", [tool("tailrace-load"), "--endpoint", ",".join(node.address for node in self.fronts), "--quiet",
+                                    "--seed", str(SEED), "--ledger", self.ledger, "--summary", summary, *options])
+        code = run.wait(600)
+        self.programs.remove(run)
+        check(code == 0 or (may_fail and code == 1), f"tailrace-load ended with {code}\n{run.tail()}")
+        with open(summary, encoding="utf-8") as file:
+            done = json.load(file)
+        print(f"{done['spans_acknowledged']} spans in {done['seconds']:.0f} s ", end="", flush=True)
+        return done
+
+    def total(self, word):
+        return sum(node.metrics().value(f"tailrace_spans_{word}_total") for node in self.samplers)
+
+    def settle(self, timeout_s=120):
+        """Waits until no sampler holds anything, and checks every node's books."""
+        until(lambda: all(node.metrics().value("tailrace_spans_held") == 0 for node in self.samplers), "nothing held", timeout_s)
+        for node in self.samplers:
+            metrics.check_sampler_books(node, held=0)
+        for node in self.lbs:
+            metrics.check_lb_books(node)
+
+    def judge(self, rule):
+        """Ends everything cleanly, then compares the ledger with the arrivals. Returns (judgement, sink's report)."""
+        for node in self.lbs + self.samplers + [self.sink]:
+            node.stop(60)
+        judge = self.program("judge", [tool("tailrace-sink"), "--compare", self.ledger, "--rule", rule, self.arrivals])
+        code = judge.wait(300)
+        self.programs.remove(judge)
+        text = judge.log().decode()
+        check("{" in text, f"the judge ended with {code}: {text}")
+        verdict = json.loads(text[text.index("{"):])
+        check(code == 0 and verdict["good"], f"judgement: {text}")
+        with open(self.report, encoding="utf-8") as file:
+            return verdict, json.load(file)
+
+    def kept(self):
+        """IDs of the traces that arrived, from the sink's file: a header, then 64 bytes for each 64 spans of a trace."""
+        with open(self.arrivals, "rb") as file:
+            data = file.read()
+        count = struct.unpack_from("<Q", data, 8)[0]
+        start = len(data) - 64 * count
+        check(0 < count and 16 <= start < 65536, f"the file of arrivals is not understood: {count} records in {len(data)} bytes")
+        return {data[at:at + 16] for at in range(start, len(data), 64)}
+
+
+def faultless(verdict):
+    for word in ("split", "partial", "lost", "doubled", "wrongly_kept", "wrongly_dropped", "altered", "invented", "malformed_requests"):
+        equal(verdict[word], 0, word)
+
+
+@suite.case(timeout_s=1800)
+def full_speed():
+    """At full speed every acknowledged span has its one fate: traces whole, none split, lost or doubled, decisions as on a single node."""
+    seconds = 15 if suite.options.quick else 60
+    with Cluster() as cluster:
+        done = cluster.load("--seconds", str(seconds))
+        equal(done["spans_failed"] + done["spans_rejected"], 0, "spans not acknowledged")
+        cluster.settle()
+        new = cluster.total("received") - cluster.total("duplicate")
+        equal(new, done["spans_acknowledged"], "spans the samplers took, against spans acknowledged to the load")
+        equal(cluster.total("exported") + cluster.total("dropped"), new, "spans that found their end")
+        verdict, report = cluster.judge(RULE)
+        faultless(verdict)
+        equal(verdict["acknowledged_spans"], done["spans_acknowledged"], "spans in the ledger")
+        check(verdict["acknowledged_spans"] > 100_000 / slowness(), f"only {verdict['acknowledged_spans']} spans: that is no load")
+        check(verdict["whole"] > 0 and verdict["rightly_dropped"] > 0, f"something was kept and something dropped: {verdict}")
+        equal(sorted(report["nodes"]), ["sampler-0", "sampler-1", "sampler-2"], "samplers that exported")
+        kept = cluster.kept()
+    with Cluster(samplers=1, lbs=0, memory_mib=3072) as alone:
+        single = alone.load("--traces", str(done["traces"]))
+        equal(single["spans_acknowledged"], done["spans_acknowledged"], "spans of the single-node run")
+        alone.settle()
+        faultless(alone.judge(RULE)[0])
+        check(alone.kept() == kept, f"traces kept by one node and by three differ: {len(alone.kept() ^ kept)} of {len(kept)}")
+
+
+@suite.case()
+def resends_and_a_bad_backend():
+    """With requests sent twice and a backend that refuses, dawdles and cuts connections, the judgement is the same."""
+    with Cluster(inject=["refuse=20:14:50", "slow=20", "close=50"]) as cluster:
+        done = cluster.load("--seconds", "10", "--rate", str(int(60_000 / slowness())), "--resend-percent", "10", "--resend-delay-ms", "1500")
+        equal(done["spans_failed"] + done["spans_rejected"], 0, "spans not acknowledged")
+        check(done["resends_acknowledged"] > 0, "requests were sent twice")
+        cluster.settle(240)
+        equal(cluster.total("received") - cluster.total("duplicate"), done["spans_acknowledged"], "spans taken once")
+        check(cluster.total("duplicate") > 0, "resent spans were recognised")
+        verdict, report = cluster.judge(RULE)
+        faultless(verdict)
+        check(report["refused"] > 0 and report["closed_connections"] > 0 and report["slowed"] > 0, f"the backend misbehaved: {report}")
+
+
+@suite.case()
+def memory_stays_bounded():
+    """When traces come faster than memory allows, clients are held back, memory stays in its budget, and nothing acknowledged is lost."""
+    limit_mib = 96
+    with Cluster(policies=[{"name": "all", "type": "always_sample"}], memory_mib=limit_mib, wait="4s") as cluster:
+        before = {node.name: node.rss_bytes() for node in cluster.samplers + cluster.lbs}
+        done = cluster.load("--seconds", "10", "--retry-seconds", "5", "--drain-seconds", "30", may_fail=True)
+        refused = sum(node.metrics().value("tailrace_requests_refused_total", reason="memory") for node in cluster.samplers)
+        check(refused > 0, f"memory was never short: {done}")
+        for node in cluster.samplers:
+            page = node.metrics()
+            check(page.value("tailrace_store_committed_bytes") <= limit_mib * MIB, f"{node.name}: the budget was passed")
+            # Beside the store: requests under way, headers, records, what is being exported.
+            grown = node.peak_rss_bytes() - before[node.name]
+            check(grown < (limit_mib * 1.1 + 160) * MIB * slowness(), f"{node.name}: peak RSS grew by {grown / MIB:.0f} MiB")
+        for node in cluster.lbs:
+            # A balancer holds what is under way: 64 MiB for each member at most, and gRPC's own.
+            grown = node.peak_rss_bytes() - before[node.name]
+            check(grown < (3 * 64 + 160) * MIB * slowness(), f"{node.name}: peak RSS grew by {grown / MIB:.0f} MiB")
+        cluster.settle()
+        faultless(cluster.judge("all")[0])
+
+
+if __name__ == "__main__":
+    sys.exit(suite.main())
