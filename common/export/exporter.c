@@ -1,1 +1,465 @@
+/* A unit waits as it is; only when a request may start are units written into one. From then on the request owns
+ * those bytes until the backend has answered for good: a retry sends the same bytes, and the blocks the units came
+ * from are free again.
+ *
+ * A request:
+ *
+ *   IDLE --built--> IN_FLIGHT --OK, refused--> IDLE
+ *                     ^    '--retryable--> FAILED --gives up--> IDLE
+ *                     |                       '--retry.h--> WAITING
+ *                     '------------its time comes--------------'
+ *
+ * FAILED lasts until the next run, because a link tells the end of a call without a time. While the link is DOWN a
+ * request whose time comes goes from FAILED to WAITING again, without a call. max_calls requests exist: those that
+ * wait for a retry take up a place, so that a backend that is away costs a bounded number of written requests. */
 #include "common/export/exporter.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/base/assert.h"
+#include "common/base/error.h"
+#include "common/base/hash.h"
+#include "common/base/num.h"
+#include "common/export/rpc_code.h"
+#include "common/otlp/rpc_status.h"
+
+#define REQUEST_BYTES_DEFAULT (1 * MIB)
+#define STARVED_WAIT_NS (100 * NS_PER_MS) /* until memory is asked for again */
+
+enum request_state { REQUEST_IDLE, REQUEST_IN_FLIGHT, REQUEST_FAILED, REQUEST_WAITING, REQUEST_STATES };
+
+struct export_request {
+    struct list node; /* in its state's list */
+    struct link_call call;
+    struct exporter *exporter; /* NULL: freed while the call was under way */
+    enum request_state state;
+    struct list units;
+    struct buffer *bytes;
+    uint64_t span_count;
+    unsigned calls; /* made for it so far */
+    struct retry retry;
+    uint64_t at_ns;       /* WAITING: of the next attempt */
+    uint64_t named_at_ns; /* ... and no sooner than this, by the server's word */
+    uint64_t named_ns;    /* FAILED: the delay that the server named; 0: none */
+};
+
+struct exporter {
+    struct exporter_options options;
+    struct exporter_owner owner;
+    struct link *link;
+    struct regroup *regroup;
+    struct list queued; /* units */
+    uint64_t queued_bytes, queued_since_ns;
+    struct list requests[REQUEST_STATES];
+    uint64_t starved_until_ns;
+    uint64_t random;
+    bool link_was_up, hurry, stopping;
+    struct exporter_stats stats;
+};
+
+static struct export_unit *unit_of(struct list *node)
+{
+    return container_of(node, struct export_unit, node);
+}
+
+static struct export_request *request_of(struct list *node)
+{
+    return container_of(node, struct export_request, node);
+}
+
+static void request_move(struct export_request *request, enum request_state to)
+{
+    static const bool legal[REQUEST_STATES][REQUEST_STATES] = {
+        [REQUEST_IDLE] = {[REQUEST_IN_FLIGHT] = true, [REQUEST_FAILED] = true},
+        [REQUEST_IN_FLIGHT] = {[REQUEST_IDLE] = true, [REQUEST_FAILED] = true},
+        [REQUEST_FAILED] = {[REQUEST_IDLE] = true, [REQUEST_WAITING] = true},
+        [REQUEST_WAITING] = {[REQUEST_IN_FLIGHT] = true, [REQUEST_FAILED] = true, [REQUEST_IDLE] = true},
+    };
+    struct exporter *exporter = request->exporter;
+
+    ASSERT(legal[request->state][to]);
+    exporter->stats.calls_in_flight += to == REQUEST_IN_FLIGHT;
+    exporter->stats.calls_in_flight -= request->state == REQUEST_IN_FLIGHT;
+    exporter->stats.requests_waiting += to == REQUEST_WAITING;
+    exporter->stats.requests_waiting -= request->state == REQUEST_WAITING;
+    request->state = to;
+    list_del(&request->node);
+    list_add_tail(&exporter->requests[to], &request->node);
+}
+
+static void request_free(struct export_request *request)
+{
+    buffer_unref(request->bytes);
+    free(request);
+}
+
+/* -- settling ------------------------------------------------------------------------------------- */
+
+static void unit_settle(struct exporter *exporter, struct export_unit *unit, enum export_outcome outcome)
+{
+    struct exporter_stats *stats = &exporter->stats;
+
+    stats->queue_units--;
+    stats->queue_spans -= unit->span_count;
+    stats->queue_bytes -= unit->size_bytes;
+    switch (outcome) {
+    case EXPORTED:
+        stats->sent_spans += unit->span_count;
+        break;
+    case EXPORT_REFUSED:
+        stats->refused_spans += unit->span_count;
+        stats->failed_spans += unit->span_count;
+        break;
+    case EXPORT_GAVE_UP:
+    case EXPORT_STOPPED:
+        stats->failed_spans += unit->span_count;
+        break;
+    case EXPORT_QUEUE_FULL:
+        stats->enqueue_failed_spans += unit->span_count;
+        break;
+    }
+    exporter->owner.settled(exporter->owner.context, unit, outcome);
+}
+
+static void units_settle(struct exporter *exporter, struct list *units, enum export_outcome outcome)
+{
+    struct list *node;
+
+    while ((node = list_take_first(units)))
+        unit_settle(exporter, unit_of(node), outcome);
+}
+
+/* The request is idle again before its owner hears of it. */
+static void request_settle(struct export_request *request, enum export_outcome outcome)
+{
+    struct exporter *exporter = request->exporter;
+    struct list units;
+
+    list_init(&units);
+    list_splice_tail(&units, &request->units);
+    buffer_unref(steal(&request->bytes));
+    request_move(request, REQUEST_IDLE);
+    units_settle(exporter, &units, outcome);
+}
+
+/* Text from outside goes to logs and /status: cut, and without control characters. */
+static void error_note(struct exporter *exporter, const char *what, uint64_t number, struct slice message)
+{
+    char *text = exporter->stats.last_error;
+    size_t size = sizeof(exporter->stats.last_error);
+    int len = snprintf(text, size, "%s %llu", what, (unsigned long long)number);
+    size_t at = len > 0 ? size_min((size_t)len, size - 1) : 0;
+
+    if (message.len > 0 && at + 2 < size) {
+        text[at++] = ':';
+        text[at++] = ' ';
+    }
+    for (size_t i = 0; i < message.len && at + 1 < size; i++)
+        text[at++] = message.at[i] < 0x20 || message.at[i] == 0x7f ? '?' : (char)message.at[i];
+    text[at] = 0;
+}
+
+static void call_done(struct link_call *call, const struct link_result *result)
+{
+    struct export_request *request = container_of(call, struct export_request, call);
+    struct exporter *exporter = request->exporter;
+    struct slice message;
+    uint64_t rejected;
+
+    if (!exporter) {
+        request_free(request);
+        return;
+    }
+    if (result->code == RPC_OK) {
+        /* An answer we cannot read is still an OK, as it is to the Collector. */
+        if (partial_success_read(result->response, &rejected, &message) && rejected > 0) {
+            rejected = u64_min(rejected, request->span_count);
+            exporter->stats.rejected_spans += rejected;
+            error_note(exporter, "partial_success, rejected spans", rejected, message);
+        }
+        request_settle(request, EXPORTED);
+        return;
+    }
+
+    exporter->stats.failed_calls++;
+    error_note(exporter, "status", (uint64_t)(unsigned)result->code, result->message);
+    if (!retry_is_retryable(result->code, result->has_retry)) {
+        request_settle(request, EXPORT_REFUSED);
+        return;
+    }
+    request->named_ns = result->has_retry ? result->retry_ns : 0;
+    request_move(request, REQUEST_FAILED);
+}
+
+/* -- life ----------------------------------------------------------------------------------------- */
+
+int exporter_new(const struct exporter_options *options, struct link *link, const struct exporter_owner *owner,
+    struct exporter **out_exporter)
+{
+    struct exporter *exporter = calloc(1, sizeof(*exporter));
+
+    if (!exporter)
+        return error_raise(-ENOMEM);
+    exporter->options = *options;
+    exporter->owner = *owner;
+    exporter->link = link;
+    exporter->random = hash_bytes(options->name, strlen(options->name));
+    if (exporter->options.max_request_bytes == 0)
+        exporter->options.max_request_bytes = REQUEST_BYTES_DEFAULT;
+    if (exporter->options.max_calls == 0)
+        exporter->options.max_calls = 1;
+    list_init(&exporter->queued);
+    for (size_t i = 0; i < REQUEST_STATES; i++)
+        list_init(&exporter->requests[i]);
+
+    exporter->regroup = regroup_new();
+    if (!exporter->regroup)
+        goto no_memory;
+    for (uint32_t i = 0; i < exporter->options.max_calls; i++) {
+        /* Each on its own: a call that ends after us frees its request itself. */
+        struct export_request *request = calloc(1, sizeof(*request));
+
+        if (!request)
+            goto no_memory;
+        request->exporter = exporter;
+        request->call.done = call_done;
+        list_init(&request->units);
+        list_add_tail(&exporter->requests[REQUEST_IDLE], &request->node);
+    }
+    *out_exporter = exporter;
+    return 0;
+
+no_memory:
+    exporter_free(exporter);
+    return error_raise(-ENOMEM);
+}
+
+void exporter_free(struct exporter *exporter)
+{
+    struct list *node;
+
+    if (!exporter)
+        return;
+    exporter->stopping = true;
+    for (size_t state = 0; state < REQUEST_STATES; state++) {
+        while ((node = list_take_first(&exporter->requests[state]))) {
+            struct export_request *request = request_of(node);
+
+            units_settle(exporter, &request->units, EXPORT_STOPPED);
+            request->exporter = NULL;
+            if (state == REQUEST_IN_FLIGHT)
+                link_cancel(exporter->link, &request->call);
+            else
+                request_free(request);
+        }
+    }
+    units_settle(exporter, &exporter->queued, EXPORT_STOPPED);
+    regroup_free(exporter->regroup);
+    free(exporter);
+}
+
+/* -- waiting -------------------------------------------------------------------------------------- */
+
+static bool queue_has_room(const struct exporter *exporter, const struct export_unit *unit)
+{
+    const struct exporter_options *options = &exporter->options;
+    const struct exporter_stats *stats = &exporter->stats;
+
+    if (options->queue_bytes > 0 && unit->size_bytes > u64_sub_floor(options->queue_bytes, stats->queue_bytes))
+        return false;
+    if (options->queue_spans > 0 && unit->span_count > u64_sub_floor(options->queue_spans, stats->queue_spans))
+        return false;
+    return options->queue_requests == 0 || stats->queue_units < options->queue_requests;
+}
+
+void exporter_take(struct exporter *exporter, struct export_unit *unit, uint64_t now_ns)
+{
+    bool room = queue_has_room(exporter, unit);
+
+    exporter->stats.queue_units++;
+    exporter->stats.queue_spans += unit->span_count;
+    exporter->stats.queue_bytes += unit->size_bytes;
+    if (!room || exporter->stopping) {
+        unit_settle(exporter, unit, exporter->stopping ? EXPORT_STOPPED : EXPORT_QUEUE_FULL);
+        return;
+    }
+    if (list_empty(&exporter->queued))
+        exporter->queued_since_ns = now_ns;
+    list_add_tail(&exporter->queued, &unit->node);
+    exporter->queued_bytes += unit->size_bytes;
+}
+
+/* -- sending -------------------------------------------------------------------------------------- */
+
+/* Puts the first units, at most `most`, into the regroup, until one more would pass max_request_bytes. Returns how
+ * many; *out_short: memory ran out at the next one, of which spans may be in there already. */
+static size_t units_add(struct exporter *exporter, size_t most, bool *out_short)
+{
+    uint64_t target_bytes = exporter->options.max_request_bytes;
+    size_t count = 0;
+
+    regroup_reset(exporter->regroup);
+    *out_short = false;
+    LIST_FOR_EACH (node, &exporter->queued) {
+        struct export_unit *unit = unit_of(node);
+        uint64_t bytes = regroup_size_bound(exporter->regroup);
+
+        if (count == most || (count > 0 && u64_add_cap(bytes, unit->size_bytes) > target_bytes))
+            break;
+        if (exporter->owner.add(exporter->owner.context, unit, exporter->regroup) < 0) {
+            *out_short = true;
+            break;
+        }
+        count++;
+    }
+    return count;
+}
+
+/* Writes as many queued units as fit into the request. False: no memory, all units stay as they are. */
+static bool request_build(struct exporter *exporter, struct export_request *request, uint64_t now_ns)
+{
+    bool short_of_memory;
+    size_t count = units_add(exporter, SIZE_MAX, &short_of_memory);
+    size_t size = 0;
+
+    if (short_of_memory && count > 0) /* half a unit must not go out: once more, with the whole ones */
+        count = units_add(exporter, count, &short_of_memory);
+    if (!short_of_memory) {
+        size = regroup_size(exporter->regroup);
+        request->bytes = buffer_new(size);
+    }
+    if (!request->bytes) {
+        regroup_reset(exporter->regroup);
+        exporter->stats.starved++;
+        exporter->starved_until_ns = u64_add_cap(now_ns, STARVED_WAIT_NS);
+        return false;
+    }
+    request->bytes->len = (size_t)(regroup_write(exporter->regroup, request->bytes->bytes) - request->bytes->bytes);
+    ASSERT(request->bytes->len == size);
+    regroup_reset(exporter->regroup);
+
+    request->retry = (struct retry){0};
+    request->calls = 0;
+    request->span_count = 0;
+    request->named_at_ns = 0;
+    while (count-- > 0) {
+        struct export_unit *unit = unit_of(list_take_first(&exporter->queued));
+
+        exporter->queued_bytes -= unit->size_bytes;
+        request->span_count += unit->span_count;
+        list_add_tail(&request->units, &unit->node);
+        exporter->owner.encoded(exporter->owner.context, unit);
+    }
+    exporter->queued_since_ns = now_ns; /* what is left begins to wait anew: the batch it missed was full */
+    return true;
+}
+
+static void request_send(struct export_request *request, uint64_t now_ns)
+{
+    struct exporter *exporter = request->exporter;
+    uint64_t timeout_ns = exporter->options.timeout_ns;
+    struct link_message message = {
+        .method = LINK_EXPORT,
+        .pieces = &request->bytes,
+        .piece_count = 1,
+        .deadline_ns = timeout_ns ? u64_add_cap(now_ns, timeout_ns) : UINT64_MAX,
+    };
+
+    if (exporter->link->state == LINK_DOWN) {
+        request->named_ns = 0;
+        request_move(request, REQUEST_FAILED);
+        return;
+    }
+    exporter->stats.calls++;
+    exporter->stats.retries += request->calls++ > 0;
+    retry_begin(&request->retry, now_ns);
+    request_move(request, REQUEST_IN_FLIGHT);
+    link_send(exporter->link, &message, &request->call);
+}
+
+/* What failed since the last run: gives up, or gets the time of its next attempt. */
+static void failed_run(struct exporter *exporter, uint64_t now_ns)
+{
+    struct list *node;
+
+    while ((node = list_first(&exporter->requests[REQUEST_FAILED]))) {
+        struct export_request *request = request_of(node);
+
+        exporter->random = hash_seeded(&exporter->random, sizeof(exporter->random), now_ns);
+        if (!retry_next(&request->retry, &exporter->options.retry, now_ns, request->named_ns, exporter->random,
+                &request->at_ns)) {
+            request_settle(request, EXPORT_GAVE_UP);
+            continue;
+        }
+        request->named_at_ns = u64_add_cap(now_ns, request->named_ns);
+        request_move(request, REQUEST_WAITING);
+    }
+}
+
+static void waiting_run(struct exporter *exporter, uint64_t now_ns)
+{
+    bool up = exporter->link->state == LINK_UP;
+    bool came_up = up && !exporter->link_was_up;
+
+    exporter->link_was_up = up;
+    LIST_FOR_EACH_SAFE (node, following, &exporter->requests[REQUEST_WAITING]) {
+        struct export_request *request = request_of(node);
+
+        if (came_up)
+            request->at_ns = u64_min(request->at_ns, u64_max(request->named_at_ns, now_ns));
+        if (request->at_ns <= now_ns)
+            request_send(request, now_ns);
+    }
+}
+
+static bool all_idle(const struct exporter *exporter)
+{
+    return list_empty(&exporter->requests[REQUEST_IN_FLIGHT]) && list_empty(&exporter->requests[REQUEST_WAITING]) &&
+           list_empty(&exporter->requests[REQUEST_FAILED]);
+}
+
+static bool flush_due(const struct exporter *exporter, uint64_t now_ns)
+{
+    if (list_empty(&exporter->queued) || list_empty(&exporter->requests[REQUEST_IDLE]) ||
+        now_ns < exporter->starved_until_ns)
+        return false;
+    return exporter->hurry || exporter->queued_bytes >= exporter->options.max_request_bytes || all_idle(exporter) ||
+           u64_sub_floor(now_ns, exporter->queued_since_ns) >= exporter->options.flush_timeout_ns;
+}
+
+uint64_t exporter_run(struct exporter *exporter, uint64_t now_ns)
+{
+    uint64_t next_ns = UINT64_MAX;
+
+    failed_run(exporter, now_ns);
+    waiting_run(exporter, now_ns);
+    while (flush_due(exporter, now_ns)) {
+        struct export_request *request = request_of(list_first(&exporter->requests[REQUEST_IDLE]));
+
+        if (request_build(exporter, request, now_ns))
+            request_send(request, now_ns);
+    }
+    failed_run(exporter, now_ns); /* what found the link down */
+
+    if (!list_empty(&exporter->queued) && !list_empty(&exporter->requests[REQUEST_IDLE])) {
+        next_ns = exporter->queued_since_ns;
+        if (!exporter->hurry && !all_idle(exporter))
+            next_ns = u64_add_cap(next_ns, exporter->options.flush_timeout_ns);
+        next_ns = u64_max(u64_max(next_ns, exporter->starved_until_ns), now_ns);
+    }
+    LIST_FOR_EACH (node, &exporter->requests[REQUEST_WAITING])
+        next_ns = u64_min(next_ns, request_of(node)->at_ns);
+    return next_ns;
+}
+
+void exporter_hurry(struct exporter *exporter)
+{
+    exporter->hurry = true;
+}
+
+const struct exporter_stats *exporter_stats(const struct exporter *exporter)
+{
+    return &exporter->stats;
+}

@@ -3,8 +3,11 @@
  *
  * Shape   units wait as they are (in their trace's blocks: no second copy) until a call may start; then up to
  *         `max_request_bytes` of them become one request. At most `max_calls` are under way.
- * Flush   at once while no call is under way or the batch is full, else after flush_timeout.
- * Failure retryable: the same bytes again after retry.h's delay. Final refusal: counted, logged once a period, dropped.
+ * Flush   at once while no request is under way or the batch is full, else after flush_timeout.
+ * Failure retryable: the same bytes again after retry.h's delay; a link that comes up ends that wait, unless the
+ *         server named the delay. A link that is DOWN counts as a failed attempt without a call. Final refusal
+ *         (INVALID_ARGUMENT, too large, ...): counted, dropped. partial_success: counted, not sent again, as the
+ *         OTLP specification wants. The tier logs once a period, from exporter_stats.
  * Owner   one worker. No I/O of its own: a link is passed in, time is passed in.
  * Source  collector exporterhelper (sending_queue, retry_on_failure, timeout), otlp exporter.
  */
@@ -26,13 +29,15 @@ enum export_outcome {
     EXPORT_STOPPED,      /* the process ended first */
 };
 
-/* Spans that are exported together: one decided trace, or late spans of one. Embedded in its owner. */
+/* Spans that are exported together: one decided trace, or late spans of one. Embedded in its owner, who leaves it
+ * as it is from exporter_take to settled. */
 struct export_unit {
     struct list node;
     uint64_t size_bytes;  /* about, as regrouped */
     uint32_t span_count;
 };
 
+/* `settled` may call exporter_take; otherwise none of these may call the exporter. */
 struct exporter_owner { /* how an exporter asks about and gives back its units */
     void *context;
     /* Adds the unit's spans to the regroup; 0 or -ENOMEM. What it lends must stay until `encoded`. */
@@ -45,31 +50,41 @@ struct exporter_owner { /* how an exporter asks about and gives back its units *
 
 struct exporter_options {
     const char *name;              /* component ID, the label of its metrics */
-    uint64_t timeout_ns;           /* of one attempt */
+    uint64_t timeout_ns;           /* of one attempt; 0: none */
     struct retry_options retry;
     uint64_t queue_bytes;          /* 0: bounded by the node's budget only */
-    uint64_t queue_requests;       /* the user's queue_size with sizer requests; 0: not set */
-    uint64_t max_request_bytes;    /* target of one request */
+    uint64_t queue_requests;       /* the user's queue_size with sizer requests: units; 0: not set */
+    uint64_t queue_spans;          /* ... with sizer items; 0: not set */
+    uint64_t max_request_bytes;    /* target of one request, passed only by a unit that is larger; 0: 1 MiB */
     uint64_t flush_timeout_ns;
-    uint32_t max_calls;            /* num_consumers */
+    uint32_t max_calls;            /* num_consumers: requests under way, those that wait for a retry included; 0: 1 */
 };
 
 struct exporter_stats { /* running sums in spans and calls; gauges at the end */
-    uint64_t sent_spans, failed_spans, refused_spans, enqueue_failed_spans;
+    uint64_t sent_spans;           /* EXPORTED */
+    uint64_t failed_spans;         /* every other outcome but EXPORT_QUEUE_FULL */
+    uint64_t refused_spans;        /* of these, EXPORT_REFUSED */
+    uint64_t enqueue_failed_spans; /* EXPORT_QUEUE_FULL */
     uint64_t rejected_spans;       /* of partial_success answers: sent, but the backend took them not */
-    uint64_t calls, retries;
+    uint64_t calls, retries;       /* calls started, and those of them that were not the first of their request */
+    uint64_t failed_calls;         /* that ended with another status than OK */
+    uint64_t starved;              /* requests that could not be built for want of memory, and were put off */
     uint64_t queue_units, queue_spans, queue_bytes, calls_in_flight; /* gauges; queue includes what is under way */
+    uint64_t requests_waiting;     /* gauge: for their next attempt */
+    char last_error[192];          /* what the backend last said, printable; "": nothing was ever wrong */
 };
 
 struct exporter;
+/* link is borrowed and outlives the exporter; options->name too. 0 or -ENOMEM. */
 int exporter_new(const struct exporter_options *options, struct link *link, const struct exporter_owner *owner,
     struct exporter **out_exporter);
-/* Units not settled are settled EXPORT_STOPPED. */
+/* Units not settled are settled EXPORT_STOPPED. Calls under way are cancelled; they may end later. Accepts NULL. */
 void exporter_free(struct exporter *exporter);
 /* Takes the unit; it may be settled inside (queue full). */
 void exporter_take(struct exporter *exporter, struct export_unit *unit, uint64_t now_ns);
-/* Runs what is due: flushes and retries. Returns when it next wants to run (UINT64_MAX: after a call's end). Call once a turn. */
+/* Runs what is due: flushes and retries, these at once when the link came up. Returns when it next wants to run
+ * (UINT64_MAX: after a call's end, a take or a change of the link). Call once a turn. */
 uint64_t exporter_run(struct exporter *exporter, uint64_t now_ns);
-/* Draining: flush at once, without waiting for full batches. */
+/* Draining: from now on flush at once, without waiting for full batches. Retries keep their times. */
 void exporter_hurry(struct exporter *exporter);
 const struct exporter_stats *exporter_stats(const struct exporter *exporter);
