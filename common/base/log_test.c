@@ -11,10 +11,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <threads.h>
 #include <unistd.h>
 
 #include "common/base/log.h"
@@ -216,7 +216,7 @@ static void test_levels(void **state)
 #define THREADS 4
 #define LINES   50
 
-static int log_some(void *context)
+static void *log_some(void *context)
 {
     int number = *(int *)context;
     char filler[201];
@@ -225,7 +225,7 @@ static int log_some(void *context)
     filler[sizeof(filler) - 1] = '\0';
     for (int i = 0; i < LINES; i++)
         log_event(LOG_INFO, "from_thread", "number=%d filler=%s", number, filler);
-    return 0;
+    return NULL;
 }
 
 /* 4 * 50 * 250 bytes fit into a pipe, so nobody has to read meanwhile. */
@@ -233,7 +233,7 @@ static void test_threads_do_not_mix(void **state)
 {
     static char text[THREADS * LINES * 320];
     int numbers[THREADS], counts[THREADS] = {0};
-    thrd_t threads[THREADS];
+    pthread_t threads[THREADS];
     char *line, *next;
 
     (void)state;
@@ -241,10 +241,10 @@ static void test_threads_do_not_mix(void **state)
     capture_begin();
     for (int i = 0; i < THREADS; i++) {
         numbers[i] = i;
-        assert_int_equal(thrd_create(&threads[i], log_some, &numbers[i]), thrd_success);
+        assert_int_equal(pthread_create(&threads[i], NULL, log_some, &numbers[i]), 0);
     }
     for (int i = 0; i < THREADS; i++)
-        thrd_join(threads[i], NULL);
+        pthread_join(threads[i], NULL);
     (void)capture_end(text, sizeof(text));
 
     for (line = text; *line; line = next) {

@@ -11,11 +11,11 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <threads.h>
 #include <unistd.h>
 
 #include "common/metrics/admin_http.h"
@@ -28,7 +28,7 @@ struct program {
     struct control control;
     struct admin *admin;
     struct admin_routes routes;
-    thrd_t thread;
+    pthread_t thread;
     int port;
     atomic_bool ready;
     atomic_bool answer_later, answer_early;
@@ -88,12 +88,12 @@ static void on_stop(void *context, unsigned count)
     (void)count;
 }
 
-static int program_run(void *context)
+static void *program_run(void *context)
 {
     struct program *program = context;
 
     control_run(&program->control);
-    return 0;
+    return NULL;
 }
 
 static void program_open(struct program *program, const char *token_file)
@@ -122,7 +122,7 @@ static void program_open(struct program *program, const char *token_file)
 static void program_start(struct program *program, const char *token_file)
 {
     program_open(program, token_file);
-    assert_int_equal(thrd_create(&program->thread, program_run, program), thrd_success);
+    assert_int_equal(pthread_create(&program->thread, NULL, program_run, program), 0);
 }
 
 static void program_close(struct program *program)
@@ -134,7 +134,7 @@ static void program_close(struct program *program)
 static void program_stop(struct program *program)
 {
     control_break(&program->control);
-    thrd_join(program->thread, NULL);
+    pthread_join(program->thread, NULL);
     program_close(program);
 }
 
@@ -379,7 +379,7 @@ static void test_reload_not_supported(void **state)
                          sizeof(error)),
         0);
     program.port = admin_port(program.admin);
-    assert_int_equal(thrd_create(&program.thread, program_run, &program), thrd_success);
+    assert_int_equal(pthread_create(&program.thread, NULL, program_run, &program), 0);
     ask_once(&program, "POST", "/reload", "");
     assert_int_equal(reply.status, 501);
     program_stop(&program);
@@ -668,7 +668,7 @@ static void test_loopback_only(void **state)
                 &program.control, &options, &program.routes, &program.admin, error, sizeof(error)))
             fail_msg("%s: %s", endpoints[i], error);
         program.port = admin_port(program.admin);
-        assert_int_equal(thrd_create(&program.thread, program_run, &program), thrd_success);
+        assert_int_equal(pthread_create(&program.thread, NULL, program_run, &program), 0);
 
         ask_once(&program, "GET", "/traces/" ID, "");
         if (reply.status != 200)

@@ -9,10 +9,10 @@
 #include <cmocka.h>
 
 #include <ctype.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <threads.h>
 
 #include "common/metrics/metrics.h"
 
@@ -327,24 +327,24 @@ static void test_reader_is_strict(void **state)
 
 #define ADDS 20000
 
-static int add_many(void *cell)
+static void *add_many(void *cell)
 {
     for (int i = 0; i < ADDS; i++)
         metric_add(cell, METRIC_REQUESTS, 3);
-    return 0;
+    return NULL;
 }
 
 /* Writers do not lock and readers read meanwhile: nothing is lost, and a sum never goes back. */
 static void test_threads(void **state)
 {
     struct metrics metrics;
-    thrd_t threads[3];
+    pthread_t threads[3];
     uint64_t last = 0;
 
     (void)state;
     assert_int_equal(metrics_init(&metrics, 2), 0);
     for (unsigned i = 0; i < 3; i++)
-        assert_int_equal(thrd_create(&threads[i], add_many, &metrics.cells[i]), thrd_success);
+        assert_int_equal(pthread_create(&threads[i], NULL, add_many, &metrics.cells[i]), 0);
     for (int i = 0; i < 1000; i++) {
         uint64_t sum = metrics_sum(&metrics, METRIC_REQUESTS);
 
@@ -352,7 +352,7 @@ static void test_threads(void **state)
         last = sum;
     }
     for (unsigned i = 0; i < 3; i++)
-        thrd_join(threads[i], NULL);
+        pthread_join(threads[i], NULL);
     assert_int_equal(metrics_sum(&metrics, METRIC_REQUESTS), 3 * 3 * ADDS);
     metrics_deinit(&metrics);
 }

@@ -12,7 +12,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <threads.h>
 #include <unistd.h>
 
 #include "common/base/cleanup.h"
@@ -196,7 +195,7 @@ struct poster {
     unsigned index;
 };
 
-static int post_many(void *context)
+static void *post_many(void *context)
 {
     struct poster *poster = context;
 
@@ -212,7 +211,7 @@ static int post_many(void *context)
         if (i % 16 == 0)
             usleep(20); /* lets the loop fall asleep between, so that waking is tested */
     }
-    return 0;
+    return NULL;
 }
 
 static void test_mail_of_many_threads(void **state)
@@ -220,26 +219,26 @@ static void test_mail_of_many_threads(void **state)
     struct reader reader = {.thread = pthread_self()};
     struct poster posters[POSTERS];
     struct seen seen = {.control = &reader.control};
-    thrd_t threads[POSTERS];
+    pthread_t threads[POSTERS];
 
     (void)state;
     assert_int_equal(control_init(&reader.control, on_stop, on_hangup, &seen), 0);
     for (unsigned i = 0; i < POSTERS; i++) {
         posters[i] = (struct poster){&reader, i};
-        assert_int_equal(thrd_create(&threads[i], post_many, &posters[i]), thrd_success);
+        assert_int_equal(pthread_create(&threads[i], NULL, post_many, &posters[i]), 0);
     }
     control_run(&reader.control); /* a lost wake would leave this waiting */
     for (unsigned i = 0; i < POSTERS; i++)
-        thrd_join(threads[i], NULL);
+        pthread_join(threads[i], NULL);
     assert_int_equal(reader.delivered, POSTERS * MAILS);
     assert_int_equal(reader.wrong, 0);
     control_deinit(&reader.control);
 }
 
-static int break_it(void *context)
+static void *break_it(void *context)
 {
     control_break(context);
-    return 0;
+    return NULL;
 }
 
 static void test_break_by_another_thread(void **state)
@@ -250,11 +249,11 @@ static void test_break_by_another_thread(void **state)
     (void)state;
     assert_int_equal(control_init(&control, on_stop, on_hangup, &seen), 0);
     for (int i = 0; i < 50; i++) {
-        thrd_t thread;
+        pthread_t thread;
 
-        assert_int_equal(thrd_create(&thread, break_it, &control), thrd_success);
+        assert_int_equal(pthread_create(&thread, NULL, break_it, &control), 0);
         control_run(&control);
-        thrd_join(thread, NULL);
+        pthread_join(thread, NULL);
     }
     control_deinit(&control);
 }
