@@ -1,1 +1,53 @@
-int main(void) { return 1; }
+#include "common/base/error.h"
+#include "common/run/program.h"
+#include "sampler/sampler.h"
+
+/* The whole configuration: keys as structs, policies compiled. */
+struct sampler_setup {
+    struct sampler_config config;
+    struct policy_set *set;
+};
+
+static int read_config(struct config_context *context, const struct config_node *root, void *opaque)
+{
+    struct sampler_setup *setup = opaque;
+    int r = sampler_config_read(context, root, &setup->config);
+    int policies;
+
+    /* Policies too, also after another error: one start shows all there is to mend. */
+    policies = policy_set_new(context, setup->config.tail_sampling.policies, setup->config.tail_sampling.sample_on_first_match,
+        1, &setup->set);
+    return r ? r : policies;
+}
+
+static int serve(void *opaque, char *out_error, size_t error_size)
+{
+    struct sampler_setup *setup = opaque;
+    struct sampler *sampler = NULL;
+    int code = EXIT_START_FAILED;
+
+    if (sampler_new(&setup->config, setup->set, &sampler, out_error, error_size)) {
+        if (out_error[0] == '\0')
+            (void)error_trail(out_error, error_size);
+    } else {
+        code = sampler_run(sampler) ? EXIT_CUT_SHORT : EXIT_CLEAN;
+    }
+    sampler_free(sampler);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    static struct sampler_setup setup;
+    const struct program program = {
+        .name = "tailrace-sampler",
+        .config = &setup,
+        .read = read_config,
+        .telemetry = &setup.config.telemetry,
+        .serve = serve,
+    };
+    int code = program_main(&program, argc, argv);
+
+    policy_set_unref(setup.set);
+    return code;
+}

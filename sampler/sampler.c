@@ -1,1 +1,941 @@
-int sampler_placeholder;
+/* The back tier on one screen: sampler_on_request is the way in, trace_decide the middle, the unit_* callbacks the way out.
+ *
+ * Threads. A worker owns the traces that hash to it. The one that received a request walks it, computes each span's facts and
+ * sends one message per other owner (one reference to the request's buffer, the facts beside it): pushed is taken, an
+ * owner cannot refuse. Without a journal the answer needs to wait for nobody.
+ */
+#include "sampler/sampler.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/assert.h"
+#include "common/base/error.h"
+#include "common/base/log.h"
+#include "common/base/num.h"
+#include "common/run/clock.h"
+#include "sampler/sampler_worker.h"
+
+#define DUE_PER_TURN 1024u     /* bounds a turn to some milliseconds */
+#define EARLY_PER_TURN 256u
+#define FINISH_PER_TURN 4096u
+#define IDLE_TURN_NS NS_PER_S  /* records run out while nothing arrives */
+#define TEND_PERIOD_NS (100 * NS_PER_MS)
+#define READY_EXTENTS 4u       /* populated ahead of need, per worker */
+#define RECORD_SHARE 20u       /* records may take a twentieth of the memory limit (verdict_memory) … */
+#define HASH_SHARE 20u         /* … and so may hashes of exported spans */
+#define BIG_TRACE_SHARE 20u
+#define UNIT_OVERHEAD_BYTES 256u /* a trace's share of headers in a request, about */
+#define PREFETCH_SLOT 8u
+#define PREFETCH_TRACE 4u
+
+static void book(struct sampler_worker *home, enum book which, uint64_t spans)
+{
+    home->books[which] += spans;
+}
+
+static void count(struct sampler_worker *home, enum metric_id id, uint64_t by)
+{
+    metric_add(home->worker.metrics, id, by);
+}
+
+/* -- out: survivors to the backend ------------------------------------------------------------------------- */
+
+struct adding {
+    struct sampler_worker *home;
+    struct regroup *regroup;
+    const struct header *header;
+    uint32_t number;
+};
+
+static int unit_add_span(void *context, struct header *header, struct rope bytes)
+{
+    struct adding *adding = context;
+
+    if (header != adding->header) {
+        adding->number = regroup_header(adding->regroup, &header->view);
+        adding->header = header;
+    }
+    return regroup_span(adding->regroup, adding->number, bytes);
+}
+
+static int unit_add(void *context, struct export_unit *unit, struct regroup *regroup)
+{
+    struct adding adding = {.home = context, .regroup = regroup};
+
+    return trace_spans(trace_of_unit(unit), unit_add_span, &adding);
+}
+
+static void unit_encoded(void *context, struct export_unit *unit)
+{
+    struct sampler_worker *home = context;
+
+    trace_free_bytes(home->traces, trace_of_unit(unit));
+}
+
+static void unit_settled(void *context, struct export_unit *unit, enum export_outcome outcome)
+{
+    struct sampler_worker *home = context;
+
+    switch (outcome) {
+    case EXPORTED:
+        book(home, BOOK_EXPORTED, unit->span_count);
+        break;
+    case EXPORT_REFUSED:
+    case EXPORT_GAVE_UP:
+    case EXPORT_QUEUE_FULL:
+        book(home, BOOK_DROPPED_EXPORT, unit->span_count);
+        break;
+    case EXPORT_STOPPED:
+        book(home, BOOK_DROPPED_SHUTDOWN, unit->span_count);
+        break;
+    }
+    trace_free(home->traces, trace_of_unit(unit));
+}
+
+/* The trace is out of the table. */
+static void trace_export(struct sampler_worker *home, struct trace *trace, uint64_t now_ns)
+{
+    struct trace_info info = trace_info(trace);
+    struct export_unit *unit = trace_unit(trace);
+
+    unit->size_bytes = info.bytes + UNIT_OVERHEAD_BYTES;
+    unit->span_count = info.span_count;
+    exporter_take(home->exporter, unit, now_ns);
+}
+
+/* -- decide --------------------------------------------------------------------------------------------------- */
+
+static void record_keep(struct sampler_worker *home, struct trace *trace, const struct trace_info *info,
+    struct decision_record *record, uint64_t now_ns)
+{
+    size_t hash_count = 0;
+
+    if (record->decision == DECISION_SAMPLED) {
+        if (info->span_count > home->hash_capacity) {
+            home->hash_capacity = size_max(info->span_count, home->hash_capacity * 2);
+            home->hash_scratch = realloc(home->hash_scratch, home->hash_capacity * sizeof(uint64_t));
+            ASSERT(home->hash_scratch != NULL);
+        }
+        trace_hashes(trace, home->hash_scratch);
+        hash_count = info->span_count;
+    }
+    record->generation = (uint32_t)policy_set_generation(trace_policy_set(trace));
+    record->span_count = info->span_count;
+    record->decided_ns = now_ns;
+    decision_cache_put(home->cache, &info->id, hash_trace(&info->id), record, home->hash_scratch, hash_count, now_ns);
+}
+
+/* The span that set the credited policy's bit first, where it is still known. */
+static void record_evidence(const struct facts *facts, uint32_t bit, struct decision_record *record)
+{
+    record->evidence_bit = bit < UINT16_MAX ? (uint16_t)bit : UINT16_MAX;
+    for (uint16_t i = 0; i < facts->evidence_count; i++) {
+        if (facts->evidence[i].bit == bit) {
+            record->evidence_span_id = facts->evidence[i].span_id;
+            return;
+        }
+    }
+}
+
+static void trace_decide(struct sampler_worker *home, struct trace *trace, uint64_t now_ns)
+{
+    const struct trace_info info = trace_info(trace);
+    const struct facts *facts = trace_facts(trace);
+    const struct verdict_input input = {.trace_id = &info.id, .facts = facts, .now_ns = now_ns};
+    struct decided decided = policy_set_decide_counted(trace_policy_set(trace), &input, home->votes);
+    struct decision_record record = {.decision = decided.decision, .policy = decided.policy};
+
+    home->votes_changed = true;
+    if (decided.policy != UINT16_MAX)
+        home->credits[decided.policy]++;
+    count(home, METRIC_POLICY_ERRORS, decided.error_count);
+    record_evidence(facts, decided.evidence_bit, &record);
+    record_keep(home, trace, &info, &record, now_ns);
+    trace_table_take(home->traces, trace);
+    if (decided.decision == DECISION_SAMPLED) {
+        count(home, METRIC_DECIDED_SAMPLED, 1);
+        trace_export(home, trace, now_ns);
+    } else {
+        count(home, decided.decision == DECISION_DROPPED ? METRIC_DECIDED_DROPPED : METRIC_DECIDED_NOT_SAMPLED, 1);
+        book(home, BOOK_DROPPED_NOT_SAMPLED, info.span_count);
+        trace_free(home->traces, trace);
+    }
+}
+
+/* Over maximum_trace_size_bytes: not sampled at once, whatever the policies would say. */
+static void trace_refuse_size(struct sampler_worker *home, struct trace *trace, uint64_t now_ns)
+{
+    const struct trace_info info = trace_info(trace);
+    struct decision_record record = {.decision = DECISION_NOT_SAMPLED, .policy = UINT16_MAX, .evidence_bit = UINT16_MAX,
+        .too_large = true};
+
+    count(home, METRIC_TRACES_TOO_LARGE, 1);
+    record_keep(home, trace, &info, &record, now_ns);
+    book(home, BOOK_DROPPED_TOO_LARGE, info.span_count);
+    trace_table_take(home->traces, trace);
+    trace_free(home->traces, trace);
+}
+
+/* -- in: spans into their traces ---------------------------------------------------------------------------- */
+
+#define DISTINCT_HEADERS_MAX 64
+struct sizing {
+    const struct header *seen[DISTINCT_HEADERS_MAX];
+    size_t seen_count;
+    uint64_t bytes;
+};
+
+static int sizing_span(void *context, struct header *header, struct rope bytes)
+{
+    struct sizing *sizing = context;
+
+    (void)bytes;
+    for (size_t i = 0; i < sizing->seen_count; i++) {
+        if (sizing->seen[i] == header)
+            return 0;
+    }
+    if (sizing->seen_count < DISTINCT_HEADERS_MAX)
+        sizing->seen[sizing->seen_count++] = header;
+    sizing->bytes += header->bytes_len;
+    return 0;
+}
+
+/* Trace size = span bytes + each distinct header once (design.md section 7: differs from the Collector, whose sum depends on
+ * how spans came in requests). Headers are looked at only when they could make the difference. */
+static bool trace_is_too_large(const struct sampler_worker *home, const struct trace *trace, const struct facts *facts)
+{
+    uint64_t most = home->sampler->config.tail_sampling.maximum_trace_size_bytes;
+    struct sizing sizing = {.bytes = facts->bytes};
+
+    if (most == 0 || facts->bytes + header_table_bytes(home->headers) <= most)
+        return false;
+    if (facts->bytes > most)
+        return true;
+    (void)trace_spans(trace, sizing_span, &sizing);
+    return sizing.bytes > most;
+}
+
+static struct trace *trace_begin(struct sampler_worker *home, const struct intake_span *span, uint64_t now_ns)
+{
+    const struct tail_sampling_config *config = &home->sampler->config.tail_sampling;
+    uint64_t share = config->num_traces / home->sampler->worker_count;
+    struct trace *trace;
+
+    if (config->num_traces_set && trace_table_count(home->traces) >= u64_max(share, 1)) {
+        /* The Collector throws the oldest away undecided; it is decided here, early (docs/compatibility.md). */
+        count(home, METRIC_EVICTED_NUM_TRACES, 1);
+        trace_decide(home, trace_table_oldest(home->traces), now_ns);
+    }
+    trace = trace_table_add(home->traces, &span->id, span->id_hash, home->set, now_ns,
+        now_ns + (uint64_t)(config->decision_wait_ns > 0 ? config->decision_wait_ns : 0));
+    ASSERT(trace != NULL); /* admitted: budget.h keeps room */
+    count(home, METRIC_NEW_TRACES, 1);
+    return trace;
+}
+
+/* A span of a trace that was decided: it follows the decision. */
+static void span_late(struct sampler_worker *home, const struct intake_span *span, struct header *header,
+    const struct decision_record *record, uint64_t now_ns)
+{
+    struct trace *trace;
+
+    if (record->decision != DECISION_SAMPLED) {
+        count(home, METRIC_LATE_NOT_SAMPLED_SPANS, 1);
+        book(home, record->too_large ? BOOK_DROPPED_TOO_LARGE : BOOK_DROPPED_LATE, 1);
+        return;
+    }
+    if (decision_cache_seen(home->cache, &span->id, span->id_hash, span->span_hash, now_ns)) {
+        book(home, BOOK_DUPLICATE, 1);
+        return;
+    }
+    count(home, METRIC_LATE_SAMPLED_SPANS, 1);
+    trace = trace_new_apart(home->traces, &span->id, now_ns);
+    ASSERT(trace != NULL);
+    ASSERT(trace_add_span(home->traces, trace, span->bytes, span->span_hash, header) == TRACE_SPAN_ADDED);
+    trace_export(home, trace, now_ns);
+}
+
+static void span_take(struct sampler_worker *home, const struct intake_span *span, struct header *header, uint64_t now_ns)
+{
+    const struct tail_sampling_config *config = &home->sampler->config.tail_sampling;
+    struct trace *trace = trace_table_find(home->traces, &span->id, span->id_hash);
+    struct decision_record record;
+    struct facts *facts;
+
+    book(home, BOOK_RECEIVED, 1);
+    if (!trace) {
+        if (decision_cache_find(home->cache, &span->id, span->id_hash, true, now_ns, &record)) {
+            span_late(home, span, header, &record, now_ns);
+            return;
+        }
+        trace = trace_begin(home, span, now_ns);
+    }
+    switch (trace_add_span(home->traces, trace, span->bytes, span->span_hash, header)) {
+    case TRACE_SPAN_ADDED:
+        break;
+    case TRACE_SPAN_DUPLICATE:
+        book(home, BOOK_DUPLICATE, 1);
+        return;
+    case TRACE_SPAN_NO_MEMORY:
+        ASSERT(!"memory for what was admitted");
+    }
+    facts = trace_facts(trace);
+    facts_fold(facts, &span->facts, &header->hits, (uint32_t)span->bytes.len);
+    if (span->facts.is_root && config->decision_wait_after_root_received_ns > 0)
+        trace_hasten(home->traces, trace, now_ns + (uint64_t)config->decision_wait_after_root_received_ns);
+    if (UNLIKELY(trace_is_too_large(home, trace, facts)))
+        trace_refuse_size(home, trace, now_ns);
+    else if (UNLIKELY(facts->bytes > home->sampler->big_trace_bytes))
+        trace_decide(home, trace, now_ns); /* its further spans follow the decision: streamed */
+}
+
+/* -- between workers ------------------------------------------------------------------------------------------- */
+
+/* Spans of one request for one owner, in one piece of memory. */
+struct intake_mail {
+    struct mail mail;
+    struct sampler *sampler;
+    struct buffer *bytes; /* what spans and headers borrow from */
+    size_t span_count, header_count;
+    struct intake_span *spans;
+    struct span_header *headers;
+};
+
+static void owner_on_spans(struct mail *mail, void *receiver)
+{
+    struct intake_mail *news = container_of(mail, struct intake_mail, mail);
+    struct sampler_worker *home = container_of((struct worker *)receiver, struct sampler_worker, worker);
+    const struct predicates *predicates = policy_set_predicates(home->set);
+    uint64_t generation = policy_set_generation(home->set);
+    uint32_t last = UINT32_MAX;
+    struct header *header = NULL;
+
+    for (size_t i = 0; i < news->span_count; i++) {
+        struct intake_span *span = &news->spans[i];
+
+        if (span->header != last) {
+            if (header)
+                header_unref(home->headers, header, 1);
+            header = header_table_get(home->headers, &news->headers[span->header]);
+            ASSERT(header != NULL);
+            if (header->hits_generation != generation) {
+                (void)predicates_header(predicates, home->scratch, &header->view, &header->hits);
+                header->hits_generation = generation;
+            }
+            last = span->header;
+        }
+        span_take(home, span, header, home->worker.now_ns);
+    }
+    if (header)
+        header_unref(home->headers, header, 1);
+    admission_give(&news->sampler->admission, news->bytes->len);
+    buffer_unref(news->bytes);
+    free(news);
+}
+
+static void spans_post(struct sampler_worker *from, struct sampler_worker *owner, struct buffer *bytes, size_t span_count)
+{
+    const struct intake *intake = &from->intake;
+    size_t headers_bytes = intake->header_count * sizeof(struct span_header);
+    struct intake_mail *news = malloc(sizeof(*news) + headers_bytes + span_count * sizeof(struct intake_span));
+    size_t k = 0;
+
+    ASSERT(news != NULL);
+    news->mail.deliver = owner_on_spans;
+    news->sampler = from->sampler;
+    news->bytes = buffer_ref(bytes);
+    news->span_count = span_count;
+    news->header_count = intake->header_count;
+    news->headers = (struct span_header *)(news + 1);
+    news->spans = (struct intake_span *)(news->headers + intake->header_count);
+    for (size_t i = 0; i < intake->header_count; i++)
+        news->headers[i] = intake->headers[i].view;
+    for (size_t i = 0; i < intake->span_count; i++) {
+        if (sampler_owner(from->sampler, intake->spans[i].id_hash) == owner->worker.index)
+            news->spans[k++] = intake->spans[i];
+    }
+    (void)atomic_fetch_add_explicit(&from->sampler->admission.bytes, bytes->len, memory_order_relaxed);
+    worker_post(&owner->worker, &news->mail);
+}
+
+/* With several workers: what is mine I take, the rest goes to its owners. */
+static void spans_share_out(struct sampler_worker *home, struct buffer *bytes, uint64_t now_ns)
+{
+    const struct intake *intake = &home->intake;
+    uint32_t counts[WORKERS_MAX] = {0};
+
+    for (size_t i = 0; i < intake->span_count; i++) {
+        const struct intake_span *span = &intake->spans[i];
+        unsigned owner = sampler_owner(home->sampler, span->id_hash);
+
+        counts[owner]++;
+        if (owner == home->worker.index)
+            span_take(home, span, intake->headers[span->header].header, now_ns);
+    }
+    for (unsigned i = 0; i < home->sampler->worker_count; i++) {
+        if (counts[i] > 0 && i != home->worker.index)
+            spans_post(home, &home->sampler->workers[i], bytes, counts[i]);
+    }
+}
+
+static void spans_take_all(struct sampler_worker *home, uint64_t now_ns)
+{
+    const struct intake *intake = &home->intake;
+
+    for (size_t i = 0; i < intake->span_count; i++) {
+        const struct intake_span *span = &intake->spans[i];
+
+        if (i + PREFETCH_SLOT < intake->span_count)
+            trace_table_prefetch(home->traces, intake->spans[i + PREFETCH_SLOT].id_hash);
+        if (i + PREFETCH_TRACE < intake->span_count)
+            trace_table_prefetch_trace(home->traces, intake->spans[i + PREFETCH_TRACE].id_hash);
+        span_take(home, span, intake->headers[span->header].header, now_ns);
+    }
+}
+
+/* -- one request through the back tier; runs on the worker that received it --------------------------------------- */
+
+static void refuse(struct request *request, enum refusal refusal)
+{
+    request_refuse(request, refusal, refusal_status(refusal));
+}
+
+static void note_ring(struct sampler_worker *home, uint64_t ring)
+{
+    if (ring == 0 || ring == home->last_ring)
+        return;
+    if (home->last_ring != 0)
+        count(home, METRIC_RING_DISAGREEMENTS, 1);
+    home->last_ring = ring;
+}
+
+static void sampler_on_request(void *tier, struct request *request)
+{
+    struct sampler *sampler = tier;
+    struct sampler_worker *home = &sampler->workers[request->worker->index];
+    struct intake *intake = &home->intake;
+    struct buffer *held = NULL;
+    struct slice bytes = request->bytes;
+
+    note_ring(home, request->peer_ring);
+    if (budget_rung(&sampler->budget) == RUNG_REFUSE) { /* sampler/buffer: the ladder's last rung */
+        refuse(request, REFUSED_MEMORY);
+        return;
+    }
+    if (sampler->worker_count > 1) {
+        if (!admission_take(&sampler->admission, bytes.len)) {
+            refuse(request, REFUSED_MEMORY);
+            return;
+        }
+        held = request_hold(request); /* spans go to their owners by reference */
+        if (!held) {
+            admission_give(&sampler->admission, bytes.len);
+            refuse(request, REFUSED_MEMORY);
+            return;
+        }
+        bytes = buffer_slice(held);
+    }
+    if (!intake_read(intake, bytes, home->set, home->scratch, home->headers)) { /* walk and facts; nothing stored yet */
+        refuse(request, REFUSED_MALFORMED);
+    } else {
+        count(home, METRIC_ACCEPTED_SPANS, intake->span_count);
+        count(home, METRIC_REJECTED_NO_TRACE_ID, intake->fault_counts[SPAN_NO_TRACE_ID]);
+        count(home, METRIC_REJECTED_NO_SPAN_ID, intake->fault_counts[SPAN_NO_SPAN_ID]);
+        count(home, METRIC_REJECTED_MALFORMED, intake->fault_counts[SPAN_MALFORMED]);
+        if (held)
+            spans_share_out(home, held, request->received_ns);
+        else
+            spans_take_all(home, request->received_ns); /* sampler/buffer: into their traces */
+        request_settle(request, intake->rejected, intake->rejected_count,
+            "spans without a valid trace ID or span ID, or malformed inside", true);
+    }
+    intake_release(intake, home->headers);
+    if (held) {
+        admission_give(&sampler->admission, bytes.len);
+        buffer_unref(held);
+    }
+}
+
+/* -- a turn: deadlines, the ladder, the backend, the books -------------------------------------------------------- */
+
+static bool decide_due(struct sampler_worker *home, uint64_t now_ns)
+{
+    struct trace *trace;
+
+    for (unsigned i = 0; i < DUE_PER_TURN; i++) {
+        trace = trace_table_due(home->traces, now_ns);
+        if (!trace)
+            return false;
+        trace_decide(home, trace, now_ns);
+    }
+    return true;
+}
+
+/* True: there is more to do. */
+static bool decide_early(struct sampler_worker *home, uint64_t now_ns)
+{
+    struct budget *budget = &home->sampler->budget;
+    enum rung rung = budget_rung(budget);
+    struct trace *trace;
+
+    metric_set(home->worker.metrics, METRIC_LADDER_RUNG, home->worker.index == 0 ? (uint64_t)rung : 0);
+    for (unsigned i = 0; i < EARLY_PER_TURN && budget_deciding_early(budget); i++) {
+        trace = trace_table_oldest(home->traces);
+        if (!trace)
+            return false;
+        count(home, METRIC_DECIDED_EARLY, 1);
+        trace_decide(home, trace, now_ns);
+        if (i % 16 == 15)
+            (void)budget_rung(budget);
+    }
+    return budget_deciding_early(budget) && trace_table_count(home->traces) > 0;
+}
+
+static void finish_report(struct sampler_worker *home);
+
+/* SIGTERM: everything held is decided, or dropped as drop_pending_traces_on_shutdown says; then the backend gets what is kept. */
+static bool finish_some(struct sampler_worker *home, uint64_t now_ns)
+{
+    struct trace *trace;
+
+    for (unsigned i = 0; i < FINISH_PER_TURN; i++) {
+        trace = trace_table_oldest(home->traces);
+        if (!trace)
+            break;
+        if (home->sampler->config.tail_sampling.drop_pending_traces_on_shutdown) {
+            book(home, BOOK_DROPPED_SHUTDOWN, trace_info(trace).span_count);
+            trace_free(home->traces, trace);
+        } else {
+            trace_decide(home, trace, now_ns);
+        }
+    }
+    exporter_hurry(home->exporter);
+    return trace_table_count(home->traces) > 0;
+}
+
+/* Rises with everything that an operator should read of. */
+static uint64_t trouble(const struct exporter_stats *stats)
+{
+    return stats->failed_spans + stats->failed_calls + stats->enqueue_failed_spans + stats->rejected_spans;
+}
+
+static void exporter_count(struct sampler_worker *home, uint64_t now_ns)
+{
+    const struct exporter_stats *now = exporter_stats(home->exporter);
+    struct exporter_stats *before = &home->exported_before;
+    uint64_t suppressed;
+
+    if (trouble(now) != trouble(before) && log_limit_pass(&home->export_log, now_ns, &suppressed))
+        log_event(LOG_WARN, "export_trouble",
+            "exporter=%s retries=%llu given_up_spans=%llu refused_spans=%llu rejected_spans=%llu queue_full_spans=%llu "
+            "queue_spans=%llu last_error=\"%s\"",
+            home->sampler->config.exporter.id, (unsigned long long)now->retries, (unsigned long long)now->failed_spans,
+            (unsigned long long)now->refused_spans, (unsigned long long)now->rejected_spans,
+            (unsigned long long)now->enqueue_failed_spans, (unsigned long long)now->queue_spans, now->last_error);
+    count(home, METRIC_EXPORTER_SENT_SPANS, now->sent_spans - before->sent_spans);
+    count(home, METRIC_EXPORTER_FAILED_SPANS, now->failed_spans - before->failed_spans);
+    count(home, METRIC_EXPORTER_ENQUEUE_FAILED_SPANS, now->enqueue_failed_spans - before->enqueue_failed_spans);
+    count(home, METRIC_EXPORTER_REJECTED_SPANS, now->rejected_spans - before->rejected_spans);
+    count(home, METRIC_EXPORTER_CALLS, now->calls - before->calls);
+    count(home, METRIC_EXPORTER_RETRIES, now->retries - before->retries);
+    metric_set(home->worker.metrics, METRIC_EXPORTER_QUEUE_BYTES, now->queue_bytes);
+    metric_set(home->worker.metrics, METRIC_EXPORTER_QUEUE_SPANS, now->queue_spans);
+    metric_set(home->worker.metrics, METRIC_EXPORTER_IN_FLIGHT, now->calls_in_flight);
+    *before = *now;
+}
+
+/* All at once under a version, so that a reader never sees half a turn. */
+static void books_publish(struct sampler_worker *home)
+{
+    unsigned version = atomic_load_explicit(&home->book_version, memory_order_relaxed);
+
+    home->books[BOOK_HELD] = trace_table_span_count(home->traces) + exporter_stats(home->exporter)->queue_spans;
+    atomic_store_explicit(&home->book_version, version + 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release);
+    for (int i = 0; i < BOOK_COUNT; i++)
+        atomic_store_explicit(&home->published_books[i], home->books[i], memory_order_relaxed);
+    atomic_store_explicit(&home->book_version, version + 2, memory_order_release);
+}
+
+void sampler_books_read(struct sampler_worker *home, uint64_t out_books[BOOK_COUNT])
+{
+    unsigned before, after;
+
+    do {
+        before = atomic_load_explicit(&home->book_version, memory_order_acquire);
+        for (int i = 0; i < BOOK_COUNT; i++)
+            out_books[i] = atomic_load_explicit(&home->published_books[i], memory_order_relaxed);
+        atomic_thread_fence(memory_order_acquire);
+        after = atomic_load_explicit(&home->book_version, memory_order_relaxed);
+    } while (before != after || (before & 1));
+}
+
+static void votes_publish(struct sampler_worker *home)
+{
+    if (!home->votes_changed)
+        return;
+    home->votes_changed = false;
+    for (size_t i = 0; i < policy_set_count(home->set); i++) {
+        struct policy_count *out = &home->policy_counts[i];
+
+        atomic_store_explicit(&out->sampled, home->votes[i].sampled, memory_order_relaxed);
+        atomic_store_explicit(&out->not_sampled, home->votes[i].not_sampled, memory_order_relaxed);
+        atomic_store_explicit(&out->dropped, home->votes[i].dropped, memory_order_relaxed);
+        atomic_store_explicit(&out->errors, home->votes[i].errors, memory_order_relaxed);
+        atomic_store_explicit(&out->credited, home->credits[i], memory_order_relaxed);
+    }
+}
+
+static void gauges_publish(struct sampler_worker *home, uint64_t now_ns)
+{
+    struct metrics_cell *cell = home->worker.metrics;
+    struct decision_cache_stats cache = decision_cache_stats(home->cache);
+
+    metric_set(cell, METRIC_TRACES_HELD, trace_table_count(home->traces));
+    metric_set(cell, METRIC_HEADERS, header_table_count(home->headers));
+    metric_set(cell, METRIC_STORE_USED_BYTES, extent_store_used_bytes(home->store));
+    metric_set(cell, METRIC_RECORDS, cache.records);
+    if (home->worker.index == 0)
+        metric_set(cell, METRIC_RECORD_HORIZON_NS, cache.oldest_ns ? u64_sub_floor(now_ns, cache.oldest_ns) : 0);
+    metric_set(cell, METRIC_RECORDS_EVICTED_YOUNG, cache.evicted_young);
+    metric_set(cell, METRIC_RESEND_HASHES, cache.hashes);
+}
+
+static uint64_t sampler_worker_run(struct turn_hook *hook, uint64_t now_ns)
+{
+    struct sampler_worker *home = container_of(hook, struct sampler_worker, hook);
+    bool more = decide_due(home, now_ns);
+    uint64_t next_ns;
+
+    more |= decide_early(home, now_ns);
+    if (home->finishing)
+        more |= finish_some(home, now_ns);
+    decision_cache_tend(home->cache, trace_table_count(home->traces), now_ns);
+    next_ns = exporter_run(home->exporter, now_ns);
+    exporter_count(home, now_ns);
+    votes_publish(home);
+    gauges_publish(home, now_ns);
+    books_publish(home);
+    if (home->finishing && !more && exporter_stats(home->exporter)->queue_units == 0)
+        finish_report(home);
+    if (more)
+        return now_ns;
+    return u64_min(u64_min(next_ns, trace_table_next_ns(home->traces)), now_ns + IDLE_TURN_NS);
+}
+
+/* -- life --------------------------------------------------------------------------------------------------------- */
+
+static void control_on_drained(struct mail *mail, void *receiver)
+{
+    (void)mail;
+    control_break(receiver);
+}
+
+static void finish_report(struct sampler_worker *home)
+{
+    struct sampler *sampler = home->sampler;
+
+    if (home->finished)
+        return;
+    home->finished = true;
+    if (atomic_fetch_add(&sampler->workers_finished, 1) + 1 == sampler->worker_count) {
+        sampler->drained_mail.deliver = control_on_drained;
+        control_post(&sampler->control, &sampler->drained_mail);
+    }
+}
+
+static void worker_on_finish(struct mail *mail, void *receiver)
+{
+    (void)receiver;
+    container_of(mail, struct sampler_worker, finish_mail)->finishing = true;
+}
+
+/* The last request was answered: from here on nothing comes in. */
+static void sampler_on_receiver_done(void *context)
+{
+    struct sampler *sampler = context;
+
+    for (unsigned i = 0; i < sampler->worker_count; i++) {
+        sampler->workers[i].finish_mail.deliver = worker_on_finish;
+        worker_post(&sampler->workers[i].worker, &sampler->workers[i].finish_mail);
+    }
+}
+
+static void sampler_cut_short(struct sampler *sampler, const char *why)
+{
+    if (sampler->cut_short)
+        return;
+    sampler->cut_short = true;
+    log_event(LOG_WARN, "drain_cut_short", "reason=%s", why);
+    receiver_cancel_all(sampler->receiver);
+    control_break(&sampler->control);
+}
+
+static void sampler_on_stop(void *context, unsigned signal_count)
+{
+    struct sampler *sampler = context;
+
+    if (signal_count == 1) {
+        sampler->draining = true;
+        sampler->drain_began_ns = clock_now_ns();
+        log_event(LOG_INFO, "draining", "traces_held=%llu", (unsigned long long)metrics_sum(&sampler->metrics, METRIC_TRACES_HELD));
+        receiver_shutdown(sampler->receiver, sampler_on_receiver_done, sampler);
+    } else {
+        sampler_cut_short(sampler, "second_signal");
+    }
+}
+
+static void sampler_on_hangup(void *context)
+{
+    (void)context;
+    log_event(LOG_WARN, "reload_not_supported", "remedy=\"restart: live reload comes in a later release\"");
+}
+
+static void sampler_tend(void *context, uint64_t now_ns)
+{
+    struct sampler *sampler = context;
+    struct metrics_cell *cell = &sampler->metrics.cells[sampler->worker_count];
+
+    extent_pool_tend(sampler->pool, READY_EXTENTS * sampler->worker_count, now_ns);
+    metric_set(cell, METRIC_STORE_COMMITTED_BYTES, extent_pool_committed_bytes(sampler->pool));
+    metric_set(cell, METRIC_STORE_LIMIT_BYTES, extent_pool_limit_bytes(sampler->pool));
+    if (sampler->draining && now_ns - sampler->drain_began_ns >= (uint64_t)sampler->config.tailrace.drain_timeout_ns)
+        sampler_cut_short(sampler, "drain_timeout");
+}
+
+static int sampler_listen(struct sampler *sampler, char *out_error, size_t error_size)
+{
+    const struct otlp_receiver_config *from = &sampler->config.receiver;
+    const struct tier_entry entry = {.tier = sampler, .on_request = sampler_on_request, .methods = sampler_peer_methods};
+    const struct receiver_options options = {
+        .endpoint = from->grpc_endpoint,
+        .internal = true,
+        .max_recv_msg_bytes = from->max_recv_msg_bytes,
+        .max_concurrent_streams = (uint32_t)from->max_concurrent_streams,
+        .quota_bytes = u64_max(sampler->limits.memory_bytes / 10, 64 * MIB),
+        .max_connection_idle_ns = (uint64_t)from->keepalive_max_connection_idle_ns,
+        .max_connection_age_ns = (uint64_t)from->keepalive_max_connection_age_ns,
+        .max_connection_age_grace_ns = (uint64_t)from->keepalive_max_connection_age_grace_ns,
+        .keepalive_time_ns = (uint64_t)from->keepalive_time_ns,
+        .keepalive_timeout_ns = (uint64_t)from->keepalive_timeout_ns,
+    };
+    struct worker *workers[WORKERS_MAX];
+
+    for (unsigned i = 0; i < sampler->worker_count; i++)
+        workers[i] = &sampler->workers[i].worker;
+    return receiver_new(&options, workers, sampler->worker_count, &entry, &sampler->receiver, out_error, error_size);
+}
+
+static int worker_exporter(struct sampler_worker *home)
+{
+    const struct otlp_exporter_config *from = &home->sampler->config.exporter;
+    const struct exporter_owner owner = {home, unit_add, unit_encoded, unit_settled};
+    const struct link_options link_options = {.address = from->endpoint, .headers = (const struct metadata_pair *)from->header_pairs};
+    struct exporter_options options = {
+        .name = from->id,
+        .timeout_ns = (uint64_t)from->timeout_ns,
+        .retry = from->retry,
+        .queue_requests = from->queue_size_set && from->queue_sizer == QUEUE_REQUESTS ? from->queue_size : 0,
+        .queue_spans = from->queue_size_set && from->queue_sizer == QUEUE_ITEMS ? from->queue_size : 0,
+        .queue_bytes = from->queue_size_set && from->queue_sizer == QUEUE_BYTES ? from->queue_size : 0,
+        .max_request_bytes = 1 * MIB,
+        .flush_timeout_ns = from->batch_set ? (uint64_t)from->batch_flush_timeout_ns : 200 * NS_PER_MS,
+        .max_calls = (uint32_t)u64_max(from->num_consumers / home->sampler->worker_count, 1),
+    };
+    int r;
+
+    r = link_grpc_new(&home->worker, &link_options, NULL, NULL, &home->link);
+    if (r)
+        return error_pass(r);
+    r = exporter_new(&options, home->link, &owner, &home->exporter);
+    return r ? error_fold(r) : 0;
+}
+
+static int64_t share_of(int64_t size, unsigned workers)
+{
+    return size > 0 ? (size + workers - 1) / workers : size;
+}
+
+static int sampler_worker_init(struct sampler_worker *home, struct sampler *sampler, unsigned index)
+{
+    const struct tail_sampling_config *config = &sampler->config.tail_sampling;
+    uint64_t limit = extent_pool_limit_bytes(sampler->pool);
+    const struct decision_cache_options cache = {
+        .sampled_cache_size = share_of(config->sampled_cache_size, sampler->worker_count),
+        .non_sampled_cache_size = share_of(config->non_sampled_cache_size, sampler->worker_count),
+        .num_traces = config->num_traces_set ? u64_max(config->num_traces / sampler->worker_count, 1) : 0,
+        .verdict_keep_ns = (uint64_t)sampler->config.tailrace.verdict_keep_ns,
+        .resend_window_ns = (uint64_t)sampler->config.tailrace.resend_window_ns,
+        .max_bytes = limit / RECORD_SHARE / sampler->worker_count,
+        .hash_bytes = limit / HASH_SHARE / sampler->worker_count,
+    };
+    size_t policies = size_max(policy_set_count(sampler->set), 1);
+    int r;
+
+    home->sampler = sampler;
+    home->set = policy_set_ref(sampler->set);
+    intake_init(&home->intake);
+    home->hook.run = sampler_worker_run;
+    r = worker_init(&home->worker, index, sampler->worker_count, &sampler->metrics.cells[index]);
+    if (r)
+        return error_pass(r);
+    r = extent_store_new(sampler->pool, &home->store);
+    if (r)
+        return error_fold(r);
+    home->headers = header_table_new();
+    home->scratch = predicate_scratch_new(policy_set_predicates(home->set));
+    home->votes = calloc(policies, sizeof(*home->votes));
+    home->credits = calloc(policies, sizeof(*home->credits));
+    home->policy_counts = calloc(policies, sizeof(*home->policy_counts));
+    if (!home->headers || !home->scratch || !home->votes || !home->credits || !home->policy_counts)
+        return error_raise(-ENOMEM);
+    r = trace_table_new(home->store, home->headers, clock_now_ns(), &home->traces);
+    if (r)
+        return error_fold(r);
+    r = decision_cache_new(&cache, &home->cache);
+    if (r)
+        return error_fold(r);
+    r = worker_exporter(home);
+    if (r)
+        return error_pass(r);
+    worker_hook(&home->worker, &home->hook);
+    return 0;
+}
+
+static int sampler_pool(struct sampler *sampler, char *out_error, size_t error_size)
+{
+    uint64_t limit = sampler->config.tailrace.memory_limit_bytes;
+    uint64_t least = budget_least_bytes(sampler->worker_count);
+
+    if (limit == 0)
+        limit = sampler->limits.memory_bytes / 100 * 65;
+    if (limit < least) {
+        (void)snprintf(out_error, error_size,
+            "tailrace.memory.limit_mib: %llu MiB is too little for %u workers, they need at least %llu MiB",
+            (unsigned long long)(limit / MIB), sampler->worker_count, (unsigned long long)((least + MIB - 1) / MIB));
+        return error_raise(-EINVAL);
+    }
+    sampler->big_trace_bytes = limit / BIG_TRACE_SHARE;
+    sampler->admission.limit_bytes = u64_max(limit / 16, 64 * MIB);
+    return extent_pool_new(limit, &sampler->pool);
+}
+
+int sampler_new(const struct sampler_config *config, struct policy_set *set, struct sampler **out_sampler, char *out_error,
+    size_t error_size)
+{
+    struct sampler *sampler = calloc(1, sizeof(*sampler));
+    int r;
+
+    if (!sampler)
+        return error_raise(-ENOMEM);
+    *out_sampler = sampler;
+    sampler->config = *config;
+    sampler->set = policy_set_ref(set);
+    sampler->started_unix_ns = sampler->incarnation = clock_now_unix_ns();
+    cgroup_limits_read(&sampler->limits);
+    sampler->worker_count = config->tailrace.workers ? (unsigned)config->tailrace.workers
+                                                     : sampler->limits.cpu_count - (sampler->limits.cpu_count > 1);
+    if (config->tailrace.cluster_self && config->tailrace.cluster_self[0])
+        (void)snprintf(sampler->name, sizeof(sampler->name), "%s", config->tailrace.cluster_self);
+    else if (gethostname(sampler->name, sizeof(sampler->name) - 1) != 0)
+        (void)snprintf(sampler->name, sizeof(sampler->name), "sampler");
+    r = metrics_init(&sampler->metrics, sampler->worker_count);
+    if (r)
+        return error_pass(r);
+    r = control_init(&sampler->control, sampler_on_stop, sampler_on_hangup, sampler);
+    if (r)
+        return error_pass(r);
+    r = sampler_pool(sampler, out_error, error_size);
+    if (r)
+        return error_fold(r);
+    sampler->budget = (struct budget){.pool = sampler->pool, .decide_early_allowed = config->tailrace.at_limit == AT_LIMIT_DECIDE_EARLY,
+        .workers = sampler->worker_count};
+    sampler->workers = calloc(sampler->worker_count, sizeof(*sampler->workers));
+    if (!sampler->workers)
+        return error_raise(-ENOMEM);
+    for (unsigned i = 0; i < sampler->worker_count; i++) {
+        r = sampler_worker_init(&sampler->workers[i], sampler, i);
+        if (r)
+            return error_pass(r);
+    }
+    r = sampler_listen(sampler, out_error, error_size);
+    if (r)
+        return error_pass(r);
+    r = sampler_admin_new(sampler, out_error, error_size);
+    if (r)
+        return error_pass(r);
+    sampler_tend(sampler, clock_now_ns());
+    return control_timer_new(&sampler->control, TEND_PERIOD_NS, sampler_tend, sampler, &sampler->tend_timer);
+}
+
+int sampler_run(struct sampler *sampler)
+{
+    uint64_t books[BOOK_COUNT], held = 0;
+    int r;
+
+    for (unsigned i = 0; i < sampler->worker_count; i++) {
+        r = worker_start(&sampler->workers[i].worker);
+        if (r)
+            return error_pass(r);
+    }
+    receiver_start(sampler->receiver);
+    receiver_health(sampler->receiver, true);
+    log_event(LOG_INFO, "started", "member=%s otlp_grpc_port=%d admin_port=%d workers=%u policies=%zu memory_limit_bytes=%llu",
+        sampler->name, receiver_port(sampler->receiver), sampler->admin ? admin_port(sampler->admin) : 0, sampler->worker_count,
+        policy_set_count(sampler->set), (unsigned long long)extent_pool_limit_bytes(sampler->pool));
+    log_event(LOG_INFO, "standalone", "text=\"traces are not handed over\"");
+    control_run(&sampler->control);
+    for (unsigned i = 0; i < sampler->worker_count; i++)
+        worker_stop(&sampler->workers[i].worker);
+    for (unsigned i = 0; i < sampler->worker_count; i++) {
+        sampler_books_read(&sampler->workers[i], books);
+        held += books[BOOK_HELD];
+    }
+    log_event(held ? LOG_WARN : LOG_INFO, "stopped", "spans_left=%llu clean=%s", (unsigned long long)held,
+        sampler->cut_short ? "false" : "true");
+    return sampler->cut_short ? 1 : 0;
+}
+
+static void sampler_worker_deinit(struct sampler_worker *home)
+{
+    (void)mailbox_deliver(&home->worker.mailbox, &home->worker);
+    trace_table_free(home->traces);
+    decision_cache_free(home->cache);
+    header_table_free(home->headers);
+    extent_store_free(home->store);
+    predicate_scratch_free(home->scratch);
+    policy_set_unref(home->set);
+    intake_deinit(&home->intake);
+    free(home->hash_scratch);
+    free(home->votes);
+    free(home->credits);
+    free(home->policy_counts);
+}
+
+/* In reverse order of sampler_new; also after it failed halfway. */
+void sampler_free(struct sampler *sampler)
+{
+    if (!sampler)
+        return;
+    for (unsigned i = 0; sampler->workers && i < sampler->worker_count; i++) {
+        exporter_free(sampler->workers[i].exporter); /* what was not delivered is settled as stopped */
+        link_free(sampler->workers[i].link);
+        worker_deinit(&sampler->workers[i].worker); /* runs what gRPC still has for us */
+    }
+    receiver_free(sampler->receiver);
+    for (unsigned i = 0; sampler->workers && i < sampler->worker_count; i++)
+        sampler_worker_deinit(&sampler->workers[i]);
+    admin_free(sampler->admin);
+    control_timer_free(sampler->tend_timer);
+    (void)mailbox_deliver(&sampler->control.mailbox, &sampler->control);
+    control_deinit(&sampler->control);
+    extent_pool_free(sampler->pool);
+    policy_set_unref(sampler->set);
+    metrics_deinit(&sampler->metrics);
+    free(sampler->workers);
+    free(sampler);
+}

@@ -20,7 +20,7 @@ struct member_address {
     bool listed;           /* in the resolver's last good answer, and ready there */
     bool named;            /* has said Hello, in this life or an earlier one */
     bool refused;          /* other hash version or cluster: shown, never used */
-    char name[256];
+    char name[264];
     char software[128];
     unsigned state;        /* as in peer.proto */
     unsigned hash_version;

@@ -22,7 +22,7 @@ enum member_condition { MEMBER_DOWN, MEMBER_UP, MEMBER_SUSPECT };
 
 struct hello_answer {          /* what a member said of itself */
     bool spoke;                /* false: UNIMPLEMENTED, it is no Tailrace node: its name is its address */
-    char name[256];
+    char name[264];
     char cluster[256];
     char software[128];
     unsigned hash_version, state;

@@ -1,0 +1,398 @@
+/* How the back tier shows itself: /metrics, /status, /traces/{id}, and the same to its peers. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/assert.h"
+#include "common/base/num.h"
+#include "common/cluster/ring.h"
+#include "common/export/rpc_code.h"
+#include "common/run/clock.h"
+#include "common/run/grpc_pump.h"
+#include "proto/peer.h"
+#include "sampler/sampler_worker.h"
+
+static_assert(METRIC_BOOK_HELD - METRIC_BOOK_RECEIVED == BOOK_HELD, "metrics.def lists the books in the order of enum book");
+
+static uint64_t relaxed(const _Atomic uint64_t *value)
+{
+    return atomic_load_explicit(value, memory_order_relaxed);
+}
+
+static const char *yes_no(bool value)
+{
+    return value ? "true" : "false";
+}
+
+static void books_sum(struct sampler *sampler, uint64_t out_books[BOOK_COUNT])
+{
+    uint64_t books[BOOK_COUNT];
+
+    memset(out_books, 0, BOOK_COUNT * sizeof(out_books[0]));
+    for (unsigned i = 0; i < sampler->worker_count; i++) {
+        sampler_books_read(&sampler->workers[i], books);
+        for (int k = 0; k < BOOK_COUNT; k++)
+            out_books[k] += books[k];
+    }
+}
+
+static struct policy_count policy_sum(struct sampler *sampler, size_t policy)
+{
+    struct policy_count sum = {0};
+
+    for (unsigned i = 0; i < sampler->worker_count; i++) {
+        const struct policy_count *counts = &sampler->workers[i].policy_counts[policy];
+
+        sum.sampled += relaxed(&counts->sampled);
+        sum.not_sampled += relaxed(&counts->not_sampled);
+        sum.dropped += relaxed(&counts->dropped);
+        sum.errors += relaxed(&counts->errors);
+        sum.credited += relaxed(&counts->credited);
+    }
+    return sum;
+}
+
+/* -- /metrics --------------------------------------------------------------------------------------------------- */
+
+#define PER_POLICY "otelcol_processor_tail_sampling_count_traces_sampled_total"
+
+static void policy_line(struct text *out, const char *policy, const char *labels, uint64_t value)
+{
+    text_append(out, PER_POLICY "{policy=");
+    text_append_json(out, slice_text(policy)); /* Prometheus escapes what can be in a name as JSON does */
+    text_append(out, ",%s} %llu\n", labels, (unsigned long long)value);
+}
+
+static void policies_metrics(struct sampler *sampler, struct text *out)
+{
+    size_t policies = policy_set_count(sampler->set);
+
+    metrics_write_head(out, PER_POLICY, METRIC_KIND_COUNTER, "Votes of each policy.");
+    for (size_t i = 0; i < policies; i++) {
+        struct policy_count counts = policy_sum(sampler, i);
+        const char *name = policy_set_name(sampler->set, (uint16_t)i);
+
+        policy_line(out, name, "sampled=\"true\",decision=\"sampled\"", counts.sampled);
+        policy_line(out, name, "sampled=\"false\",decision=\"not_sampled\"", counts.not_sampled);
+        if (counts.dropped > 0)
+            policy_line(out, name, "sampled=\"false\",decision=\"dropped\"", counts.dropped);
+    }
+    metrics_write_head(out, "tailrace_traces_credited_total", METRIC_KIND_COUNTER, "Sampled traces, by the policy credited.");
+    for (size_t i = 0; i < policies; i++)
+        metrics_write_labeled(out, "tailrace_traces_credited_total", METRIC_KIND_COUNTER, "policy",
+            policy_set_name(sampler->set, (uint16_t)i), policy_sum(sampler, i).credited);
+}
+
+/* The books are read as they balanced at a turn's end and shown from the control thread's own cell. */
+static void sampler_metrics(void *context, struct text *out)
+{
+    struct sampler *sampler = context;
+    struct metrics_cell *cell = &sampler->metrics.cells[sampler->worker_count];
+    uint64_t books[BOOK_COUNT];
+
+    books_sum(sampler, books);
+    for (int i = 0; i < BOOK_COUNT; i++)
+        metric_set(cell, (enum metric_id)(METRIC_BOOK_RECEIVED + i), books[i]);
+    metrics_write(&sampler->metrics, METRICS_SAMPLER, out);
+    policies_metrics(sampler, out);
+}
+
+/* -- /status ---------------------------------------------------------------------------------------------------- */
+
+static bool sampler_ready(void *context, const char **out_reason)
+{
+    struct sampler *sampler = context;
+
+    if (sampler->draining)
+        *out_reason = "draining";
+    return !sampler->draining;
+}
+
+static void status_policies(struct sampler *sampler, struct text *out)
+{
+    for (size_t i = 0; i < policy_set_count(sampler->set); i++) {
+        struct policy_count counts = policy_sum(sampler, i);
+
+        text_append(out, "%s\n    {\"name\": ", i ? "," : "");
+        text_append_json(out, slice_text(policy_set_name(sampler->set, (uint16_t)i)));
+        text_append(out, ", \"sampled\": %llu, \"not_sampled\": %llu, \"dropped\": %llu, \"errors\": %llu, \"credited\": %llu}",
+            (unsigned long long)counts.sampled, (unsigned long long)counts.not_sampled, (unsigned long long)counts.dropped,
+            (unsigned long long)counts.errors, (unsigned long long)counts.credited);
+    }
+}
+
+static void status_books(struct sampler *sampler, struct text *out)
+{
+    uint64_t b[BOOK_COUNT], in, dropped;
+
+    books_sum(sampler, b);
+    in = b[BOOK_RECEIVED] + b[BOOK_RECOVERED] + b[BOOK_TAKEN_OVER];
+    dropped = b[BOOK_DROPPED_NOT_SAMPLED] + b[BOOK_DROPPED_LATE] + b[BOOK_DROPPED_SHUTDOWN] + b[BOOK_DROPPED_TOO_LARGE] +
+        b[BOOK_DROPPED_EXPORT];
+    text_append(out, "  \"books\": {\"received\": %llu, \"recovered\": %llu, \"taken_over\": %llu, \"exported\": %llu, "
+        "\"dropped\": %llu, \"duplicate\": %llu, \"handed_over\": %llu, \"held\": %llu, \"balance\": %s}\n",
+        (unsigned long long)b[BOOK_RECEIVED], (unsigned long long)b[BOOK_RECOVERED], (unsigned long long)b[BOOK_TAKEN_OVER],
+        (unsigned long long)b[BOOK_EXPORTED], (unsigned long long)dropped, (unsigned long long)b[BOOK_DUPLICATE],
+        (unsigned long long)b[BOOK_HANDED_OVER], (unsigned long long)b[BOOK_HELD],
+        yes_no(in == b[BOOK_EXPORTED] + dropped + b[BOOK_DUPLICATE] + b[BOOK_HANDED_OVER] + b[BOOK_HELD]));
+}
+
+static void sampler_status(void *context, struct text *out)
+{
+    static const char *const rungs[] = {"none", "spill", "decide_early", "refuse"};
+    struct sampler *sampler = context;
+    const struct metrics *metrics = &sampler->metrics;
+
+    text_append(out, "{\n  \"program\": \"tailrace-sampler\", \"version\": \"%s\", \"grpc\": \"%s\", \"member\": ", TAILRACE_VERSION,
+        pump_library_version());
+    text_append_json(out, slice_text(sampler->name));
+    text_append(out, ",\n  \"started_unix_ns\": %llu, \"ready\": %s, \"draining\": %s, \"workers\": %u,\n",
+        (unsigned long long)sampler->started_unix_ns, yes_no(!sampler->draining), yes_no(sampler->draining), sampler->worker_count);
+    text_append(out, "  \"cluster\": \"standalone: traces are not handed over\",\n  \"policy_generation\": %llu,\n",
+        (unsigned long long)policy_set_generation(sampler->set));
+    text_append(out, "  \"traces_held\": %llu, \"headers\": %llu, \"ring_disagreements\": %llu,\n",
+        (unsigned long long)metrics_sum(metrics, METRIC_TRACES_HELD), (unsigned long long)metrics_sum(metrics, METRIC_HEADERS),
+        (unsigned long long)metrics_sum(metrics, METRIC_RING_DISAGREEMENTS));
+    text_append(out, "  \"records\": {\"count\": %llu, \"hashes\": %llu, \"evicted_young\": %llu, \"horizon_ns\": %lld, \"verdict_keep_ns\": %lld, "
+        "\"resend_window_ns\": %lld},\n",
+        (unsigned long long)metrics_sum(metrics, METRIC_RECORDS), (unsigned long long)metrics_sum(metrics, METRIC_RESEND_HASHES),
+        (unsigned long long)metrics_sum(metrics, METRIC_RECORDS_EVICTED_YOUNG),
+        (long long)metrics_sum(metrics, METRIC_RECORD_HORIZON_NS), (long long)sampler->config.tailrace.verdict_keep_ns,
+        (long long)sampler->config.tailrace.resend_window_ns);
+    text_append(out, "  \"memory\": {\"limit_bytes\": %llu, \"committed_bytes\": %llu, \"used_bytes\": %llu, \"rung\": \"%s\", \"at_limit\": \"%s\"},\n",
+        (unsigned long long)extent_pool_limit_bytes(sampler->pool), (unsigned long long)extent_pool_committed_bytes(sampler->pool),
+        (unsigned long long)metrics_sum(metrics, METRIC_STORE_USED_BYTES), rungs[metrics_sum(metrics, METRIC_LADDER_RUNG) & 3],
+        sampler->budget.decide_early_allowed ? "decide_early" : "refuse");
+    text_append(out, "  \"exporters\": [{\"name\": ");
+    text_append_json(out, slice_text(sampler->config.exporter.id));
+    text_append(out, ", \"endpoint\": ");
+    text_append_json(out, slice_text(sampler->config.exporter.endpoint));
+    text_append(out, ", \"sent_spans\": %llu, \"failed_spans\": %llu, \"queue_spans\": %llu, \"queue_bytes\": %llu, \"retries\": %llu}],\n",
+        (unsigned long long)metrics_sum(metrics, METRIC_EXPORTER_SENT_SPANS),
+        (unsigned long long)metrics_sum(metrics, METRIC_EXPORTER_FAILED_SPANS),
+        (unsigned long long)metrics_sum(metrics, METRIC_EXPORTER_QUEUE_SPANS),
+        (unsigned long long)metrics_sum(metrics, METRIC_EXPORTER_QUEUE_BYTES),
+        (unsigned long long)metrics_sum(metrics, METRIC_EXPORTER_RETRIES));
+    text_append(out, "  \"policies\": [");
+    status_policies(sampler, out);
+    text_append(out, "\n  ],\n");
+    status_books(sampler, out);
+    text_append(out, "}\n");
+}
+
+/* -- /traces/{id}: answered by the worker that owns the trace -------------------------------------------------------- */
+
+struct explain {
+    struct mail mail;
+    struct sampler *sampler;
+    struct trace_id id;
+    struct admin_call *admin_call; /* asked over HTTP … */
+    void *peer_call;               /* … or by a peer: then answered on its own worker */
+    struct worker *peer_worker;
+    char *json;
+    bool found;
+};
+
+static void explain_held(struct sampler_worker *home, struct trace *trace, struct text *out)
+{
+    const struct trace_info info = trace_info(trace);
+    const struct facts *facts = trace_facts(trace);
+    uint64_t now_ns = home->worker.now_ns;
+
+    text_append(out, ", \"state\": \"pending\", \"spans\": %u, \"bytes\": %llu, \"age_ns\": %llu, \"decided_in_ns\": %llu, \"root_seen\": %s",
+        info.span_count, (unsigned long long)info.bytes, (unsigned long long)u64_sub_floor(now_ns, info.first_ns),
+        (unsigned long long)u64_sub_floor(info.deadline_ns, now_ns), yes_no(facts->root_seen));
+}
+
+static void explain_record(struct sampler_worker *home, const struct decision_record *record, struct text *out)
+{
+    uint8_t span_id[8];
+
+    text_append(out, ", \"state\": \"%s\", \"policy\": ", decision_name(record->decision));
+    text_append_json(out, slice_text(policy_set_name(home->set, record->policy)));
+    memcpy(span_id, &record->evidence_span_id, sizeof(span_id));
+    if (record->too_large)
+        text_append(out, ", \"evidence\": \"the trace was larger than maximum_trace_size_bytes\"");
+    else if (record->evidence_span_id != 0)
+        text_append(out, ", \"evidence\": \"span %02x%02x%02x%02x%02x%02x%02x%02x\"", span_id[0], span_id[1], span_id[2], span_id[3],
+            span_id[4], span_id[5], span_id[6], span_id[7]);
+    else if (record->evidence_bit != UINT16_MAX)
+        text_append(out, ", \"evidence\": \"its resource, or a span among many\"");
+    else if (record->policy != UINT16_MAX)
+        text_append(out, ", \"evidence\": \"the trace as a whole\"");
+    else
+        text_append(out, ", \"evidence\": \"no policy wanted it\"");
+    text_append(out, ", \"spans\": %u, \"decided_ago_ns\": %llu", record->span_count,
+        (unsigned long long)u64_sub_floor(home->worker.now_ns, record->decided_ns));
+}
+
+static char *explain_json(struct sampler_worker *home, const struct trace_id *id, bool *out_found)
+{
+    struct text out = {0};
+    uint64_t hash = hash_trace(id);
+    struct trace *trace = trace_table_find(home->traces, id, hash);
+    struct decision_record record;
+
+    *out_found = true;
+    text_append(&out, "{\"trace_id\": \"");
+    for (size_t i = 0; i < sizeof(id->bytes); i++)
+        text_append(&out, "%02x", id->bytes[i]);
+    text_append(&out, "\", \"owner\": ");
+    text_append_json(&out, slice_text(home->sampler->name));
+    if (trace) {
+        explain_held(home, trace, &out);
+    } else if (decision_cache_find(home->cache, id, hash, false, home->worker.now_ns, &record)) {
+        explain_record(home, &record, &out);
+    } else {
+        *out_found = false;
+        text_append(&out, ", \"state\": \"unknown\", \"evidence\": \"never seen here, or its record is gone\"");
+    }
+    text_append(&out, "}\n");
+    return out.failed ? NULL : out.at;
+}
+
+static void explain_free(struct explain *explain)
+{
+    free(explain->json);
+    free(explain);
+}
+
+static void control_on_explained(struct mail *mail, void *receiver)
+{
+    struct explain *explain = container_of(mail, struct explain, mail);
+
+    (void)receiver;
+    admin_answer(explain->admin_call, explain->json ? explain->found ? 200 : 404 : 500, explain->json ? explain->json : "{}\n");
+    explain_free(explain);
+}
+
+static void peer_on_explained(struct mail *mail, void *receiver)
+{
+    struct explain *explain = container_of(mail, struct explain, mail);
+    Tailrace__V1__ExplainResponse response = TAILRACE__V1__EXPLAIN_RESPONSE__INIT;
+    struct buffer *answer = NULL;
+
+    (void)receiver;
+    response.json = explain->json;
+    if (explain->json)
+        answer = buffer_new(tailrace__v1__explain_response__get_packed_size(&response));
+    if (answer)
+        answer->len = tailrace__v1__explain_response__pack(&response, answer->bytes);
+    peer_call_answer(explain->peer_call, answer ? RPC_OK : RPC_INTERNAL, answer);
+    explain_free(explain);
+}
+
+static void owner_on_explain(struct mail *mail, void *receiver)
+{
+    struct explain *explain = container_of(mail, struct explain, mail);
+    struct sampler_worker *home = container_of((struct worker *)receiver, struct sampler_worker, worker);
+
+    explain->json = explain_json(home, &explain->id, &explain->found);
+    if (explain->admin_call) {
+        explain->mail.deliver = control_on_explained;
+        control_post(&explain->sampler->control, &explain->mail);
+    } else {
+        explain->mail.deliver = peer_on_explained;
+        worker_post(explain->peer_worker, &explain->mail);
+    }
+}
+
+static struct explain *explain_new(struct sampler *sampler, const struct trace_id *id)
+{
+    struct explain *explain = calloc(1, sizeof(*explain));
+
+    ASSERT(explain != NULL);
+    explain->sampler = sampler;
+    explain->id = *id;
+    explain->mail.deliver = owner_on_explain;
+    return explain;
+}
+
+static void explain_post(struct explain *explain)
+{
+    struct sampler *sampler = explain->sampler;
+
+    worker_post(&sampler->workers[sampler_owner(sampler, hash_trace(&explain->id))].worker, &explain->mail);
+}
+
+static void sampler_explain(void *context, const struct trace_id *id, struct admin_call *call)
+{
+    struct explain *explain = explain_new(context, id);
+
+    explain->admin_call = call;
+    explain_post(explain);
+}
+
+static int peer_explain(void *tier, struct worker *worker, struct slice request, void *call, struct buffer **out_answer)
+{
+    Tailrace__V1__ExplainRequest *asked = tailrace__v1__explain_request__unpack(NULL, request.len, request.at);
+    struct explain *explain = NULL;
+    struct trace_id id;
+
+    (void)out_answer;
+    if (asked && asked->trace_id.len == sizeof(id.bytes)) {
+        memcpy(id.bytes, asked->trace_id.data, sizeof(id.bytes));
+        explain = explain_new(tier, &id);
+    }
+    if (asked)
+        tailrace__v1__explain_request__free_unpacked(asked, NULL);
+    if (!explain)
+        return RPC_INVALID_ARGUMENT;
+    explain->peer_call = call;
+    explain->peer_worker = worker;
+    explain_post(explain);
+    return -1; /* answered when the owner has */
+}
+
+/* -- Hello --------------------------------------------------------------------------------------------------------- */
+
+static int peer_hello(void *tier, struct worker *worker, struct slice request, void *call, struct buffer **out_answer)
+{
+    struct sampler *sampler = tier;
+    Tailrace__V1__Status *theirs = tailrace__v1__status__unpack(NULL, request.len, request.at);
+    Tailrace__V1__Status mine = TAILRACE__V1__STATUS__INIT;
+    char software[] = "tailrace-sampler " TAILRACE_VERSION;
+    uint64_t room;
+
+    (void)worker;
+    (void)call;
+    if (!theirs)
+        return RPC_INVALID_ARGUMENT;
+    tailrace__v1__status__free_unpacked(theirs, NULL);
+    room = u64_sub_floor(extent_pool_limit_bytes(sampler->pool),
+        extent_pool_committed_bytes(sampler->pool) - extent_pool_idle_bytes(sampler->pool));
+    mine.hash_version = RING_HASH_VERSION;
+    mine.name = sampler->name;
+    mine.incarnation = sampler->incarnation;
+    mine.state = sampler->draining ? TAILRACE__V1__STATE__STATE_DRAINING : TAILRACE__V1__STATE__STATE_READY;
+    mine.room_bytes = room;
+    mine.hands_over = 0;
+    mine.software = software;
+    *out_answer = buffer_new(tailrace__v1__status__get_packed_size(&mine));
+    if (!*out_answer)
+        return RPC_RESOURCE_EXHAUSTED;
+    (*out_answer)->len = tailrace__v1__status__pack(&mine, (*out_answer)->bytes);
+    return 0;
+}
+
+const struct peer_method sampler_peer_methods[] = {
+    {"/tailrace.v1.Peer/Hello", peer_hello},
+    {"/tailrace.v1.Peer/Explain", peer_explain},
+    {NULL, NULL},
+};
+
+int sampler_admin_new(struct sampler *sampler, char *out_error, size_t error_size)
+{
+    const struct admin_routes routes = {
+        .context = sampler,
+        .ready = sampler_ready,
+        .metrics = sampler_metrics,
+        .status = sampler_status,
+        .explain = sampler_explain,
+    };
+    const struct admin_options options = {sampler->config.tailrace.admin_endpoint, sampler->config.tailrace.admin_token_file};
+
+    if (!options.endpoint || options.endpoint[0] == '\0')
+        return 0;
+    return admin_new(&sampler->control, &options, &routes, &sampler->admin, out_error, error_size);
+}

@@ -1,0 +1,104 @@
+/* One worker's share of the back tier: its traces, headers, records and its way to the backend. */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "common/export/exporter.h"
+#include "common/ingest/admission.h"
+#include "common/ingest/receiver.h"
+#include "common/metrics/admin_http.h"
+#include "common/run/cgroup.h"
+#include "common/run/control.h"
+#include "sampler/buffer/budget.h"
+#include "sampler/buffer/trace_table.h"
+#include "sampler/decide/decision_cache.h"
+#include "sampler/decide/policy_set.h"
+#include "sampler/intake.h"
+#include "sampler/sampler_config.h"
+
+/* The books, in spans: received + recovered + taken_over = exported + dropped(reason) + duplicate + handed_over + held.
+ * In the order of METRIC_BOOK_*. */
+enum book {
+    BOOK_RECEIVED,
+    BOOK_RECOVERED,
+    BOOK_TAKEN_OVER,
+    BOOK_EXPORTED,
+    BOOK_DROPPED_NOT_SAMPLED,
+    BOOK_DROPPED_LATE,
+    BOOK_DROPPED_SHUTDOWN,
+    BOOK_DROPPED_TOO_LARGE,
+    BOOK_DROPPED_EXPORT,
+    BOOK_DUPLICATE,
+    BOOK_HANDED_OVER,
+    BOOK_HELD,
+    BOOK_COUNT,
+};
+
+struct policy_count { /* one policy at one worker: read by the control thread */
+    _Atomic uint64_t sampled, not_sampled, dropped, errors, credited;
+};
+
+struct sampler_worker {
+    struct sampler *sampler;
+    struct worker worker;
+    struct extent_store *store;
+    struct header_table *headers;
+    struct trace_table *traces;
+    struct decision_cache *cache;
+    struct predicate_scratch *scratch;
+    struct policy_set *set;
+    struct intake intake;
+    struct link *link;
+    struct exporter *exporter;
+    struct turn_hook hook;
+    uint64_t *hash_scratch; /* of a trace that is being decided */
+    size_t hash_capacity;
+    uint64_t last_ring;
+    /* books: kept plainly during a turn, published at its end, so that who reads them sees them balance */
+    uint64_t books[BOOK_COUNT];
+    _Atomic uint64_t published_books[BOOK_COUNT];
+    atomic_uint book_version; /* odd while they are being published */
+    struct policy_votes *votes;
+    uint64_t *credits;
+    struct policy_count *policy_counts;
+    bool votes_changed;
+    struct exporter_stats exported_before;
+    struct log_limit export_log;
+    uint64_t export_failures_seen;
+    bool finishing, finished;
+    struct mail finish_mail;
+};
+
+struct sampler {
+    struct sampler_config config;
+    struct control control;
+    struct metrics metrics;
+    struct cgroup_limits limits;
+    unsigned worker_count;
+    struct sampler_worker *workers;
+    struct receiver *receiver;
+    struct admin *admin;
+    struct control_timer *tend_timer;
+    struct extent_pool *pool;
+    struct budget budget;
+    struct admission admission; /* bytes on their way between workers */
+    struct policy_set *set;
+    uint64_t big_trace_bytes;   /* a trace larger than this is decided and streamed: 5 % of the budget */
+    char name[256];
+    uint64_t incarnation, started_unix_ns, drain_began_ns;
+    bool draining, cut_short;
+    atomic_uint workers_finished;
+    struct mail drained_mail;
+};
+
+/* Which worker owns a trace: bits that neither the slot nor the tables use. */
+static inline unsigned sampler_owner(const struct sampler *sampler, uint64_t id_hash)
+{
+    return (unsigned)((id_hash >> 20) & 0xffff) % sampler->worker_count;
+}
+
+/* sampler_admin.c: how the tier shows itself. */
+int sampler_admin_new(struct sampler *sampler, char *out_error, size_t error_size);
+extern const struct peer_method sampler_peer_methods[];
+/* A balanced reading of one worker's books; any thread. */
+void sampler_books_read(struct sampler_worker *home, uint64_t out_books[BOOK_COUNT]);
