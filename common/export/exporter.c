@@ -55,7 +55,7 @@ struct exporter {
     struct list requests[REQUEST_STATES];
     uint64_t starved_until_ns;
     uint64_t random;
-    bool link_was_up, hurry, stopping;
+    bool link_was_up, hurry;
     struct exporter_stats stats;
 };
 
@@ -242,7 +242,6 @@ void exporter_free(struct exporter *exporter)
 
     if (!exporter)
         return;
-    exporter->stopping = true;
     for (size_t state = 0; state < REQUEST_STATES; state++) {
         while ((node = list_take_first(&exporter->requests[state]))) {
             struct export_request *request = request_of(node);
@@ -255,7 +254,7 @@ void exporter_free(struct exporter *exporter)
                 request_free(request);
         }
     }
-    units_settle(exporter, &exporter->queued, EXPORT_STOPPED);
+    units_settle(exporter, &exporter->queued, EXPORT_STOPPED); /* last: also what came while the others were settled */
     regroup_free(exporter->regroup);
     free(exporter);
 }
@@ -281,8 +280,8 @@ void exporter_take(struct exporter *exporter, struct export_unit *unit, uint64_t
     exporter->stats.queue_units++;
     exporter->stats.queue_spans += unit->span_count;
     exporter->stats.queue_bytes += unit->size_bytes;
-    if (!room || exporter->stopping) {
-        unit_settle(exporter, unit, exporter->stopping ? EXPORT_STOPPED : EXPORT_QUEUE_FULL);
+    if (!room) {
+        unit_settle(exporter, unit, EXPORT_QUEUE_FULL);
         return;
     }
     if (list_empty(&exporter->queued))

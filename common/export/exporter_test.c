@@ -40,6 +40,7 @@ struct fixture {
     struct exporter *exporter;
     uint64_t now_ns, seed;
     unsigned short_of_memory; /* of 8 adds fail */
+    uint32_t too_much;        /* number of a unit for which memory is never enough */
     size_t count, take_again; /* units; how many more are taken from inside settled */
     struct test_unit *units[UNITS_MAX];
 };
@@ -66,7 +67,7 @@ static int on_add(void *context, struct export_unit *unit, struct regroup *regro
     size_t len = test->number % 2 ? 4 : 6;
     struct span_header header = {0};
     uint32_t number, count = unit->span_count;
-    bool fails = random_next(f) % 8 < f->short_of_memory;
+    bool fails = random_next(f) % 8 < f->short_of_memory || test->number == f->too_much;
 
     assert_int_equal(test->encoded + test->settled, 0);
     header.resource = header_part_of(slice_make(resource, len), hash_bytes(resource, len));
@@ -238,6 +239,8 @@ static void close_fixture(struct fixture *f)
             fail_msg("unit %u: settled %u times", f->units[i]->number, f->units[i]->settled);
         free(f->units[i]);
     }
+    for (size_t i = 0; i < f->fake.count; i++)
+        assert_true(f->fake.messages[i]->cancelled == (f->fake.messages[i]->call != NULL));
     fake_link_end_all(&f->fake, RPC_OK);
     fake_link_deinit(&f->fake);
 }
@@ -584,6 +587,20 @@ static void test_want_of_memory_puts_off_and_loses_nothing(void **state)
     (void)exporter_run(f.exporter, next_ns);
     answer_code(&f, RPC_OK);
     assert_int_equal(f.units[0]->outcome + f.units[1]->outcome, EXPORTED + EXPORTED);
+
+    /* What fits goes, without the half of the unit that does not. */
+    take(&f, 8);
+    take(&f, 8);
+    f.too_much = f.units[3]->number;
+    (void)exporter_run(f.exporter, f.now_ns + S);
+    assert_int_equal(f.fake.pending, 1);
+    answer_code(&f, RPC_OK);
+    assert_int_equal(f.units[2]->settled, 1);
+    assert_int_equal(f.units[3]->encoded, 0);
+    f.too_much = 0;
+    (void)exporter_run(f.exporter, f.now_ns + 2 * S);
+    answer_code(&f, RPC_OK);
+    assert_int_equal(f.units[3]->settled, 1);
     close_fixture(&f);
 }
 
