@@ -502,41 +502,78 @@ struct answering { /* one pass over the attributes of a span or a resource */
     bool is_resource;
 };
 
-static void answer_value(struct answering *answering, uint32_t index, struct slice value_bytes)
+/* Names are short and nearly always equal once they got here: compared in line. */
+HOT_INLINE bool name_equal(const char *name, const uint8_t *at, size_t len)
 {
-    const struct predicate_key *key = &answering->predicates->keys[index];
-    struct value value = value_read(value_bytes);
-    struct slice text = value.type == VALUE_STRING ? value.bytes : slice_make("", 0);
+    const uint8_t *own = (const uint8_t *)name;
+    uint64_t a, b;
+
+    if (len < sizeof(a)) {
+        for (size_t i = 0; i < len; i++)
+            if (own[i] != at[i])
+                return false;
+        return true;
+    }
+    for (size_t i = 0; i + sizeof(a) <= len; i += sizeof(a)) {
+        memcpy(&a, own + i, sizeof(a));
+        memcpy(&b, at + i, sizeof(b));
+        if (a != b)
+            return false;
+    }
+    memcpy(&a, own + len - sizeof(a), sizeof(a)); /* the rest, overlapping */
+    memcpy(&b, at + len - sizeof(b), sizeof(b));
+    return a == b;
+}
+
+/* The text of a value; "" when it is none. */
+HOT_INLINE struct slice value_text(struct slice bytes)
+{
+    struct value value;
+
+    /* 0a len text, and nothing after it: one string member of less than 128 bytes, as encoders write it */
+    if (LIKELY(bytes.len >= 2 && bytes.at[0] == WIRE_TAG(1, WIRE_BYTES) && (size_t)bytes.at[1] + 2 == bytes.len && bytes.at[1] < 0x80))
+        return slice_make(bytes.at + 2, bytes.len - 2);
+    value = value_read(bytes);
+    return value.type == VALUE_STRING ? value.bytes : slice_make("", 0);
+}
+
+/* Somebody asks for a key of this bucket. Apart from the filter before it, which then needs no stack. */
+static __attribute__((noinline)) void answer_bucket(struct answering *answering, struct slice name, struct slice value, uint32_t next)
+{
+    const struct predicates *predicates = answering->predicates;
+    const struct predicate_key *key;
     const struct hits *exact;
+    struct slice text;
+
+    for (;; next = key->next) {
+        if (next == 0)
+            return;
+        key = &predicates->keys[next - 1];
+        if (key->len == name.len && name_equal(key->name, name.at, name.len))
+            break;
+    }
+    if (hits_has(&answering->keys_seen, next - 1))
+        return;
+    hits_set(&answering->keys_seen, next - 1);
 
     /* An empty or foreign value of a span is passed over; of a resource it reads as "", which a regex may match. */
+    text = value_text(value);
     if (text.len == 0 && !answering->is_resource)
         return;
     exact = key_find_exact(key, text);
     if (exact)
         hits_add(answering->hits, exact);
     if (key->regex_count > 0)
-        key_match_regex(key, &answering->scratch->keys[index], text, answering->hits);
+        key_match_regex(key, &answering->scratch->keys[next - 1], text, answering->hits);
 }
 
 static void answer_attribute(void *context, struct slice name, struct slice value)
 {
     struct answering *answering = context;
-    const struct predicates *predicates = answering->predicates;
-    uint32_t next = predicates->buckets[key_bucket(name.at, name.len)];
+    uint32_t first = answering->predicates->buckets[key_bucket(name.at, name.len)];
 
-    while (UNLIKELY(next)) {
-        const struct predicate_key *key = &predicates->keys[next - 1];
-
-        if (key->len == name.len && (name.len == 0 || memcmp(key->name, name.at, name.len) == 0)) {
-            if (hits_has(&answering->keys_seen, next - 1))
-                return;
-            hits_set(&answering->keys_seen, next - 1);
-            answer_value(answering, next - 1, value);
-            return;
-        }
-        next = key->next;
-    }
+    if (UNLIKELY(first))
+        answer_bucket(answering, name, value, first);
 }
 
 /* The part's fields in one piece: its own when they are, else a copy. */
