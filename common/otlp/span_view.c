@@ -9,8 +9,9 @@
 /* Wrong wire types of known fields are malformed; `last` is the message's highest field number that we know. */
 #define KNOWN_BUT_WRONG(tag, last) (WIRE_FIELD(tag) <= (last))
 
-static bool value_check(struct slice value, unsigned depth, bool *out_is_set);
-static bool key_value_check(
+RARE_PATH static bool value_check_slow(struct slice value, unsigned depth, bool *out_is_set);
+HOT_INLINE bool value_check(struct slice value, unsigned depth, bool *out_is_set);
+HOT_INLINE bool key_value_check(
     struct slice bytes, unsigned depth, struct slice *out_key, struct slice *out_value);
 
 /* -- values ------------------------------------------------------------------------------------------- */
@@ -60,7 +61,7 @@ static bool kvlist_check(struct slice list, unsigned depth)
 }
 
 /* Any AnyValue. depth: of this value, 1 for the outermost. *out_is_set: whether it has a member. */
-static bool value_check_slow(struct slice value, unsigned depth, bool *out_is_set)
+RARE_PATH static bool value_check_slow(struct slice value, unsigned depth, bool *out_is_set)
 {
     struct wire w = wire_of(value);
 
@@ -101,7 +102,7 @@ static bool value_check_slow(struct slice value, unsigned depth, bool *out_is_se
     return !w.bad;
 }
 
-static bool value_check(struct slice value, unsigned depth, bool *out_is_set)
+HOT_INLINE bool value_check(struct slice value, unsigned depth, bool *out_is_set)
 {
     const uint8_t *at = value.at;
 
@@ -172,7 +173,7 @@ struct value value_read(struct slice value)
 
 /* -- attributes --------------------------------------------------------------------------------------- */
 
-static bool key_value_check_slow(
+RARE_PATH static bool key_value_check_slow(
     struct slice bytes, unsigned depth, struct slice *out_key, struct slice *out_value)
 {
     struct wire w = wire_of(bytes);
@@ -203,7 +204,7 @@ static bool key_value_check_slow(
 }
 
 /* depth: of its value. */
-static inline bool key_value_check(
+HOT_INLINE bool key_value_check(
     struct slice bytes, unsigned depth, struct slice *out_key, struct slice *out_value)
 {
     const uint8_t *at = bytes.at;

@@ -11,6 +11,9 @@
 #include "common/base/cleanup.h"
 #include "common/base/slice.h"
 
+/* For the rare ways out of a hot function: kept out of line, they cost it no registers. */
+#define RARE_PATH __attribute__((noinline, cold))
+
 enum wire_type { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_GROUP = 3, WIRE_GROUP_END = 4, WIRE_FIXED32 = 5 };
 
 struct wire {

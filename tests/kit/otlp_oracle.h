@@ -1,6 +1,6 @@
 /* Holds what the span path reads in place against protobuf-c's decode of the same bytes.
  *
- * Use     sources of the test: files('.../tests/kit/otlp_oracle.c'), otlp_proto_objects
+ * Use     sources of the test: files('.../tests/kit/otlp_oracle.c'), otlp_proto_sources
  * Verdict ours and theirs say who accepted the bytes; when both did, difference is NULL or what is not equal.
  *         The two need not accept the same: protobuf-c knows no ID lengths, no depth bound and no long spellings of
  *         tags and lengths. Tests that know their bytes to be canonical look at both.
