@@ -168,10 +168,14 @@ static void merge(struct arrivals *arrivals, const struct arrival *from, uint64_
     struct arrival *slot = slot_get(arrivals, &from->id, from->group);
     uint64_t both = slot->arrived & from->arrived;
 
+    if (both && slot->arrived != from->arrived)
+        slot->content_open = 1; /* a sum cannot be taken apart */
+    else if (!both || slot->content != from->content)
+        slot->content += from->content;
+    slot->content_open |= from->content_open;
     slot->doubled |= from->doubled | both;
     slot->repeats += from->repeats + (uint32_t)__builtin_popcountll(both);
     slot->arrived |= from->arrived;
-    slot->content += from->content;
     slot->nodes |= nodes;
     slot->strangers += from->strangers;
 }

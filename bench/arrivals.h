@@ -21,7 +21,8 @@ struct arrival { /* 64 spans of one trace; as in the file */
     uint32_t group;            /* span index / 64 */
     uint32_t repeats;          /* arrivals beyond the first, all spans */
     uint32_t strangers;        /* spans whose ID does not follow from the trace ID */
-    uint32_t used;
+    uint16_t used;
+    uint16_t content_open;     /* several sinks saw parts that overlap: content says nothing */
 };
 
 struct arrivals {

@@ -653,8 +653,8 @@ static void run(void)
             intake_open = false;
         }
         next_ns = send_due(now_ns, &planned_requests);
-        if (!lane_pick()) {
-            if (load.in_flight + load.waiting_count == 0)
+        if (!intake_open || !lane_pick()) {
+            if (load.in_flight + load.waiting_count == 0 && !lane_pick())
                 return;
             if (drain_end_ns == UINT64_MAX)
                 drain_end_ns = now_ns + options.drain_seconds * NS_PER_S;

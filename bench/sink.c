@@ -1,7 +1,8 @@
 /* tailrace-sink: an OTLP/gRPC backend that remembers which spans arrived, misbehaves on demand, and judges.
  *
  * A span counts as arrived when the call that brought it was answered OK and not cancelled before: what a sender
- * could not know delivered it may send again without being blamed. Recording happens after the answer.
+ * could not know delivered it may send again without being blamed. Recording happens after the answer. What stays
+ * open is an answer that passes the sender's own deadline on the way: keep slow= well away from it.
  *
  * One thread, one completion queue. --compare is the judge (judge.h): no server then.
  */
@@ -28,6 +29,7 @@
 
 #define POSTED_CALLS 128
 #define FDS_MOST 4096
+#define DOOM_NS (50 * NS_PER_MS) /* an answer on loopback is read long before */
 
 enum call_state { CALL_WAITING, CALL_SLOW, CALL_ANSWERED, CALL_HUNG };
 
@@ -105,6 +107,9 @@ struct sink {
     uint64_t requests, bytes, refused, hung, slowed, closed_connections, unknown_methods;
     uint64_t unconfirmed_requests; /* answered OK, but the call was cancelled before */
     struct call *slow_first, **slow_end;
+    int doomed_fd; /* 0: none */
+    uint16_t doomed_port;
+    uint64_t doomed_until_ns;
     uint8_t *scratch;
     size_t scratch_size;
 };
@@ -271,33 +276,74 @@ static bool injecting(uint64_t now_ns)
     return seconds >= options.inject_from && (options.inject_to <= 0 || seconds < options.inject_to);
 }
 
-/* Core has no way to cut one connection, the kernel has: our accepted sockets are those bound to our port. */
-static void close_a_connection(void)
+/* Cutting a connection so that the judge stays exact: an answer that was sent and is cut off before the client
+ * has read it would be blamed as a double when the client sends again. So a connection is first doomed: its calls
+ * are left without an answer; a little later, when earlier answers have long been read, it is shut.
+ * Core has no way to cut one connection, the kernel has: our accepted sockets are those bound to our port. */
+static int port_of(const struct sockaddr_storage *address)
+{
+    if (address->ss_family == AF_INET)
+        return ntohs(((const struct sockaddr_in *)address)->sin_port);
+    if (address->ss_family == AF_INET6)
+        return ntohs(((const struct sockaddr_in6 *)address)->sin6_port);
+    return -1;
+}
+
+static bool peer_port_of(int fd, uint16_t *out_port)
+{
+    struct sockaddr_storage address;
+    socklen_t size = sizeof(address);
+
+    if (getsockname(fd, (struct sockaddr *)&address, &size) != 0 || port_of(&address) != sink.port)
+        return false;
+    size = sizeof(address);
+    if (getpeername(fd, (struct sockaddr *)&address, &size) != 0)
+        return false;
+    *out_port = (uint16_t)port_of(&address);
+    return true;
+}
+
+static void doom_a_connection(uint64_t now_ns)
 {
     static int next_fd;
 
-    for (int i = 0; i < FDS_MOST; i++) {
+    for (int i = 0; i < FDS_MOST && !sink.doomed_fd; i++) {
         int fd = (next_fd + i) % FDS_MOST;
-        struct sockaddr_storage address;
-        socklen_t size = sizeof(address);
-        uint16_t port = 0;
 
-        if (getpeername(fd, (struct sockaddr *)&address, &size) != 0)
-            continue;
-        size = sizeof(address);
-        if (getsockname(fd, (struct sockaddr *)&address, &size) != 0)
-            continue;
-        if (address.ss_family == AF_INET)
-            port = ((struct sockaddr_in *)&address)->sin_port;
-        else if (address.ss_family == AF_INET6)
-            port = ((struct sockaddr_in6 *)&address)->sin6_port;
-        if (ntohs(port) != sink.port)
-            continue;
-        (void)shutdown(fd, SHUT_RDWR);
-        sink.closed_connections++;
-        next_fd = fd + 1;
-        return;
+        if (peer_port_of(fd, &sink.doomed_port)) {
+            sink.doomed_fd = fd;
+            sink.doomed_until_ns = now_ns + DOOM_NS;
+            next_fd = fd + 1;
+        }
     }
+}
+
+static void close_the_doomed(uint64_t now_ns)
+{
+    uint16_t port;
+
+    if (!sink.doomed_fd || now_ns < sink.doomed_until_ns)
+        return;
+    if (peer_port_of(sink.doomed_fd, &port) && port == sink.doomed_port) {
+        (void)shutdown(sink.doomed_fd, SHUT_RDWR);
+        sink.closed_connections++;
+    }
+    sink.doomed_fd = 0;
+}
+
+/* The port at the other end of a call's connection. */
+static uint16_t call_peer_port(grpc_call *call)
+{
+    char *peer = grpc_call_get_peer(call), *colon = strrchr(peer, ':');
+    uint16_t port = colon ? (uint16_t)strtoul(colon + 1, NULL, 10) : 0;
+
+    gpr_free(peer);
+    return port;
+}
+
+static bool call_is_doomed(grpc_call *call)
+{
+    return sink.doomed_fd && call_peer_port(call) == sink.doomed_port;
 }
 
 /* -- calls ------------------------------------------------------------------------------------------------ */
@@ -407,7 +453,11 @@ static void on_request(struct call *call)
     }
     if (injecting(now_ns)) {
         if (injection->close_every && sink.requests % injection->close_every == 0)
-            close_a_connection();
+            doom_a_connection(now_ns);
+        if (call_is_doomed(call->call)) {
+            call_hang(call);
+            return;
+        }
         if (draw_percent(injection->hang_percent)) {
             sink.hung++;
             call_hang(call);
@@ -449,7 +499,10 @@ static void answer_slow_ones(uint64_t now_ns)
         sink.slow_first = call->next;
         if (!sink.slow_first)
             sink.slow_end = &sink.slow_first;
-        call_answer(call, 0, 0, "");
+        if (call_is_doomed(call->call))
+            call_hang(call);
+        else
+            call_answer(call, 0, 0, "");
     }
 }
 
@@ -477,8 +530,6 @@ static bool sink_listen(void)
         call_post(false);
     for (unsigned i = 0; i < 8; i++)
         call_post(true);
-    printf("%d\n", sink.port);
-    (void)fflush(stdout);
     return true;
 }
 
@@ -496,6 +547,8 @@ static void serve(void)
 
         if (sink.slow_first)
             until_ns = u64_min(until_ns, sink.slow_first->answer_at_ns);
+        if (sink.doomed_fd)
+            until_ns = u64_min(until_ns, sink.doomed_until_ns);
         event = grpc_completion_queue_next(sink.queue, transport_deadline(until_ns), NULL);
         if (event.type == GRPC_OP_COMPLETE) {
             struct call *call = event.tag;
@@ -511,9 +564,11 @@ static void serve(void)
         }
         now_ns = event.type == GRPC_OP_COMPLETE && !sink.slow_first ? now_ns : clock_now_ns();
         answer_slow_ones(now_ns);
+        close_the_doomed(now_ns);
         if (stop_signals && !stopping) {
             stopping = true;
             grpc_server_shutdown_and_notify(sink.server, sink.queue, &shutdown_tag);
+            sink.doomed_fd = 0;
             answer_slow_ones(UINT64_MAX);
             grpc_server_cancel_all_calls(sink.server);
         }
@@ -550,6 +605,8 @@ static int serve_main(void)
         return 2;
     if (options.status)
         (void)report_file(options.status);
+    printf("%d\n", sink.port); /* whoever started us may go on now */
+    (void)fflush(stdout);
     serve();
     if (options.arrivals) {
         r = arrivals_write(&sink.arrivals, options.arrivals);
