@@ -57,7 +57,7 @@ uint64_t worker_turn(struct worker *worker, uint64_t now_ns)
     return next_ns;
 }
 
-static int worker_loop(void *argument)
+static void *worker_loop(void *argument)
 {
     struct worker *worker = argument;
     uint64_t next_ns = 0;
@@ -72,14 +72,14 @@ static int worker_loop(void *argument)
         }
         next_ns = worker_turn(worker, clock_now_ns());
     }
-    return 0;
+    return NULL;
 }
 
 int worker_start(struct worker *worker)
 {
-    if (thrd_create(&worker->thread, worker_loop, worker) != thrd_success)
-        return error_raise(-EAGAIN);
-    return 0;
+    int r = pthread_create(&worker->thread, NULL, worker_loop, worker);
+
+    return r ? error_raise(-r) : 0;
 }
 
 void worker_post(struct worker *worker, struct mail *mail)
@@ -100,5 +100,5 @@ void worker_stop(struct worker *worker)
     struct mail stop = {.deliver = worker_on_stop};
 
     worker_post(worker, &stop);
-    (void)thrd_join(worker->thread, NULL);
+    (void)pthread_join(worker->thread, NULL);
 }

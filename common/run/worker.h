@@ -6,9 +6,9 @@
  */
 #pragma once
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <threads.h>
 
 #include "common/base/list.h"
 #include "common/run/mailbox.h"
@@ -34,7 +34,7 @@ struct worker {
     struct metrics_cell *metrics; /* this worker's cells: it alone writes them */
     struct list hooks;
     bool stopping;
-    thrd_t thread;
+    pthread_t thread;
 };
 
 /* index of count; metrics: borrowed. 0, or -ENOMEM. Starts no thread yet. */
