@@ -336,6 +336,48 @@ static void test_refusals(void **state)
     otlp_build_deinit(&b);
 }
 
+/* A span cut anywhere, at the very end of memory: malformed for us when and only when protobuf-c refuses it. The
+ * attributes are empty, so that what is inside them cannot be cut: their content is not the walk's. */
+static void test_cut_spans(void **state)
+{
+    struct otlp_build content = {0}, b = {0};
+    struct otlp_span_id id = otlp_span_id(1);
+
+    (void)state;
+    otlp_span_fields(&content,
+        &(struct otlp_span){.trace_id = otlp_trace_id(1), .span_id = id, .parent_span_id = id, .name = "GET",
+            .kind = 2, .start_unix_ns = 5, .end_unix_ns = 6, .dropped_attributes = 1, .flags = 257});
+    for (unsigned i = 0; i < 4; i++)
+        otlp_bytes(&content, 9, "", 0);
+    otlp_bytes(&content, 9, "\x1a\x08UNKNOWN!", 10); /* cut only as a whole: its length is 10 */
+    otlp_bytes(&content, 9, "", 0);
+    for (size_t len = 0; len <= content.len; len++) {
+        struct oracle_verdict verdict;
+        struct span_walk walk;
+        struct span_ref ref;
+        uint8_t *exact;
+
+        otlp_build_reset(&b);
+        otlp_resource_spans(&b);
+        otlp_scope_spans(&b);
+        otlp_bytes(&b, 2, content.bytes, len);
+        otlp_end(&b);
+        otlp_end(&b);
+        exact = malloc(b.len);
+        assert_non_null(exact);
+        memcpy(exact, b.bytes, b.len);
+        verdict = oracle_walk(slice_make(exact, b.len));
+        span_walk_init(&walk, slice_make(exact, b.len));
+        assert_true(span_walk_next(&walk, &ref));
+        if (verdict.theirs != (ref.fault != SPAN_MALFORMED) || verdict.difference)
+            fail_msg("a span cut to %zu bytes: fault %d", len, (int)ref.fault);
+        assert_false(span_walk_next(&walk, &ref) || walk.bad);
+        free(exact);
+    }
+    otlp_build_deinit(&content);
+    otlp_build_deinit(&b);
+}
+
 static void test_last_id_wins(void **state)
 {
     struct trace_id first = otlp_trace_id(1), last = otlp_trace_id(2);
@@ -535,6 +577,7 @@ int main(void)
         cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_prefixes),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_cut_spans),
         cmocka_unit_test(test_last_id_wins),
         cmocka_unit_test(test_too_big),
         cmocka_unit_test(test_cuts),
