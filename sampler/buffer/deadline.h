@@ -12,18 +12,21 @@
 #define DEADLINE_SLOTS 4096u                   /* 262 s ahead */
 
 struct deadline {
-    struct list node;
+    struct list node; /* linked while it waits */
     uint64_t at_ns;
 };
 
 struct deadlines {
     struct list slots[DEADLINE_SLOTS];
+    uint64_t occupied[DEADLINE_SLOTS / 64]; /* a bit a slot: the next one is found without a scan */
     uint64_t tick;     /* everything before it was taken */
     uint64_t count;
 };
 
 void deadlines_init(struct deadlines *deadlines, uint64_t now_ns);
+/* deadline: not linked. at_ns may have passed. */
 void deadline_add(struct deadlines *deadlines, struct deadline *deadline, uint64_t at_ns);
+/* Does nothing for one that does not wait. */
 void deadline_remove(struct deadlines *deadlines, struct deadline *deadline);
 /* Takes one entry that is due at now_ns (never early, at most one tick late); NULL: none. */
 struct deadline *deadlines_take_due(struct deadlines *deadlines, uint64_t now_ns);

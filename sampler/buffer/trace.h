@@ -21,9 +21,9 @@ enum trace_state { TRACE_PENDING, TRACE_SAMPLED };
 
 struct policy_set;
 
-struct span_record { /* one buffered span; its bytes are the next `len` of the trace's chain */
-    uint64_t hash;   /* of its bytes: a resend is recognised by it */
-    struct header *header;
+struct span_record {       /* one buffered span; its bytes are the next `len` of the trace's chain */
+    uint64_t hash;         /* of its bytes: a resend is recognised by it */
+    uint32_t header_index; /* header_at; one reference held */
     uint32_t len;
 };
 
@@ -34,7 +34,7 @@ struct trace_store; /* one worker's extents, traces and headers: trace_table.h *
 struct trace_info {
     struct trace_id id;
     uint64_t first_ns;    /* first span arrived */
-    uint64_t deadline_ns;
+    uint64_t deadline_ns; /* 0: none, it is out of the table */
     enum trace_state state;
     uint32_t span_count;
     uint64_t bytes;       /* of spans */

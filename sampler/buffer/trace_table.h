@@ -23,6 +23,10 @@ void trace_table_free(struct trace_table *table);
 
 /* id_hash: hash_trace(id). NULL: not there. */
 struct trace *trace_table_find(struct trace_table *table, const struct trace_id *id, uint64_t id_hash);
+/* Hints, for a caller that knows its next few: first the slot of an ID, a little later what it holds (a span is added in half
+ * the time). They change nothing and may be left out. */
+void trace_table_prefetch(const struct trace_table *table, uint64_t id_hash);
+void trace_table_prefetch_trace(const struct trace_table *table, uint64_t id_hash);
 /* A new trace, pending; set: one reference taken. NULL: no memory. */
 struct trace *trace_table_add(struct trace_table *table, const struct trace_id *id, uint64_t id_hash, struct policy_set *set, uint64_t now_ns,
     uint64_t deadline_ns);
@@ -30,12 +34,13 @@ struct trace *trace_table_add(struct trace_table *table, const struct trace_id *
 struct trace *trace_new_apart(struct trace_table *table, const struct trace_id *id, uint64_t now_ns);
 
 enum trace_span_result { TRACE_SPAN_ADDED, TRACE_SPAN_DUPLICATE, TRACE_SPAN_NO_MEMORY };
-/* Copies the span in. header: one reference is taken when added. span_hash: hash_bytes of it. */
+/* Copies the span in. header: one reference is taken when added. span_hash: hash_bytes of it. Without memory nothing changes. */
 enum trace_span_result trace_add_span(struct trace_table *table, struct trace *trace, struct slice span, uint64_t span_hash, struct header *header);
 /* Sooner only: min with what it has. */
 void trace_hasten(struct trace_table *table, struct trace *trace, uint64_t deadline_ns);
 
-/* The next trace that is due, still in the table and pending; NULL: none. */
+/* The next trace that is due, still in the table and pending; NULL: none. Its deadline is spent: the caller takes it, frees it, or
+ * gives it another one (trace_hasten). */
 struct trace *trace_table_due(struct trace_table *table, uint64_t now_ns);
 uint64_t trace_table_next_ns(const struct trace_table *table);
 /* The trace that arrived first; NULL: empty. */
@@ -43,14 +48,16 @@ struct trace *trace_table_oldest(struct trace_table *table);
 /* Out of table, deadline and order; it lives on until trace_free, as TRACE_SAMPLED. */
 void trace_table_take(struct trace_table *table, struct trace *trace);
 
-/* Frees span bytes (blocks), keeping records and hashes. */
+/* Frees span bytes (blocks), keeping records and hashes: trace_spans and trace_add_span are over. */
 void trace_free_bytes(struct trace_table *table, struct trace *trace);
+/* Takes it first when it is in the table. */
 void trace_free(struct trace_table *table, struct trace *trace);
 
 struct facts *trace_facts(struct trace *trace);
 struct policy_set *trace_policy_set(struct trace *trace);
 const struct trace_id *trace_id_of(const struct trace *trace);
 struct trace_info trace_info(const struct trace *trace);
+/* Of a trace that is out of the table: the unit lies where its deadline was. Zeroed at first. */
 struct export_unit *trace_unit(struct trace *trace);
 struct trace *trace_of_unit(struct export_unit *unit);
 /* Span hashes in order; out must hold span_count. */
@@ -60,3 +67,4 @@ int trace_spans(const struct trace *trace, int (*visit)(void *context, struct he
 
 uint64_t trace_table_count(const struct trace_table *table);      /* pending traces */
 uint64_t trace_table_span_count(const struct trace_table *table); /* spans of pending ones */
+uint64_t trace_table_index_bytes(const struct trace_table *table); /* on the heap, beside the extents */

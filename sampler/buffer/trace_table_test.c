@@ -1,0 +1,498 @@
+/* A trace gives back the spans it was given, in order and byte for byte, each once; traces are found, come due and
+ * leave as they should; and when all are gone, so is their memory. */
+#include "sampler/buffer/trace_table.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "common/base/cleanup.h"
+#include "common/base/num.h"
+#include "common/base/plant.h"
+
+#define HEADERS 5
+
+struct fixture {
+    struct extent_pool *pool;
+    struct extent_store *store;
+    struct header_table *headers_table;
+    struct header *headers[HEADERS];
+    struct trace_table *table;
+    uint64_t random;
+};
+
+static uint64_t draw(struct fixture *fixture)
+{
+    fixture->random = fixture->random * 6364136223846793005ull + 1442695040888963407ull;
+    return fixture->random >> 32;
+}
+
+static struct header_part part_of(const char *text)
+{
+    return (struct header_part){
+        .body = slice_text(text),
+        .fragments = {slice_text(text)},
+        .fragment_count = 1,
+        .len = (uint32_t)strlen(text),
+        .hash = hash_bytes(text, strlen(text)),
+    };
+}
+
+static void fixture_init(struct fixture *fixture, uint64_t limit_bytes)
+{
+    *fixture = (struct fixture){.random = 2024};
+    assert_int_equal(extent_pool_new(limit_bytes, &fixture->pool), 0);
+    assert_int_equal(extent_store_new(fixture->pool, &fixture->store), 0);
+    fixture->headers_table = header_table_new();
+    assert_non_null(fixture->headers_table);
+    for (unsigned i = 0; i < HEADERS; i++) {
+        struct span_header header = {.hash = i};
+        char text[32];
+
+        snprintf(text, sizeof(text), "service %u", i);
+        header.resource = part_of(text);
+        header.scope = part_of("scope");
+        fixture->headers[i] = header_table_get(fixture->headers_table, &header);
+        assert_non_null(fixture->headers[i]);
+    }
+    assert_int_equal(
+        trace_table_new(fixture->store, fixture->headers_table, 0, &fixture->table), 0);
+}
+
+/* Every block and every reference came back. */
+static void fixture_deinit(struct fixture *fixture)
+{
+    trace_table_free(fixture->table);
+    assert_int_equal(extent_store_used_bytes(fixture->store), 0);
+    for (unsigned i = 0; i < HEADERS; i++) {
+        assert_int_equal(fixture->headers[i]->refs, 1);
+        header_unref(fixture->headers_table, fixture->headers[i], 1);
+    }
+    header_table_free(fixture->headers_table);
+    extent_store_free(fixture->store);
+    extent_pool_tend(fixture->pool, 0, 1);
+    extent_pool_tend(fixture->pool, 0, 11 * NS_PER_S);
+    assert_int_equal(extent_pool_committed_bytes(fixture->pool), 0);
+    extent_pool_free(fixture->pool);
+}
+
+static struct trace_id id_of(uint64_t n)
+{
+    struct trace_id id;
+    uint64_t words[2] = {n * 0x9e3779b97f4a7c15ull + 1, n};
+
+    memcpy(id.bytes, words, sizeof(words));
+    return id;
+}
+
+/* Span `seed` has these bytes, whoever asks. */
+static struct slice span_of(uint32_t seed, uint32_t len, uint8_t *out)
+{
+    uint64_t random = seed * 0xbf58476d1ce4e5b9ull + 7;
+
+    for (uint32_t i = 0; i < len; i++) {
+        random = random * 6364136223846793005ull + 1442695040888963407ull;
+        out[i] = (uint8_t)(random >> 56);
+    }
+    return slice_make(out, len);
+}
+
+struct span_seed {
+    uint32_t seed, len;
+    uint8_t header;
+};
+
+static uint64_t hash_of(struct span_seed span)
+{
+    uint64_t parts[2] = {span.seed, span.len};
+
+    return hash_bytes(parts, sizeof(parts));
+}
+
+static enum trace_span_result add_seed(struct fixture *fixture, struct trace *trace, struct span_seed span)
+{
+    uint8_t *bytes = malloc(span.len + 1);
+    enum trace_span_result result = trace_add_span(fixture->table, trace, span_of(span.seed, span.len, bytes),
+        hash_of(span), fixture->headers[span.header]);
+
+    free(bytes);
+    return result;
+}
+
+struct expected {
+    const struct fixture *fixture;
+    const struct span_seed *spans;
+    size_t at, stop_at;
+};
+
+static int check_span(void *context, struct header *header, struct rope bytes)
+{
+    struct expected *expected = context;
+    const struct span_seed *span = &expected->spans[expected->at];
+    uint8_t *want = malloc(span->len + 1), *got = malloc(span->len + 1);
+
+    span_of(span->seed, span->len, want);
+    assert_int_equal(bytes.len, span->len);
+    assert_true(bytes.at_len == bytes.len || bytes.more);
+    rope_copy(&bytes, got);
+    assert_memory_equal(got, want, span->len);
+    assert_ptr_equal(header, expected->fixture->headers[span->header]);
+    free(want);
+    free(got);
+    return ++expected->at == expected->stop_at ? 17 : 0;
+}
+
+static void check_trace(
+    const struct fixture *fixture, const struct trace *trace, const struct span_seed *spans, size_t count)
+{
+    struct expected expected = {fixture, spans, 0, SIZE_MAX};
+    uint64_t *hashes = calloc(count + 1, sizeof(*hashes));
+    struct trace_info info = trace_info(trace);
+    uint64_t bytes = 0;
+
+    assert_int_equal(trace_spans(trace, check_span, &expected), 0);
+    assert_int_equal(expected.at, count);
+    trace_hashes(trace, hashes);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(hashes[i], hash_of(spans[i]));
+        bytes += spans[i].len;
+    }
+    assert_int_equal(info.span_count, count);
+    assert_int_equal(info.bytes, bytes);
+    free(hashes);
+}
+
+/* Spans of every size around the borders of blocks and record blocks. */
+static void test_bytes(void **state)
+{
+    static const struct {
+        const char *what;
+        uint32_t spans, len, step; /* span i has len + i * step bytes */
+    } cases[] = {
+        {"nothing", 0, 0, 0},
+        {"empty spans", 40, 0, 0},
+        {"one small", 1, 1, 0},
+        {"one that fills the trace's block and more", 1, 200, 0},
+        {"one of 4 KiB", 1, 4096, 0},
+        {"one huge", 1, 3000000, 0},
+        {"growing by one", 600, 1, 1},
+        {"growing by 64", 100, 60, 64},
+        {"fifteen usual", 15, 730, 3},
+        {"shrinking blocks", 50, 4088, 0},
+        {"many small", 3000, 33, 0},
+    };
+    struct fixture fixture;
+    (void)state;
+
+    fixture_init(&fixture, 256 * MIB);
+    for (size_t c = 0; c < ARRAY_COUNT(cases); c++) {
+        struct trace_id id = id_of(c);
+        struct trace *trace = trace_new_apart(fixture.table, &id, 5);
+        struct span_seed *spans = calloc(cases[c].spans + 1, sizeof(*spans));
+
+        assert_non_null(trace);
+        for (uint32_t i = 0; i < cases[c].spans; i++) {
+            spans[i] = (struct span_seed){i, cases[c].len + i * cases[c].step, (uint8_t)(i / 3 % HEADERS)};
+            assert_int_equal(add_seed(&fixture, trace, spans[i]), TRACE_SPAN_ADDED);
+            if (i % 97 == 0)
+                check_trace(&fixture, trace, spans, i + 1);
+        }
+        check_trace(&fixture, trace, spans, cases[c].spans);
+        for (uint32_t i = 0; i < cases[c].spans && !planted(PLANT_DEDUPE_OFF); i++)
+            assert_int_equal(add_seed(&fixture, trace, spans[i]), TRACE_SPAN_DUPLICATE);
+        check_trace(&fixture, trace, spans, cases[c].spans);
+        assert_int_equal(trace_table_count(fixture.table), 0);
+        assert_int_equal(trace_table_span_count(fixture.table), 0);
+        trace_free(fixture.table, trace);
+        if (extent_store_used_bytes(fixture.store) != 0)
+            fail_msg("%s: blocks are left", cases[c].what);
+        free(spans);
+    }
+    trace_free(fixture.table, NULL);
+    fixture_deinit(&fixture);
+}
+
+/* A visitor that has enough is not called again. */
+static void test_visit_stops(void **state)
+{
+    struct fixture fixture;
+    struct span_seed spans[30];
+    struct expected expected = {&fixture, spans, 0, 7};
+    struct trace_id id = id_of(1);
+    struct trace *trace;
+    (void)state;
+
+    fixture_init(&fixture, 64 * MIB);
+    trace = trace_new_apart(fixture.table, &id, 5);
+    for (uint32_t i = 0; i < 30; i++) {
+        spans[i] = (struct span_seed){i, 300, 0};
+        assert_int_equal(add_seed(&fixture, trace, spans[i]), TRACE_SPAN_ADDED);
+    }
+    assert_int_equal(trace_spans(trace, check_span, &expected), 17);
+    assert_int_equal(expected.at, 7);
+    trace_free(fixture.table, trace);
+    fixture_deinit(&fixture);
+}
+
+/* Freeing the bytes gives their blocks back and leaves what is known of the trace. */
+static void test_free_bytes(void **state)
+{
+    struct fixture fixture;
+    struct trace_id id = id_of(1);
+    struct trace *trace;
+    uint64_t hashes[100], used_bytes;
+    (void)state;
+
+    fixture_init(&fixture, 64 * MIB);
+    trace = trace_table_add(fixture.table, &id, hash_trace(&id), NULL, 3, 4);
+    for (uint32_t i = 0; i < 100; i++)
+        assert_int_equal(add_seed(&fixture, trace, (struct span_seed){i, 700, 1}), TRACE_SPAN_ADDED);
+    trace_table_take(fixture.table, trace);
+    used_bytes = extent_store_used_bytes(fixture.store);
+    trace_free_bytes(fixture.table, trace);
+    assert_true(extent_store_used_bytes(fixture.store) + 100 * 700 <= used_bytes + 512);
+    trace_hashes(trace, hashes);
+    for (uint32_t i = 0; i < 100; i++)
+        assert_int_equal(hashes[i], hash_of((struct span_seed){i, 700, 1}));
+    assert_int_equal(trace_info(trace).span_count, 100);
+    assert_int_equal(trace_info(trace).bytes, 70000);
+    assert_int_equal(fixture.headers[1]->refs, 101);
+    trace_free(fixture.table, trace);
+    fixture_deinit(&fixture);
+}
+
+/* A million spans in one trace: each recognised when it comes again, none mistaken. */
+static void test_million(void **state)
+{
+    enum { SPANS = 1000000 };
+    struct fixture fixture;
+    struct trace_id id = id_of(1);
+    struct trace *trace;
+    uint8_t bytes[40] = {0};
+    (void)state;
+
+    fixture_init(&fixture, 512 * MIB);
+    trace = trace_table_add(fixture.table, &id, hash_trace(&id), NULL, 3, 4);
+    for (uint64_t i = 0; i < SPANS; i++) {
+        enum trace_span_result result;
+
+        memcpy(bytes, &i, sizeof(i));
+        result = trace_add_span(fixture.table, trace, slice_make(bytes, sizeof(bytes)),
+            hash_bytes(bytes, sizeof(bytes)), fixture.headers[0]);
+        assert_int_equal(result, TRACE_SPAN_ADDED);
+    }
+    for (uint64_t i = 0; i < SPANS && !planted(PLANT_DEDUPE_OFF); i++) {
+        memcpy(bytes, &i, sizeof(i));
+        assert_int_equal(trace_add_span(fixture.table, trace, slice_make(bytes, sizeof(bytes)),
+                             hash_bytes(bytes, sizeof(bytes)), fixture.headers[0]),
+            TRACE_SPAN_DUPLICATE);
+    }
+    assert_int_equal(trace_info(trace).span_count, SPANS);
+    assert_int_equal(trace_table_span_count(fixture.table), SPANS);
+    /* 40 bytes, a record of 16, at most 20 in the index, and headers of blocks. */
+    assert_true(extent_store_used_bytes(fixture.store) <= SPANS * 78ull);
+    trace_free(fixture.table, trace);
+    assert_int_equal(trace_table_span_count(fixture.table), 0);
+    fixture_deinit(&fixture);
+}
+
+struct model_trace {
+    struct trace *trace;
+    struct span_seed spans[80];
+    uint32_t count;
+    uint64_t number;  /* of its ID: never used again */
+    uint64_t arrival; /* order */
+    uint64_t deadline_ns, set_ns;
+    bool in_table, waits;
+};
+
+/* Against a plain array of traces: arrivals, resends, hastened deadlines, decisions, exports, in any order. */
+static void test_random(void **state)
+{
+    enum { TRACES = 400, STEPS = 150000 };
+    struct fixture fixture;
+    struct model_trace *model = calloc(TRACES, sizeof(*model));
+    uint64_t now_ns = NS_PER_S, numbers = 0, arrivals = 0, pending = 0, pending_spans = 0;
+    (void)state;
+
+    fixture_init(&fixture, 256 * MIB);
+    for (unsigned step = 0; step < STEPS; step++) {
+        struct model_trace *at = &model[draw(&fixture) % TRACES];
+        uint64_t dice = draw(&fixture) % 100;
+        struct trace_id id = id_of(at->number);
+        struct trace *found = trace_table_find(fixture.table, &id, hash_trace(&id));
+
+        assert_ptr_equal(found, at->in_table ? at->trace : NULL);
+        if (dice % 2) {
+            trace_table_prefetch(fixture.table, hash_trace(&id));
+            trace_table_prefetch_trace(fixture.table, hash_trace(&id));
+        }
+        if (!at->trace) {
+            memset(at, 0, sizeof(*at));
+            at->number = ++numbers;
+            id = id_of(at->number);
+            if (dice < 90) {
+                at->set_ns = now_ns;
+                at->deadline_ns = now_ns + draw(&fixture) % (5 * NS_PER_S);
+                at->trace =
+                    trace_table_add(fixture.table, &id, hash_trace(&id), NULL, now_ns, at->deadline_ns);
+                at->in_table = at->waits = true;
+                at->arrival = ++arrivals;
+                pending++;
+            } else {
+                at->trace = trace_new_apart(fixture.table, &id, now_ns);
+                assert_int_equal(trace_info(at->trace).state, TRACE_SAMPLED);
+                assert_int_equal(trace_unit(at->trace)->size_bytes, 0);
+            }
+            assert_true(trace_id_equal(trace_id_of(at->trace), &id));
+            assert_int_equal(trace_info(at->trace).first_ns, now_ns);
+            assert_null(trace_policy_set(at->trace));
+            assert_int_equal(trace_facts(at->trace)->spans_count, 0);
+        } else if (dice < 60) {
+            struct span_seed span = {
+                (uint32_t)(draw(&fixture) % 90), 1 + (uint32_t)(draw(&fixture) % 3 * 400), (uint8_t)(dice % HEADERS)};
+            enum trace_span_result want = TRACE_SPAN_ADDED;
+
+            for (uint32_t i = 0; i < at->count && !planted(PLANT_DEDUPE_OFF); i++) {
+                if (at->spans[i].seed == span.seed && at->spans[i].len == span.len)
+                    want = TRACE_SPAN_DUPLICATE;
+            }
+            if (at->count == 80 && want == TRACE_SPAN_ADDED)
+                continue;
+            assert_int_equal(add_seed(&fixture, at->trace, span), want);
+            if (want == TRACE_SPAN_ADDED) {
+                at->spans[at->count++] = span;
+                if (at->in_table)
+                    pending_spans++;
+            }
+        } else if (dice < 65 && at->in_table) {
+            uint64_t deadline_ns = now_ns + draw(&fixture) % (5 * NS_PER_S);
+
+            trace_hasten(fixture.table, at->trace, deadline_ns);
+            if (!at->waits || deadline_ns < at->deadline_ns) {
+                at->deadline_ns = deadline_ns;
+                at->set_ns = now_ns;
+            }
+            at->waits = true;
+            assert_int_equal(trace_info(at->trace).deadline_ns, at->deadline_ns);
+        } else if (dice < 75) {
+            struct model_trace *oldest = NULL;
+
+            for (unsigned i = 0; i < TRACES; i++) {
+                if (model[i].in_table && (!oldest || model[i].arrival < oldest->arrival))
+                    oldest = &model[i];
+            }
+            assert_ptr_equal(trace_table_oldest(fixture.table), oldest ? oldest->trace : NULL);
+        } else if (dice < 80 && at->in_table) {
+            trace_table_take(fixture.table, at->trace);
+            at->in_table = at->waits = false;
+            pending--;
+            pending_spans -= at->count;
+            assert_int_equal(trace_info(at->trace).state, TRACE_SAMPLED);
+            assert_int_equal(trace_info(at->trace).deadline_ns, 0);
+            assert_int_equal(trace_unit(at->trace)->size_bytes, 0);
+            trace_unit(at->trace)->size_bytes = UINT64_MAX;
+            trace_unit(at->trace)->span_count = UINT32_MAX;
+            assert_ptr_equal(trace_of_unit(trace_unit(at->trace)), at->trace);
+        } else if (dice < 85) {
+            check_trace(&fixture, at->trace, at->spans, at->count);
+            if (at->in_table) {
+                pending--;
+                pending_spans -= at->count;
+            } else if (dice < 83) {
+                trace_free_bytes(fixture.table, at->trace);
+            }
+            trace_free(fixture.table, at->trace);
+            at->trace = NULL;
+            at->in_table = at->waits = false;
+        } else {
+            struct trace *due;
+
+            now_ns += draw(&fixture) % (50 * NS_PER_MS);
+            if (trace_table_next_ns(fixture.table) > now_ns)
+                assert_null(trace_table_due(fixture.table, now_ns));
+            while ((due = trace_table_due(fixture.table, now_ns))) {
+                struct model_trace *of = NULL;
+
+                for (unsigned i = 0; i < TRACES; i++) {
+                    if (model[i].trace == due)
+                        of = &model[i];
+                }
+                assert_non_null(of);
+                assert_true(of->waits && of->deadline_ns <= now_ns);
+                of->waits = false;
+            }
+            for (unsigned i = 0; i < TRACES; i++) {
+                uint64_t due_ns = u64_max(model[i].deadline_ns, model[i].set_ns);
+
+                if (model[i].waits && due_ns + DEADLINE_TICK_NS <= now_ns)
+                    fail_msg("step %u: trace %u was not due", step, i);
+            }
+        }
+        assert_int_equal(trace_table_count(fixture.table), pending);
+        assert_int_equal(trace_table_span_count(fixture.table), pending_spans);
+    }
+    for (unsigned i = 0; i < TRACES; i++) {
+        if (!model[i].trace)
+            continue;
+        check_trace(&fixture, model[i].trace, model[i].spans, model[i].count);
+        if (i % 2 || !model[i].in_table) /* the others are the table's to free */
+            trace_free(fixture.table, model[i].trace);
+    }
+    free(model);
+    fixture_deinit(&fixture);
+}
+
+/* Two hundred thousand traces: every one found, none that is not there, the index in proportion; and when they are
+ * gone in another order than they came, their memory is back. */
+static void test_many(void **state)
+{
+    enum { TRACES = 200000 };
+    struct fixture fixture;
+    uint64_t in_use;
+    (void)state;
+
+    fixture_init(&fixture, 512 * MIB);
+    for (uint64_t i = 0; i < TRACES; i++) {
+        struct trace_id id = id_of(i);
+        struct trace *trace = trace_table_add(fixture.table, &id, hash_trace(&id), NULL, i, i);
+
+        assert_non_null(trace);
+        assert_int_equal(add_seed(&fixture, trace, (struct span_seed){(uint32_t)i, 300, 2}), TRACE_SPAN_ADDED);
+    }
+    assert_true(trace_table_index_bytes(fixture.table) < 48 * TRACES + 128 * KIB);
+    for (uint64_t i = 0; i < TRACES; i++) {
+        struct trace_id id = id_of(i), other = id_of(i + TRACES);
+
+        assert_non_null(trace_table_find(fixture.table, &id, hash_trace(&id)));
+        assert_null(trace_table_find(fixture.table, &other, hash_trace(&other)));
+    }
+    for (uint64_t i = 0; i < TRACES; i++) {
+        struct trace_id id = id_of(i * 7919 % TRACES);
+        struct trace *trace = trace_table_find(fixture.table, &id, hash_trace(&id));
+
+        assert_non_null(trace);
+        if (i % 3 == 0)
+            trace_table_take(fixture.table, trace);
+        trace_free(fixture.table, trace);
+    }
+    assert_int_equal(trace_table_count(fixture.table), 0);
+    assert_null(trace_table_oldest(fixture.table));
+    in_use = extent_pool_committed_bytes(fixture.pool) - extent_pool_idle_bytes(fixture.pool);
+    assert_true(in_use <= BLOCK_CLASSES * EXTENT_BYTES);
+    fixture_deinit(&fixture);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bytes),   cmocka_unit_test(test_visit_stops), cmocka_unit_test(test_free_bytes),
+        cmocka_unit_test(test_million), cmocka_unit_test(test_random),      cmocka_unit_test(test_many),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
