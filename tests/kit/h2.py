@@ -11,6 +11,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
 SETTINGS_HEADER_TABLE_SIZE = 1
+SETTINGS_TRUE_BINARY = 0xfe03  # gRPC core's own: "-bin" values come as they are, not as Huffman-coded base64
 FRAME_MAX = 16384
 
 
@@ -28,7 +29,7 @@ def call(address, path, body, encoding=None, flag=0, timeout_s=20.0, framed=True
             headers.append(("grpc-encoding", encoding))
         message = struct.pack(">BI", flag, len(body)) + body if framed else b""
         reader = Reader(connection, end)
-        connection.sendall(PREFACE + frame(SETTINGS, 0, 0, struct.pack(">HI", SETTINGS_HEADER_TABLE_SIZE, 0)) +
+        connection.sendall(PREFACE + frame(SETTINGS, 0, 0, struct.pack(">HIHI", SETTINGS_HEADER_TABLE_SIZE, 0, SETTINGS_TRUE_BINARY, 1)) +
                            frame(HEADERS, END_HEADERS | (0 if message else END_STREAM), 1, encode(headers)))
         return talk(connection, reader, message)
 

@@ -358,17 +358,19 @@ def rejected_spans_reach_their_callers():
             return response
 
         member.answer = reject_bad
-        calls = []
+        prepared, calls = [], []
         for number in range(30):
             request = otlp.request_of([otlp.trace_id() for _ in range(3)], 10, service=f"caller-{number}")
             bad = sum(1 for place, item in enumerate(otlp.flatten(request)) if (place * 7 + number) % 11 < number % 4)
             for place, item in enumerate(otlp.flatten(request)):
                 if (place * 7 + number) % 11 < number % 4:
                     item.span.name = "bad"
+            prepared.append((number, bad, request.SerializeToString()))
+        for number, bad, request in prepared:  # one right after the other: what comes within 5 ms goes together
             calls.append((number, bad, stage.client.begin(request, timeout_s=30)))
-            if number == 1:
-                until(lambda: len(member.calls()) == 2, "two calls under way")
-        until(lambda: stage.node.metrics().value("tailrace_requests_in_flight") == 30, "all requests taken in")
+            if number < 2:
+                until(lambda number=number: len(member.calls()) == number + 1, "two calls under way")
+        until(lambda: len(member.spans(member.calls())) == 30 * 30, "all spans at the member")
         let_go.set()
         for number, bad, call in calls:
             answer = otlp.answer_of(call)
