@@ -1,0 +1,299 @@
+/* The balancer's file: what a Collector's user has either means the same here, or is refused with line, key and remedy. */
+#include "lb/lb_config.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "common/base/cleanup.h"
+#include "common/base/num.h"
+#include "common/config/test_config_dir.h"
+#include "common/config/yaml.h"
+
+/* A good file; a case replaces one of its lines, or adds lines at its end. */
+static const char *const base[] = {
+    "receivers:",                                                          /* 1 */
+    "  otlp: { protocols: { grpc: { endpoint: 0.0.0.0:4317 } } }",         /* 2 */
+    "exporters:",                                                          /* 3 */
+    "  loadbalancing:",                                                    /* 4 */
+    "    protocol: { otlp: { tls: { insecure: true } } }",                 /* 5 */
+    "    resolver: { static: { hostnames: [a, \"b:1\"] } }",               /* 6 */
+    "service:",                                                            /* 7 */
+    "  pipelines:",                                                        /* 8 */
+    "    traces: { receivers: [otlp], exporters: [loadbalancing] }",       /* 9 */
+};
+
+/* Replaces line (0: appends) and reads. */
+static int read_with(struct config_context *context, size_t line, const char *text, struct lb_config *out_config)
+{
+    char yaml[4096] = "";
+    size_t len = 0;
+
+    for (size_t i = 0; i < ARRAY_COUNT(base); i++)
+        len += (size_t)snprintf(yaml + len, sizeof(yaml) - len, "%s\n", i + 1 == line ? text : base[i]);
+    if (line == 0)
+        len += (size_t)snprintf(yaml + len, sizeof(yaml) - len, "%s\n", text);
+    const struct config_node *root = config_load_text(context, "lb.yaml", yaml, len);
+
+    return root ? lb_config_read(context, root, out_config) : CONFIG_E_INVALID;
+}
+
+static void test_defaults(void **state)
+{
+    struct config_context *context = config_context_new();
+    struct lb_config config;
+
+    (void)state;
+    assert_int_equal(read_with(context, 0, "", &config), 0);
+    assert_string_equal(config_warnings(context), "");
+    assert_string_equal(config.receiver.grpc_endpoint, "0.0.0.0:4317");
+    assert_int_equal(config.receiver.max_recv_msg_bytes, 4 * MIB);
+    assert_int_equal(config.receiver.keepalive_time_ns, 7200 * NS_PER_S);
+    assert_string_equal(config.member.id, "loadbalancing");
+    assert_int_equal(config.member.timeout_ns, 5 * NS_PER_S);
+    assert_true(config.member.insecure);
+    assert_string_equal(config.resolver_name, "static");
+    assert_int_equal(config.static_hostnames.count, 2);
+    assert_string_equal(config.static_hostnames.items[1], "b:1");
+    assert_int_equal(config.outbox_bytes, 64 * MIB);
+    assert_string_equal(config.tailrace.admin_endpoint, "127.0.0.1:13134");
+    assert_int_equal(config.tailrace.workers, 0);
+    assert_int_equal(config.tailrace.drain_timeout_ns, 60 * NS_PER_S);
+    assert_int_equal(config.telemetry.log_level, LOG_INFO);
+    config_context_free(context);
+}
+
+static void test_example(void **state)
+{
+    struct config_context *context = config_context_new();
+    const char *files[] = {TEST_CONFIG_DIR "/lb.yaml"};
+    const struct config_command_line line = {.files = files, .file_count = 1};
+    struct lb_config config;
+    const struct config_node *root = config_load(context, &line);
+
+    (void)state;
+    assert_non_null(root);
+    assert_int_equal(lb_config_read(context, root, &config), 0);
+    assert_string_equal(config_errors(context), "");
+    assert_string_equal(config_warnings(context), "");
+    assert_int_equal(config.member.timeout_ns, 3 * NS_PER_S);
+    config_context_free(context);
+}
+
+static void test_values(void **state)
+{
+    struct config_context *context = config_context_new();
+    struct lb_config config;
+
+    (void)state;
+    assert_int_equal(read_with(context, 5,
+                         "    protocol: { otlp: { timeout: 0, compression: none, tls: { insecure: true }, sending_queue: "
+                         "{enabled: false, sizer: bytes, queue_size: 8388608} } }",
+                         &config),
+        0);
+    assert_string_equal(config_warnings(context), "");
+    assert_true(config.member.timeout_ns > (int64_t)(3600 * NS_PER_S)); /* no limit */
+    assert_int_equal(config.outbox_bytes, 8 * MIB);
+    config_context_free(context);
+
+    context = config_context_new();
+    assert_int_equal(read_with(context, 0,
+                         "tailrace: { admin: { endpoint: \"\", token_file: /t }, workers: 3, outbox: { limit_mib: 16 }, "
+                         "drain_timeout: 5s }",
+                         &config),
+        0);
+    assert_string_equal(config.tailrace.admin_endpoint, "");
+    assert_string_equal(config.tailrace.admin_token_file, "/t");
+    assert_int_equal(config.tailrace.workers, 3);
+    assert_int_equal(config.outbox_bytes, 16 * MIB);
+    assert_int_equal(config.tailrace.drain_timeout_ns, 5 * NS_PER_S);
+    config_context_free(context);
+}
+
+static const struct {
+    size_t line; /* of the base that is replaced; 0: added at the end, from line 10 */
+    const char *text;
+    const char *errors; /* without "lb.yaml:" before each */
+} wrong[] = {
+    {2, "  otlp: { protocols: { http: { endpoint: 0.0.0.0:4318 } } }",
+        "2: receivers.otlp.protocols.http: not supported: OTLP/HTTP is not in this release; remove `http` and send over gRPC\n"},
+    {2, "  otlp: { protocols: { http: } }",
+        "2: receivers.otlp.protocols.http: not supported: OTLP/HTTP is not in this release; remove `http` and send over gRPC\n"},
+    {2, "  otlp: { protocols: { } }",
+        "2: receivers.otlp.protocols: protocols.grpc is missing: without it nothing is received\n"},
+    {2, "  otlp:", "2: receivers.otlp: protocols.grpc is missing: without it nothing is received\n"},
+    {2, "  otlp: { protocols: { grpc: { endpoint: localhost } } }",
+        "2: receivers.otlp.protocols.grpc.endpoint: \"localhost\" is no address of the form host:port: the port is missing\n"},
+    {2, "  otlp: { protocols: { grpc: { tls: { cert_file: /c } } } }",
+        "2: receivers.otlp.protocols.grpc.tls: not supported: TLS is not in this release; remove this key and let the receiver "
+        "listen in plain text\n"},
+    {2, "  otlp: { protocols: { grpc: { max_recv_msg_size_mib: 4096 } } }",
+        "2: receivers.otlp.protocols.grpc.max_recv_msg_size_mib: expected at most 2047 MiB, the largest message gRPC has\n"},
+    {2, "  otlp: { protocols: { grpc: { keepalive: { server_parameters: { tiem: 5s } } } } }",
+        "2: receivers.otlp.protocols.grpc.keepalive.server_parameters.tiem: unknown key; did you mean `time`?\n"},
+    {2, "  otlp: { protocols: { grpc: { transport: unix } } }",
+        "2: receivers.otlp.protocols.grpc.transport: not supported: Unix sockets are not in this release; use `tcp` or remove this "
+        "key\n"},
+    {5, "    protocol: { otlp: { } }",
+        "5: exporters.loadbalancing.protocol.otlp: TLS is not in this release: set `tls: {insecure: true}`\n"},
+    {5, "    # no protocol", "4: exporters.loadbalancing: TLS is not in this release: set `tls: {insecure: true}`\n"},
+    {5, "    protocol: { otlp: { tls: { insecure: false } } }",
+        "5: exporters.loadbalancing.protocol.otlp.tls.insecure: must be true: TLS is not in this release\n"},
+    {5, "    protocol: { otlp: { tls: { insecure: true, ca_file: /ca } } }",
+        "5: exporters.loadbalancing.protocol.otlp.tls.ca_file: not supported: TLS is not in this release; remove this key\n"},
+    {5, "    protocol: { otlp: { compression: gzip, tls: { insecure: true } } }",
+        "5: exporters.loadbalancing.protocol.otlp.compression: not supported: compression is not in this release; write "
+        "`compression: none` (also what no key means, which differs from the Collector: there gzip)\n"},
+    {5, "    protocol: { otlp: { tls: { insecure: true }, sending_queue: { storage: file_storage } } }",
+        "5: exporters.loadbalancing.protocol.otlp.sending_queue.storage: not supported: an acknowledgement means delivered or "
+        "journalled, never queued; remove `storage`\n"},
+    {5, "    protocol: { otlp: { tls: { insecure: true }, timeout: -1s } }",
+        "5: exporters.loadbalancing.protocol.otlp.timeout: expected a duration of zero or more, found -1s\n"},
+    {5, "    protocol: { http: {} }", "5: exporters.loadbalancing.protocol.http: unknown key; known here: otlp\n"
+                                      "4: exporters.loadbalancing: TLS is not in this release: set `tls: {insecure: true}`\n"},
+    {6, "    resolver: { static: { hostnames: [] } }",
+        "6: exporters.loadbalancing.resolver.static.hostnames: no sampler is listed: static.hostnames needs at least one host:port\n"},
+    {6, "    resolver: { static: { hostnames: [a, \"b:x\"] } }",
+        "6: exporters.loadbalancing.resolver.static.hostnames[1]: \"b:x\" is no address of the form host:port: the port is no number "
+        "from 1 to 65535\n"},
+    {6, "    resolver: { static: { hostnames: [5] } }",
+        "6: exporters.loadbalancing.resolver.static.hostnames[0]: expected a text, found a whole number (5); put it in quotes\n"},
+    {6, "    resolver: { dns: { hostname: samplers } }",
+        "6: exporters.loadbalancing.resolver.dns: not supported: not in this release; list the samplers under `static: {hostnames: "
+        "[...]}`\n"},
+    {6, "    resolver: { static: { hostnames: [a] }, k8s: { service: s } }",
+        "6: exporters.loadbalancing.resolver.k8s: not supported: not in this release; list the samplers under `static: {hostnames: "
+        "[...]}`\n"},
+    {6, "    resolver: {}",
+        "6: exporters.loadbalancing.resolver: no resolver: set `resolver: {static: {hostnames: [...]}}`\n"},
+    {6, "    routing_key: service\n    resolver: { static: { hostnames: [a] } }",
+        "6: exporters.loadbalancing.routing_key: not supported: a trace would be spread over samplers, and each would decide on its "
+        "part; use `traceID` or remove this key\n"},
+    {6, "    resolvers: { static: { hostnames: [a] } }",
+        "6: exporters.loadbalancing.resolvers: unknown key; did you mean `resolver`?\n"
+        "4: exporters.loadbalancing: no resolver: set `resolver: {static: {hostnames: [...]}}`\n"},
+    {9, "    traces: { receivers: [otlp], processors: [batch], exporters: [loadbalancing] }",
+        "9: service.pipelines.traces.processors[0]: not supported: the processor `batch` has no place in tailrace-lb: remove it from "
+        "the pipeline: what is sent is gathered into larger requests anyhow\n"},
+    {9, "    traces: { receivers: [otlp], processors: [memory_limiter/x, custom], exporters: [loadbalancing] }",
+        "9: service.pipelines.traces.processors[0]: not supported: the processor `memory_limiter` has no place in tailrace-lb: remove "
+        "it from the pipeline: memory is bounded in bytes from the start, by tailrace.memory.limit_mib on a sampler\n"
+        "9: service.pipelines.traces.processors[1]: not supported: the processor `custom` is not in this release; remove it from the "
+        "pipeline\n"},
+    {9, "    traces: { receivers: [otlp, jaeger], exporters: [loadbalancing] }",
+        "9: service.pipelines.traces.receivers[1]: not supported: the receiver `jaeger` is not in this release; tailrace-lb has "
+        "`otlp`\n"},
+    {9, "    traces: { receivers: [otlp/x], exporters: [loadbalancing] }",
+        "9: service.pipelines.traces.receivers[0]: the receiver `otlp/x` is not defined under `receivers`\n"},
+    {9, "    traces: { receivers: [otlp], exporters: [load_balancing] }",
+        "9: service.pipelines.traces.exporters[0]: the exporter `load_balancing` is not defined under `exporters`\n"},
+    {9, "    traces: { receivers: [otlp], exporters: [] }",
+        "9: service.pipelines.traces.exporters: a `load_balancing` is missing from exporters\n"},
+    {9, "    traces: { receivers: [otlp], exporters: [loadbalancing, otlp] }",
+        "9: service.pipelines.traces.exporters[1]: not supported: the exporter `otlp` has no place in tailrace-lb: tailrace-lb sends "
+        "to samplers by `load_balancing`; a backend belongs in tailrace-sampler's file\n"},
+    {9, "    traces: { receivers: [otlp, otlp], exporters: [loadbalancing] }",
+        "9: service.pipelines.traces.receivers[1]: `otlp` is here twice\n"},
+    {9, "    metrics: { receivers: [otlp], exporters: [loadbalancing] }",
+        "9: service.pipelines.metrics: not supported: tailrace-lb carries traces only; remove this pipeline\n"
+        "8: service.pipelines: service.pipelines.traces is missing\n"},
+    {0, "    traces/two: { receivers: [otlp], exporters: [loadbalancing] }",
+        "10: service.pipelines.traces/two: not supported: a second pipeline of traces; a process has one, the other is on line 9\n"},
+    {0, "  extensions: [health_check]",
+        "10: service.extensions[0]: not supported: extensions are not run; remove `health_check`: /livez and /readyz are at "
+        "tailrace.admin.endpoint\n"},
+    {0, "  telemetry: { metrics: { level: detailed, address: 0.0.0.0:8888 }, logs: { level: loud } }",
+        "10: service.telemetry.metrics.address: not supported: metrics are served at /metrics of tailrace.admin.endpoint; set that and "
+        "remove this key\n"
+        "10: service.telemetry.logs.level: expected one of: debug info warn error; found \"loud\"\n"},
+    {0, "connectors: { forward: }", "10: connectors: not supported: a process has one pipeline; remove the connectors\n"},
+    {0, "tailrace: { cluster: { self: x } }",
+        "10: tailrace.cluster: not supported: it belongs in tailrace-sampler's file; remove it here\n"},
+    {0, "tailrace: { workers: 5000 }", "10: tailrace.workers: expected at most 1024\n"},
+    {0, "tailrace: { admin: { endpoint: nowhere } }",
+        "10: tailrace.admin.endpoint: \"nowhere\" is no address of the form host:port: the port is missing\n"},
+    {0, "tail_race: {}", "10: tail_race: unknown key; did you mean `tailrace`?\n"},
+};
+
+static const struct {
+    size_t line;
+    const char *text, *warnings;
+} warned[] = {
+    {6, "    timeout: 5s\n    resolver: { static: { hostnames: [a] } }",
+        "6: exporters.loadbalancing.timeout: accepted without effect: a request has its client's deadline, or 10s where it has none; "
+        "one attempt is bounded by protocol.otlp.timeout\n"},
+    {6, "    retry_on_failure: { enabled: true }\n    resolver: { static: { hostnames: [a] } }",
+        "6: exporters.loadbalancing.retry_on_failure: accepted without effect: a failed piece goes to the sampler's fallback within "
+        "the client's deadline\n"},
+    {5, "    protocol: { otlp: { endpoint: x, tls: { insecure: true }, sending_queue: { queue_size: 5000 } } }",
+        "5: exporters.loadbalancing.protocol.otlp.endpoint: accepted without effect: the resolver says where the samplers are\n"
+        "5: exporters.loadbalancing.protocol.otlp.sending_queue.queue_size: accepted without effect: what waits for a sampler is "
+        "bounded in bytes, 64 MiB; set tailrace.outbox.limit_mib, or `sizer: bytes`\n"},
+    {3, "processors: { batch: { timeout: 1s } }\nexporters:",
+        "3: processors.batch: not used: no pipeline of this file has this processor, so it was not read\n"},
+    {2, "  otlp: { protocols: { grpc: { include_metadata: true, read_buffer_size: 5, write_buffer_size: 0 } } }",
+        "2: receivers.otlp.protocols.grpc.include_metadata: accepted without effect: nothing behind the receiver asks for a client's "
+        "metadata\n"
+        "2: receivers.otlp.protocols.grpc.read_buffer_size: accepted without effect: connections size their buffers by themselves\n"},
+};
+
+/* "LINE: message" lines, each after "lb.yaml:". */
+static void prefixed(const char *lines, char *out, size_t size)
+{
+    size_t len = 0;
+
+    out[0] = '\0';
+    while (*lines) {
+        size_t line = strcspn(lines, "\n") + 1;
+
+        len += (size_t)snprintf(out + len, size - len, "lb.yaml:%.*s", (int)line, lines);
+        lines += line;
+    }
+}
+
+static void test_wrong(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_COUNT(wrong); i++) {
+        struct config_context *context = config_context_new();
+        struct lb_config config;
+        char wanted[2048];
+        int r = read_with(context, wrong[i].line, wrong[i].text, &config);
+
+        prefixed(wrong[i].errors, wanted, sizeof(wanted));
+        if (r != CONFIG_E_INVALID || strcmp(config_errors(context), wanted) != 0)
+            fail_msg("%s\ngot:      %s\nexpected: %s", wrong[i].text, config_errors(context), wanted);
+        config_context_free(context);
+    }
+}
+
+static void test_warned(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_COUNT(warned); i++) {
+        struct config_context *context = config_context_new();
+        struct lb_config config;
+        char wanted[2048];
+        int r = read_with(context, warned[i].line, warned[i].text, &config);
+
+        prefixed(warned[i].warnings, wanted, sizeof(wanted));
+        if (r != 0 || strcmp(config_warnings(context), wanted) != 0)
+            fail_msg("%s\n%s\ngot:      %s\nexpected: %s", warned[i].text, config_errors(context), config_warnings(context), wanted);
+        config_context_free(context);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_example),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_wrong),
+        cmocka_unit_test(test_warned),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
