@@ -18,8 +18,10 @@
 
 struct regex_set {
     std::vector<std::string> patterns;
-    std::vector<std::unique_ptr<re2::RE2>> singles; /* as many as patterns, compiled when first needed */
-    std::unique_ptr<re2::RE2::Set> together;        /* none for a single pattern, or when it does not fit */
+    /* As many as patterns, compiled when first needed. */
+    std::vector<std::unique_ptr<re2::RE2>> singles;
+    /* None for a single pattern, or when it does not fit. */
+    std::unique_ptr<re2::RE2::Set> together;
     std::vector<int> found;
     std::string repaired;
 };
@@ -154,7 +156,8 @@ const re2::RE2 &regex_single(regex_set *set, size_t index)
     return *set->singles[index];
 }
 
-bool regex_set_compile(regex_set *set, char *const *patterns, size_t count, std::string &reason, size_t &index)
+bool regex_set_compile(
+    regex_set *set, char *const *patterns, size_t count, std::string &reason, size_t &index)
 {
     const re2::RE2::Options options = regex_options();
 
@@ -191,7 +194,8 @@ bool regex_set_compile(regex_set *set, char *const *patterns, size_t count, std:
 
 } // namespace
 
-int regex_set_new(char *const *patterns, size_t count, struct regex_set **out_set, char **out_reason, size_t *out_index)
+int regex_set_new(char *const *patterns, size_t count, struct regex_set **out_set,
+    char **out_reason, size_t *out_index)
 try {
     std::unique_ptr<regex_set> set(new regex_set);
     std::string reason;

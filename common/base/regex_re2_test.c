@@ -13,7 +13,8 @@
 
 #include "common/base/cleanup.h"
 
-static char *writable(const char *text) /* the patterns are not written to, but their type does not say so */
+static char *writable(
+    const char *text) /* the patterns are not written to, but their type does not say so */
 {
     char *copy = strdup(text);
 
@@ -73,14 +74,17 @@ static const struct search searches[] = {
     {"^..$", "\xff", 0, false},
     {"^.$", "\xc3", 0, true},
     {"^..$", "\xe2\x82", 0, true},
-    {"^...$", "\xed\xa0\x80", 0, true},  /* a surrogate is three strays */
-    {"^.$", "\xed\x9f\xbf", 0, true},    /* the last before them */
+    {"^...$", "\xed\xa0\x80", 0, true}, /* a surrogate is three strays */
+    {"^.$", "\xed\x9f\xbf", 0, true},   /* the last before them */
     {"^.$", "\xf4\x8f\xbf\xbf", 0, true},
     {"^....$", "\xf4\x90\x80\x80", 0, true}, /* past U+10FFFF */
     {"^..$", "\xc0\x80", 0, true},           /* longer than need be */
     {"^...$", "\xe0\x80\x80", 0, true},
     {"^....$", "\xf0\x80\x80\x80", 0, true},
-    {"^\\x{FFFD}a$", "\xff" "a", 0, true},
+    {"^\\x{FFFD}a$",
+        "\xff"
+        "a",
+        0, true},
     {"[^a]", "\xff", 0, true},
     {"a\\x00b", "a\0b", 3, true},
     {"^a$", "a\0b", 3, false},
@@ -100,7 +104,8 @@ static void test_alone(void **state)
         struct regex_set *set = compile(&searches[i].pattern, 1);
         uint64_t found = ~0ull;
 
-        assert_int_equal(regex_set_match(set, searches[i].text, search_len(&searches[i]), &found), 0);
+        assert_int_equal(
+            regex_set_match(set, searches[i].text, search_len(&searches[i]), &found), 0);
         if (found != (uint64_t)searches[i].found)
             fail_msg("case %zu: `%s` in `%s`", i, searches[i].pattern, searches[i].text);
         regex_set_free(set);
@@ -121,12 +126,14 @@ static void test_together(void **state)
     for (size_t t = 0; t < ARRAY_COUNT(searches); t++) {
         uint64_t found[2];
 
-        assert_int_equal(regex_set_match(set, searches[t].text, search_len(&searches[t]), found), 0);
+        assert_int_equal(
+            regex_set_match(set, searches[t].text, search_len(&searches[t]), found), 0);
         for (size_t p = 0; p < ARRAY_COUNT(patterns); p++) {
             struct regex_set *alone = compile(&patterns[p], 1);
             uint64_t expected;
 
-            assert_int_equal(regex_set_match(alone, searches[t].text, search_len(&searches[t]), &expected), 0);
+            assert_int_equal(
+                regex_set_match(alone, searches[t].text, search_len(&searches[t]), &expected), 0);
             if (((found[p / 64] >> (p % 64)) & 1) != expected)
                 fail_msg("`%s` in `%s` among others", patterns[p], searches[t].text);
             regex_set_free(alone);
@@ -138,8 +145,8 @@ static void test_together(void **state)
 /* What Go refuses, and what does not fit the memory, is refused with a reason and the pattern's place. */
 static void test_refused(void **state)
 {
-    static const char *const patterns[] = {"(", "a**", "[", "\\C", "x\\C", "(?<n", "a{1001}", "\\8", "(?=a)", "\xff",
-        "((((((((a{100}){100}){100}){100}){100}){100}){100}){100}"};
+    static const char *const patterns[] = {"(", "a**", "[", "\\C", "x\\C", "(?<n", "a{1001}", "\\8",
+        "(?=a)", "\xff", "((((((((a{100}){100}){100}){100}){100}){100}){100}){100}"};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_COUNT(patterns); i++) {

@@ -17,7 +17,8 @@
 #include "tests/collector/case_set.h"
 #include "tests/collector/judge.h"
 
-static const char *const decision_words[] = {[CASE_NOT] = "not", [CASE_SAMPLED] = "sampled", [CASE_REJECTED] = "rejected"};
+static const char *const decision_words[] = {
+    [CASE_NOT] = "not", [CASE_SAMPLED] = "sampled", [CASE_REJECTED] = "rejected"};
 
 static FILE *open_in(const char *dir, const char *set, const char *name)
 {
@@ -53,7 +54,8 @@ static void emit_begin(struct emitter *emitter, const struct case_set *set)
     if (!emitter->dir)
         return;
     path = case_text("%s/%s", emitter->dir, set->name);
-    if ((mkdir(emitter->dir, 0777) != 0 && errno != EEXIST) || (mkdir(path, 0777) != 0 && errno != EEXIST)) {
+    if ((mkdir(emitter->dir, 0777) != 0 && errno != EEXIST) ||
+        (mkdir(path, 0777) != 0 && errno != EEXIST)) {
         fprintf(stderr, "%s: %s\n", path, strerror(errno));
         exit(2);
     }
@@ -67,7 +69,8 @@ static void emit_begin(struct emitter *emitter, const struct case_set *set)
         fprintf(emitter->expected, "refused\t%s\n", set->refused);
 }
 
-static void emit_trace(struct emitter *emitter, const struct case_trace *trace, const struct judged *judged)
+static void emit_trace(
+    struct emitter *emitter, const struct case_trace *trace, const struct judged *judged)
 {
     uint8_t length[10], *end;
 
@@ -78,8 +81,8 @@ static void emit_trace(struct emitter *emitter, const struct case_trace *trace, 
     fwrite(trace->request, 1, trace->request_len, emitter->traces);
     for (size_t i = 0; i < sizeof(trace->id.bytes); i++)
         fprintf(emitter->expected, "%02x", trace->id.bytes[i]);
-    fprintf(emitter->expected, "\t%s\t%s\t%s\t%s\n", decision_words[judged->decision], judged->policy, trace->place,
-        trace->differs ? trace->differs : "");
+    fprintf(emitter->expected, "\t%s\t%s\t%s\t%s\n", decision_words[judged->decision],
+        judged->policy, trace->place, trace->differs ? trace->differs : "");
 }
 
 static void emit_end(struct emitter *emitter)
@@ -90,16 +93,19 @@ static void emit_end(struct emitter *emitter)
     close_written(emitter->expected);
 }
 
-static bool fail(const struct case_set *set, const char *place, const char *what, const struct judged *judged)
+static bool fail(
+    const struct case_set *set, const char *place, const char *what, const struct judged *judged)
 {
-    fprintf(stderr, "FAILED %s, %s: %s, decided %s %s\n%s", set->name, place, what, decision_words[judged->decision], judged->policy,
-        set->settings);
+    fprintf(stderr, "FAILED %s, %s: %s, decided %s %s\n%s", set->name, place, what,
+        decision_words[judged->decision], judged->policy, set->settings);
     return false;
 }
 
-static bool run_trace(struct judge *judge, const struct case_set *set, const struct case_trace *trace, struct emitter *emitter)
+static bool run_trace(struct judge *judge, const struct case_set *set,
+    const struct case_trace *trace, struct emitter *emitter)
 {
-    struct judged judged = judge_trace(judge, trace, false), backward = judge_trace(judge, trace, true);
+    struct judged judged = judge_trace(judge, trace, false),
+                  backward = judge_trace(judge, trace, true);
 
     emit_trace(emitter, trace, &judged);
     if (judged.decision != backward.decision || strcmp(judged.policy, backward.policy) != 0)
@@ -113,7 +119,8 @@ static bool run_trace(struct judge *judge, const struct case_set *set, const str
     return true;
 }
 
-static void run_set(const struct case_set *set, struct emitter *emitter, size_t *passed, size_t *failed)
+static void run_set(
+    const struct case_set *set, struct emitter *emitter, size_t *passed, size_t *failed)
 {
     char *error = NULL;
     struct judge *judge = judge_new(set->settings, &error);
@@ -124,7 +131,8 @@ static void run_set(const struct case_set *set, struct emitter *emitter, size_t 
     if (set->refused) {
         fine = !judge && strstr(error, set->refused) && set->count == 0;
         if (!fine)
-            fprintf(stderr, "FAILED %s: refused: %s; but: %s\n%s", set->name, set->refused, judge ? "accepted" : error, set->settings);
+            fprintf(stderr, "FAILED %s: refused: %s; but: %s\n%s", set->name, set->refused,
+                judge ? "accepted" : error, set->settings);
         fine ? ++*passed : ++*failed;
     } else if (!judge) {
         fprintf(stderr, "FAILED %s: %s\n%s", set->name, error, set->settings);
@@ -158,7 +166,8 @@ int main(int argc, char **argv)
         if (strcmp(argv[i], "--emit") == 0 && i + 1 < argc) {
             emitter.dir = argv[++i];
         } else if (strcmp(argv[i], "--random") == 0 && i + 3 < argc) {
-            case_sets_random(&sets, strtoull(argv[i + 1], NULL, 10), strtoul(argv[i + 2], NULL, 10), strtoul(argv[i + 3], NULL, 10));
+            case_sets_random(&sets, strtoull(argv[i + 1], NULL, 10), strtoul(argv[i + 2], NULL, 10),
+                strtoul(argv[i + 3], NULL, 10));
             i += 3;
         } else {
             case_sets_deinit(&sets);
@@ -169,7 +178,8 @@ int main(int argc, char **argv)
         for (size_t i = 0; cases_files[i]; i++)
             case_sets_read(&sets, cases_files[i]);
         if (!emitter.dir)
-            case_sets_random(&sets, 1, 400, 10); /* nothing is stated of them but that order does not matter */
+            case_sets_random(
+                &sets, 1, 400, 10); /* nothing is stated of them but that order does not matter */
     }
     for (size_t i = 0; i < sets.count; i++)
         run_set(&sets.sets[i], &emitter, &passed, &failed);

@@ -6,7 +6,8 @@
 #include "common/base/num.h"
 
 /* A bit that the header set as well is the header's: it holds for the span's whole batch. */
-static void facts_note(struct facts *facts, uint32_t word, uint64_t fresh, uint64_t header_word, uint64_t span_id)
+static void facts_note(
+    struct facts *facts, uint32_t word, uint64_t fresh, uint64_t header_word, uint64_t span_id)
 {
     while (fresh && facts->evidence_count < EVIDENCE_MAX) {
         uint32_t bit = (uint32_t)__builtin_ctzll(fresh);
@@ -18,17 +19,20 @@ static void facts_note(struct facts *facts, uint32_t word, uint64_t fresh, uint6
     }
 }
 
-void facts_fold(struct facts *facts, const struct span_facts *span, const struct hits *header_hits, uint32_t span_bytes)
+void facts_fold(struct facts *facts, const struct span_facts *span, const struct hits *header_hits,
+    uint32_t span_bytes)
 {
     for (uint32_t word = 0; word < HIT_WORDS; word++) {
-        uint64_t fresh = (span->hits.words[word] | header_hits->words[word]) & ~facts->hits.words[word];
+        uint64_t fresh =
+            (span->hits.words[word] | header_hits->words[word]) & ~facts->hits.words[word];
 
         if (UNLIKELY(fresh)) {
             facts->hits.words[word] |= fresh;
             facts_note(facts, word, fresh, header_hits->words[word], span->span_id);
         }
     }
-    if (span->start_unix_ns > 0 && (facts->min_start_unix_ns == 0 || span->start_unix_ns < facts->min_start_unix_ns))
+    if (span->start_unix_ns > 0 &&
+        (facts->min_start_unix_ns == 0 || span->start_unix_ns < facts->min_start_unix_ns))
         facts->min_start_unix_ns = span->start_unix_ns;
     facts->max_end_unix_ns = u64_max(facts->max_end_unix_ns, span->end_unix_ns);
     facts->bytes += span_bytes;

@@ -33,7 +33,8 @@ static void test_fold(void **state)
         {bits(NO_BIT, NO_BIT), 10, 40, 3, true},
         {bits(255, 0), 30, 60, 4, false},
     };
-    const struct hits headers[] = {bits(7, NO_BIT), bits(NO_BIT, NO_BIT), bits(130, 255), bits(7, NO_BIT)};
+    const struct hits headers[] = {
+        bits(7, NO_BIT), bits(NO_BIT, NO_BIT), bits(130, 255), bits(7, NO_BIT)};
     static const uint8_t orders[][4] = {{0, 1, 2, 3}, {3, 2, 1, 0}, {1, 3, 0, 2}, {2, 0, 3, 1}};
     struct hits all = bits(0, 7);
 
@@ -77,7 +78,8 @@ static void test_nothing(void **state)
 /* The first to set a bit is its evidence: a span by its ID, a header with 0; later ones change nothing. */
 static void test_evidence(void **state)
 {
-    const struct span_facts first = {.hits = bits(5, 70), .span_id = 111}, second = {.hits = bits(5, 6), .span_id = 222},
+    const struct span_facts first = {.hits = bits(5, 70), .span_id = 111},
+                            second = {.hits = bits(5, 6), .span_id = 222},
                             third = {.hits = bits(200, 201), .span_id = 333};
     const struct hits header = bits(70, 5), none = {0};
     struct facts facts = {0};

@@ -49,7 +49,8 @@ struct policy_type {
     size_t size;                       /* of its struct; zeroed before defaults and keys */
     const struct config_key *keys;     /* may be NULL: no settings */
     void (*defaults)(void *self);      /* may be NULL */
-    /* Checks settings and asks its predicates. Strings and lists of the settings may be gone afterwards. 0, or CONFIG_E_INVALID after policy_error. May be NULL. */
+    /* Checks settings and asks its predicates; their texts and lists are gone afterwards. 0, or CONFIG_E_INVALID after
+     * policy_error. May be NULL. */
     int (*prepare)(void *self, const struct policy_prepare *prepare);
     struct vote (*evaluate)(const void *self, const struct verdict_input *input); /* reads facts only */
     void (*deinit)(void *self);        /* may be NULL */

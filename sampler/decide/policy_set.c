@@ -37,8 +37,18 @@ struct policy_set {
 
 /* Types of the Collector that a later release brings. */
 static const char *const later_types[] = {
-    "and", "boolean_attribute", "bytes_limiting", "composite", "drop", "not", "numeric_attribute", "ottl_condition",
-    "rate_limiting", "span_count", "trace_flags", "trace_state",
+    "and",
+    "boolean_attribute",
+    "bytes_limiting",
+    "composite",
+    "drop",
+    "not",
+    "numeric_attribute",
+    "ottl_condition",
+    "rate_limiting",
+    "span_count",
+    "trace_flags",
+    "trace_state",
 };
 
 const char *decision_name(enum decision decision)
@@ -76,14 +86,16 @@ int policy_error(const struct policy_prepare *prepare, const char *format, ...)
     va_start(args, format);
     (void)vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    return config_error(prepare->context, prepare->node, "failed to create policy evaluator for \"%s\": %s", prepare->name, text);
+    return config_error(prepare->context, prepare->node,
+        "failed to create policy evaluator for \"%s\": %s", prepare->name, text);
 }
 
 int policy_asked(const struct policy_prepare *prepare, uint32_t bit)
 {
     if (bit != PREDICATE_NONE)
         return 0;
-    return policy_error(prepare, "all policies together ask more than %d different questions about spans", PREDICATES_MAX);
+    return policy_error(prepare,
+        "all policies together ask more than %d different questions about spans", PREDICATES_MAX);
 }
 
 #define TYPE_NAME_MAX 48
@@ -147,11 +159,14 @@ static int refuse_type(const struct policy_prepare *prepare, const char *type)
     size_t len = 0;
 
     for (size_t i = 0; policy_types[i] && len < sizeof(known); i++)
-        len += (size_t)snprintf(known + len, sizeof(known) - len, "%s%s", i > 0 ? ", " : "", policy_types[i]->name);
+        len += (size_t)snprintf(
+            known + len, sizeof(known) - len, "%s%s", i > 0 ? ", " : "", policy_types[i]->name);
     if (type_comes_later(type))
-        return policy_error(prepare, "sampling policy type %s is not in this release, which has %s", type, known);
+        return policy_error(
+            prepare, "sampling policy type %s is not in this release, which has %s", type, known);
     if (nearest)
-        return policy_error(prepare, "unknown sampling policy type %s; did you mean %s?", type, nearest);
+        return policy_error(
+            prepare, "unknown sampling policy type %s; did you mean %s?", type, nearest);
     return policy_error(prepare, "unknown sampling policy type %s; known are %s", type, known);
 }
 
@@ -159,7 +174,8 @@ static int refuse_type(const struct policy_prepare *prepare, const char *type)
 
 /* What stands beside name, type and the policy's own settings. The Collector takes a map under an unknown key for an
  * extension's settings; settings of other types are read, then nobody uses them. */
-static int read_bystanders(struct config_context *context, const struct config_node *node, const struct policy *policy)
+static int read_bystanders(
+    struct config_context *context, const struct config_node *node, const struct policy *policy)
 {
     int result = 0;
 
@@ -172,8 +188,11 @@ static int read_bystanders(struct config_context *context, const struct config_n
             continue;
         if (strcmp(key, policy->type->name) == 0 && policy->type->keys)
             continue;
-        if (config_node_kind(value) != CONFIG_NODE_MAP && config_node_kind(value) != CONFIG_NODE_NULL) {
-            result = config_error(context, value, "expected a map: beside name and type a policy has only the settings of its type (%s)",
+        if (config_node_kind(value) != CONFIG_NODE_MAP &&
+            config_node_kind(value) != CONFIG_NODE_NULL) {
+            result = config_error(context, value,
+                "expected a map: beside name and type a policy has only the settings of its type "
+                "(%s)",
                 policy->type->name);
             continue;
         }
@@ -189,13 +208,14 @@ static int read_bystanders(struct config_context *context, const struct config_n
                 result = r;
         }
         if (config_node_count(value) > 0)
-            config_warn(context, value, "has no effect: the policy's type is %s%s", policy->type->name,
-                policy->type->keys ? "" : ", which has no settings");
+            config_warn(context, value, "has no effect: the policy's type is %s%s",
+                policy->type->name, policy->type->keys ? "" : ", which has no settings");
     }
     return result;
 }
 
-static int read_settings(const struct policy_prepare *prepare, const struct config_node *settings, struct policy *policy)
+static int read_settings(
+    const struct policy_prepare *prepare, const struct config_node *settings, struct policy *policy)
 {
     const struct policy_type *type = policy->type;
     int r = 0;
@@ -213,7 +233,8 @@ static int read_settings(const struct policy_prepare *prepare, const struct conf
     return r;
 }
 
-static int read_name(struct config_context *context, const struct config_node *node, struct policy_set *set, size_t index)
+static int read_name(struct config_context *context, const struct config_node *node,
+    struct policy_set *set, size_t index)
 {
     const struct config_node *name = config_node_get(node, "name");
     const char *text = config_node_text(name);
@@ -222,7 +243,8 @@ static int read_name(struct config_context *context, const struct config_node *n
     if (!set->policies[index].name)
         return error_raise(-ENOMEM);
     if (config_node_kind(name) != CONFIG_NODE_STRING && config_node_kind(name) != CONFIG_NODE_NULL)
-        return config_error(context, name, "expected text, found %s", config_node_kind_name(config_node_kind(name)));
+        return config_error(context, name, "expected text, found %s",
+            config_node_kind_name(config_node_kind(name)));
     if (text[0] == '\0')
         return config_error(context, node, "policy name cannot be empty");
     for (size_t i = 0; i < index; i++)
@@ -231,8 +253,8 @@ static int read_name(struct config_context *context, const struct config_node *n
     return 0;
 }
 
-static int read_policy(struct config_context *context, const struct config_node *node, struct predicate_builder *builder,
-    struct policy_set *set, size_t index)
+static int read_policy(struct config_context *context, const struct config_node *node,
+    struct predicate_builder *builder, struct policy_set *set, size_t index)
 {
     struct policy *policy = &set->policies[index];
     const struct config_node *type = config_node_get(node, "type"), *settings;
@@ -247,7 +269,8 @@ static int read_policy(struct config_context *context, const struct config_node 
         return named;
     prepare.name = policy->name;
     if (config_node_kind(type) != CONFIG_NODE_STRING && config_node_kind(type) != CONFIG_NODE_NULL)
-        return config_error(context, type, "expected text, found %s", config_node_kind_name(config_node_kind(type)));
+        return config_error(context, type, "expected text, found %s",
+            config_node_kind_name(config_node_kind(type)));
     policy->type = policy_type_find(config_node_text(type));
     if (!policy->type) {
         if (type)
@@ -296,8 +319,8 @@ static void policy_set_order(struct policy_set *set)
             set->order[at++] = i;
 }
 
-int policy_set_new(struct config_context *context, const struct config_node *policies, bool sample_on_first_match,
-    uint64_t generation, struct policy_set **out_set)
+int policy_set_new(struct config_context *context, const struct config_node *policies,
+    bool sample_on_first_match, uint64_t generation, struct policy_set **out_set)
 {
     CLEANUP(predicate_builder_free) struct predicate_builder *builder = NULL;
     CLEANUP(policy_set_free) struct policy_set *set = NULL;
@@ -306,9 +329,11 @@ int policy_set_new(struct config_context *context, const struct config_node *pol
     int result = 0, r;
 
     if (kind != CONFIG_NODE_SEQUENCE && kind != CONFIG_NODE_NULL)
-        return config_error(context, policies, "expected a list of policies, found %s", config_node_kind_name(kind));
+        return config_error(context, policies, "expected a list of policies, found %s",
+            config_node_kind_name(kind));
     if (count >= UINT16_MAX)
-        return config_error(context, policies, "%zu policies are too many; at most %d", count, UINT16_MAX - 1);
+        return config_error(
+            context, policies, "%zu policies are too many; at most %d", count, UINT16_MAX - 1);
 
     builder = predicate_builder_new();
     set = calloc(1, sizeof(*set) + count * sizeof(set->policies[0]));
@@ -397,10 +422,13 @@ static void votes_count(struct policy_votes *votes, enum decision decision)
     }
 }
 
-struct decided policy_set_decide_counted(const struct policy_set *set, const struct verdict_input *input, struct policy_votes *votes)
+struct decided policy_set_decide_counted(
+    const struct policy_set *set, const struct verdict_input *input, struct policy_votes *votes)
 {
-    struct decided decided = {
-        .decision = DECISION_NOT_SAMPLED, .policy = UINT16_MAX, .evidence_bit = UINT32_MAX, .threshold = SAMPLING_NEVER};
+    struct decided decided = {.decision = DECISION_NOT_SAMPLED,
+        .policy = UINT16_MAX,
+        .evidence_bit = UINT32_MAX,
+        .threshold = SAMPLING_NEVER};
 
     for (size_t at = 0; at < set->count; at++) {
         const uint16_t index = set->order[at];

@@ -104,10 +104,11 @@ uint32_t predicate_status(struct predicate_builder *builder, uint32_t status_mas
     return builder_adopt(builder, &question);
 }
 
-static uint32_t builder_ask_string(struct predicate_builder *builder, enum question_kind kind, const char *key,
-    char *const *values, size_t count)
+static uint32_t builder_ask_string(struct predicate_builder *builder, enum question_kind kind,
+    const char *key, char *const *values, size_t count)
 {
-    struct question question = {.kind = kind, .key = strdup(key), .values = calloc(count + 1, sizeof(char *))};
+    struct question question = {
+        .kind = kind, .key = strdup(key), .values = calloc(count + 1, sizeof(char *))};
     size_t kept = 0;
 
     if (!question.key || !question.values)
@@ -136,13 +137,14 @@ no_memory:
     return 0;
 }
 
-uint32_t predicate_string_exact(struct predicate_builder *builder, const char *key, char *const *values, size_t count)
+uint32_t predicate_string_exact(
+    struct predicate_builder *builder, const char *key, char *const *values, size_t count)
 {
     return builder_ask_string(builder, QUESTION_EXACT, key, values, count);
 }
 
-uint32_t predicate_string_regex(struct predicate_builder *builder, const char *key, char *const *patterns, size_t count,
-    const char **out_error)
+uint32_t predicate_string_regex(struct predicate_builder *builder, const char *key,
+    char *const *patterns, size_t count, const char **out_error)
 {
     *out_error = NULL;
     for (size_t i = 0; i < count; i++) {
@@ -159,7 +161,8 @@ uint32_t predicate_string_regex(struct predicate_builder *builder, const char *k
         if (r > 0) {
             char *error = NULL;
 
-            if (asprintf(&error, "invalid regex `%s`: error parsing regexp: %s", patterns[i], reason) < 0)
+            if (asprintf(&error, "invalid regex `%s`: error parsing regexp: %s", patterns[i],
+                    reason) < 0)
                 error = NULL;
             free(reason);
             free(builder->error);
@@ -277,7 +280,8 @@ static int key_index_values(struct predicate_key *key)
     return 0;
 }
 
-static int predicates_add(struct predicates *predicates, const struct question *question, uint32_t bit)
+static int predicates_add(
+    struct predicates *predicates, const struct question *question, uint32_t bit)
 {
     struct predicate_key *key;
 
@@ -294,8 +298,8 @@ static int predicates_add(struct predicates *predicates, const struct question *
         return -ENOMEM;
     for (size_t i = 0; i < question->value_count; i++) {
         int r = question->kind == QUESTION_EXACT
-            ? answers_add(&key->exact, &key->exact_count, question->values[i], bit)
-            : answers_add(&key->regex, &key->regex_count, question->values[i], bit);
+                    ? answers_add(&key->exact, &key->exact_count, question->values[i], bit)
+                    : answers_add(&key->regex, &key->regex_count, question->values[i], bit);
 
         if (r)
             return r;
@@ -361,7 +365,7 @@ uint32_t predicates_count(const struct predicates *predicates)
 /* 1024 texts of up to 212 bytes: routes, hosts and most URLs, in 256 KiB a key that is asked by regex. Whole texts are
  * kept and compared, as a hash alone could be made to collide from outside and so to turn a decision. */
 #define REGEX_CACHE_SLOTS 1024
-#define REGEX_CACHE_TEXT 212
+#define REGEX_CACHE_TEXT  212
 #define REGEX_CACHE_EMPTY UINT32_MAX
 
 struct regex_cached {
@@ -419,7 +423,8 @@ struct predicate_scratch *predicate_scratch_new(const struct predicates *predica
         return NULL;
     scratch->key_count = predicates->key_count;
     for (uint32_t i = 0; i < predicates->key_count; i++)
-        if (predicates->keys[i].regex_count > 0 && key_regex_init(&scratch->keys[i], &predicates->keys[i]))
+        if (predicates->keys[i].regex_count > 0 &&
+            key_regex_init(&scratch->keys[i], &predicates->keys[i]))
             return NULL;
     return steal(&scratch);
 }
@@ -455,7 +460,8 @@ static const struct hits *key_find_exact(const struct predicate_key *key, struct
                 return &key->exact[i].hits;
         return NULL;
     }
-    for (size_t slot = hash_bytes(text.at, text.len) & key->slot_mask; key->slots[slot]; slot = (slot + 1) & key->slot_mask) {
+    for (size_t slot = hash_bytes(text.at, text.len) & key->slot_mask; key->slots[slot];
+         slot = (slot + 1) & key->slot_mask) {
         const struct text_answer *answer = &key->exact[key->slots[slot] - 1];
 
         if (answer->len == text.len && memcmp(answer->text, text.at, text.len) == 0)
@@ -464,7 +470,8 @@ static const struct hits *key_find_exact(const struct predicate_key *key, struct
     return NULL;
 }
 
-static void key_search(const struct predicate_key *key, struct key_regex *regex, struct slice text, struct hits *out_hits)
+static void key_search(const struct predicate_key *key, struct key_regex *regex, struct slice text,
+    struct hits *out_hits)
 {
     /* Memory that is out here leaves the answer unknown, and a guess would be a wrong decision. */
     ASSERT(regex_set_match(regex->set, text.at, text.len, regex->found) == 0);
@@ -474,7 +481,8 @@ static void key_search(const struct predicate_key *key, struct key_regex *regex,
             hits_add(out_hits, &key->regex[i].hits);
 }
 
-static void key_match_regex(const struct predicate_key *key, struct key_regex *regex, struct slice text, struct hits *hits)
+static void key_match_regex(
+    const struct predicate_key *key, struct key_regex *regex, struct slice text, struct hits *hits)
 {
     struct regex_cached *cached;
     struct hits found;
@@ -531,14 +539,16 @@ HOT_INLINE struct slice value_text(struct slice bytes)
     struct value value;
 
     /* 0a len text, and nothing after it: one string member of less than 128 bytes, as encoders write it */
-    if (LIKELY(bytes.len >= 2 && bytes.at[0] == WIRE_TAG(1, WIRE_BYTES) && (size_t)bytes.at[1] + 2 == bytes.len && bytes.at[1] < 0x80))
+    if (LIKELY(bytes.len >= 2 && bytes.at[0] == WIRE_TAG(1, WIRE_BYTES) &&
+               (size_t)bytes.at[1] + 2 == bytes.len && bytes.at[1] < 0x80))
         return slice_make(bytes.at + 2, bytes.len - 2);
     value = value_read(bytes);
     return value.type == VALUE_STRING ? value.bytes : slice_make("", 0);
 }
 
 /* Somebody asks for a key of this bucket. Apart from the filter before it, which then needs no stack. */
-static __attribute__((noinline)) void answer_bucket(struct answering *answering, struct slice name, struct slice value, uint32_t next)
+static __attribute__((noinline)) void answer_bucket(
+    struct answering *answering, struct slice name, struct slice value, uint32_t next)
 {
     const struct predicates *predicates = answering->predicates;
     const struct predicate_key *key;
@@ -577,7 +587,8 @@ static void answer_attribute(void *context, struct slice name, struct slice valu
 }
 
 /* The part's fields in one piece: its own when they are, else a copy. */
-static struct slice scratch_header_fields(struct predicate_scratch *scratch, const struct header_part *part)
+static struct slice scratch_header_fields(
+    struct predicate_scratch *scratch, const struct header_part *part)
 {
     if (part->len == 0)
         return slice_make("", 0);
@@ -593,24 +604,28 @@ static struct slice scratch_header_fields(struct predicate_scratch *scratch, con
     return slice_make(scratch->header_bytes, part->len);
 }
 
-bool predicates_header(const struct predicates *predicates, struct predicate_scratch *scratch, const struct span_header *header,
-    struct hits *out_hits)
+bool predicates_header(const struct predicates *predicates, struct predicate_scratch *scratch,
+    const struct span_header *header, struct hits *out_hits)
 {
     struct answering answering = {
         .predicates = predicates, .scratch = scratch, .hits = out_hits, .is_resource = true};
 
     *out_hits = (struct hits){0};
-    return resource_visit(scratch_header_fields(scratch, &header->resource), answer_attribute, &answering);
+    return resource_visit(
+        scratch_header_fields(scratch, &header->resource), answer_attribute, &answering);
 }
 
-bool predicates_span(const struct predicates *predicates, struct predicate_scratch *scratch, struct slice span,
-    struct span_view *out_view, struct span_facts *out_facts)
+bool predicates_span(const struct predicates *predicates, struct predicate_scratch *scratch,
+    struct slice span, struct span_view *out_view, struct span_facts *out_facts)
 {
-    struct answering answering = {
-        .predicates = predicates, .scratch = scratch, .hits = &out_facts->hits, .is_resource = false};
+    struct answering answering = {.predicates = predicates,
+        .scratch = scratch,
+        .hits = &out_facts->hits,
+        .is_resource = false};
 
     out_facts->hits = (struct hits){0};
-    if (!span_view_read(span, predicates->key_count > 0 ? answer_attribute : NULL, &answering, out_view))
+    if (!span_view_read(
+            span, predicates->key_count > 0 ? answer_attribute : NULL, &answering, out_view))
         return false;
     if (out_view->status <= SPAN_STATUS_ERROR)
         hits_add(&out_facts->hits, &predicates->status_hits[out_view->status]);

@@ -37,17 +37,24 @@ static void program_free(struct program *program)
     predicates_free(program->predicates);
 }
 
-static struct hits ask_span(const struct program *program, size_t count, const struct otlp_attribute *attributes, uint32_t status)
+static struct hits ask_span(const struct program *program, size_t count,
+    const struct otlp_attribute *attributes, uint32_t status)
 {
-    struct otlp_span span = {.trace_id = otlp_trace_id(1), .span_id = otlp_span_id(2), .attributes = attributes,
-        .attributes_count = count, .status = status, .start_unix_ns = 7, .end_unix_ns = 9};
+    struct otlp_span span = {.trace_id = otlp_trace_id(1),
+        .span_id = otlp_span_id(2),
+        .attributes = attributes,
+        .attributes_count = count,
+        .status = status,
+        .start_unix_ns = 7,
+        .end_unix_ns = 9};
     struct otlp_build build = {0};
     struct span_facts facts;
     struct span_view view;
 
     memset(&facts, 0xff, sizeof(facts)); /* what was there before does not matter */
     otlp_span_fields(&build, &span);
-    assert_true(predicates_span(program->predicates, program->scratch, otlp_slice(&build), &view, &facts));
+    assert_true(
+        predicates_span(program->predicates, program->scratch, otlp_slice(&build), &view, &facts));
     assert_int_equal(facts.start_unix_ns, 7);
     assert_int_equal(facts.end_unix_ns, 9);
     assert_memory_equal(&facts.span_id, span.span_id.bytes, 8);
@@ -57,7 +64,8 @@ static struct hits ask_span(const struct program *program, size_t count, const s
 }
 
 /* pieces: how often the resource's message is cut. */
-static struct hits ask_header(const struct program *program, size_t count, const struct otlp_attribute *attributes, size_t pieces)
+static struct hits ask_header(const struct program *program, size_t count,
+    const struct otlp_attribute *attributes, size_t pieces)
 {
     struct otlp_span span = {.trace_id = otlp_trace_id(1), .span_id = otlp_span_id(2)};
     struct otlp_build build = {0};
@@ -129,7 +137,8 @@ static void test_many(void **state)
 
     (void)state;
     for (uint32_t i = 0; i < PREDICATES_MAX; i++) {
-        (void)snprintf(key, sizeof(key), "%.*s%u", (int)(i % 70), "seventy.letters.make.a.long.key.that.shares.its.beginning.with.all.others", i / 2);
+        (void)snprintf(key, sizeof(key), "%.*s%u", (int)(i % 70),
+            "seventy.letters.make.a.long.key.that.shares.its.beginning.with.all.others", i / 2);
         (void)snprintf(value, sizeof(value), "v%u", i);
         assert_int_equal(predicate_string_exact(builder, key, values, 1), i);
     }
@@ -140,7 +149,8 @@ static void test_many(void **state)
         struct otlp_attribute attribute = {.key = key, .kind = OTLP_KIND_TEXT, .text = value};
         struct hits hits, expected = {0};
 
-        (void)snprintf(key, sizeof(key), "%.*s%u", (int)(i % 70), "seventy.letters.make.a.long.key.that.shares.its.beginning.with.all.others", i / 2);
+        (void)snprintf(key, sizeof(key), "%.*s%u", (int)(i % 70),
+            "seventy.letters.make.a.long.key.that.shares.its.beginning.with.all.others", i / 2);
         (void)snprintf(value, sizeof(value), "v%u", i);
         hits_set(&expected, i);
         hits = ask_span(&program, 1, &attribute, 0);
@@ -183,8 +193,8 @@ static void test_values(void **state)
 static void test_header_pieces(void **state)
 {
     struct predicate_builder *builder = predicate_builder_new();
-    const struct otlp_attribute attributes[] = {OTLP_TEXT("a", "x"), OTLP_TEXT("b", "one"), OTLP_TEXT("a", "one"), OTLP_TEXT("b", "x"),
-        OTLP_TEXT("c", "y"), OTLP_TEXT("d", "one")};
+    const struct otlp_attribute attributes[] = {OTLP_TEXT("a", "x"), OTLP_TEXT("b", "one"),
+        OTLP_TEXT("a", "one"), OTLP_TEXT("b", "x"), OTLP_TEXT("c", "y"), OTLP_TEXT("d", "one")};
     char *values[] = {one};
     struct program program;
 
@@ -216,7 +226,8 @@ static void test_regex_cache(void **state)
             char text[32];
             struct otlp_attribute attribute = OTLP_TEXT("k", text);
 
-            (void)snprintf(text, sizeof(text), i % 3 ? "%c%c%c%c" : "%c%c%c%c-%u", 'a' + i % 26, 'a' + i / 26 % 26, 'a' + i / 676 % 26, 'a' + i / 17576 % 26, i);
+            (void)snprintf(text, sizeof(text), i % 3 ? "%c%c%c%c" : "%c%c%c%c-%u", 'a' + i % 26,
+                'a' + i / 26 % 26, 'a' + i / 676 % 26, 'a' + i / 17576 % 26, i);
             assert_int_equal(ask_span(&program, 1, &attribute, 0).words[0], i % 3 == 0);
         }
         for (size_t len = 200; len < sizeof(long_text); len += 3) {
@@ -240,7 +251,8 @@ static void test_status(void **state)
 
     (void)state;
     assert_int_equal(predicate_status(builder, 1u << SPAN_STATUS_ERROR), 0);
-    assert_int_equal(predicate_status(builder, 1u << SPAN_STATUS_UNSET | 1u << SPAN_STATUS_ERROR), 1);
+    assert_int_equal(
+        predicate_status(builder, 1u << SPAN_STATUS_UNSET | 1u << SPAN_STATUS_ERROR), 1);
     assert_int_equal(predicate_status(builder, 1u << SPAN_STATUS_OK), 2);
     program = compile(builder);
     assert_int_equal(ask_span(&program, 0, NULL, SPAN_STATUS_UNSET).words[0], 2);
@@ -255,7 +267,8 @@ static void test_status(void **state)
 static void test_malformed(void **state)
 {
     struct predicate_builder *builder = predicate_builder_new();
-    static const uint8_t cut[] = {0x4a, 0x7f, 0x0a}; /* an attribute of 127 bytes, of which one is there */
+    static const uint8_t cut[] = {
+        0x4a, 0x7f, 0x0a}; /* an attribute of 127 bytes, of which one is there */
     struct span_header header = {0};
     struct program program;
     struct span_facts facts;
@@ -264,7 +277,8 @@ static void test_malformed(void **state)
 
     (void)state;
     program = compile(builder);
-    assert_false(predicates_span(program.predicates, program.scratch, slice_make(cut, sizeof(cut)), &view, &facts));
+    assert_false(predicates_span(
+        program.predicates, program.scratch, slice_make(cut, sizeof(cut)), &view, &facts));
     header.resource = header_part_of(slice_make("\x0a\x02\x0a\x7f", 4), 0);
     assert_false(predicates_header(program.predicates, program.scratch, &header, &hits));
     header.resource = header_part_of(slice_make("", 0), 0);

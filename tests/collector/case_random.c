@@ -32,19 +32,22 @@ static size_t random_below(struct random *random, size_t bound)
 
 #define RANDOM_OF(random, pool) ((pool)[random_below(random, ARRAY_COUNT(pool))])
 
-static const char *const keys[] = {"k", "http.method", "http.route", "http.target", "a.b", "", "кључ",
-    "a-key-that-is-quite-a-bit-longer-than-sixty-three-bytes-to-fill-a-bitmap"};
+static const char *const keys[] = {"k", "http.method", "http.route", "http.target", "a.b", "",
+    "кључ", "a-key-that-is-quite-a-bit-longer-than-sixty-three-bytes-to-fill-a-bitmap"};
 
-static const char *const texts[] = {"", "value1", "value2", "Value1", "GET", "get", "POST", "/cart/1", "/cart/12/items",
-    "x\ny", "y", "é", "éa", "\xc3", "\xff\xfe", "a\xed\xa0\x80z", "\xef\xbf\xbd", "cart", "ababcd", "1234", " ", "a b", "[x](y)",
-    "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
-    "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
-    "0123456789012345678901234567890123456789 and no shorter"};
+static const char *const texts[] = {"", "value1", "value2", "Value1", "GET", "get", "POST",
+    "/cart/1", "/cart/12/items", "x\ny", "y", "é", "éa", "\xc3", "\xff\xfe", "a\xed\xa0\x80z",
+    "\xef\xbf\xbd", "cart", "ababcd", "1234", " ", "a b", "[x](y)",
+    "01234567890123456789012345678901234567890123456789012345678901234567890123456789"
+    "01234567890123456789012345678901234567890123456789012345678901234567890123456789"
+    "01234567890123456789012345678901234567890123456789012345678901234567890123456789 and no "
+    "shorter"};
 
-static const char *const patterns[] = {"value[0-9]", "^$", "", ".*", ".+", "^GET$", "(?i)get", "a.b", "\\d+", "^\\d{4}$", "[^a-z]+",
-    "(?s)x.y", "x.y", "(?m)^y$", "^y$", "é", "^.$", "^..$", "\\x{FFFD}", "\\bb\\b", "(?<n>c+)art", "(?P<n>c+)art", "[[:upper:]]",
-    "\\pL\\d", "\\w$", "^(a|ab)(c|bcd)*$", "/cart/\\d+(/.*)?$", "\\Q[x](\\E", "[]x]y", "no shorter\\z", "[^\\x00-\\x7f]", "\\s",
-    "(?i)É", "^[[:alpha:]]+$", "(?U)v.*1", "\\A/"};
+static const char *const patterns[] = {"value[0-9]", "^$", "", ".*", ".+", "^GET$", "(?i)get",
+    "a.b", "\\d+", "^\\d{4}$", "[^a-z]+", "(?s)x.y", "x.y", "(?m)^y$", "^y$", "é", "^.$", "^..$",
+    "\\x{FFFD}", "\\bb\\b", "(?<n>c+)art", "(?P<n>c+)art", "[[:upper:]]", "\\pL\\d", "\\w$",
+    "^(a|ab)(c|bcd)*$", "/cart/\\d+(/.*)?$", "\\Q[x](\\E", "[]x]y", "no shorter\\z",
+    "[^\\x00-\\x7f]", "\\s", "(?i)É", "^[[:alpha:]]+$", "(?U)v.*1", "\\A/"};
 
 static void append(char **text, char *more)
 {
@@ -81,10 +84,12 @@ static char *random_string_attribute(struct random *random)
     bool regex = random_below(random, 2) == 0;
     char *settings, *key = quoted(RANDOM_OF(random, keys));
 
-    settings = case_text("key: %s, enabled_regex_matching: %s, invert_match: %s, values: [", key, regex ? "true" : "false",
-        random_below(random, 3) == 0 ? "true" : "false");
+    settings = case_text("key: %s, enabled_regex_matching: %s, invert_match: %s, values: [", key,
+        regex ? "true" : "false", random_below(random, 3) == 0 ? "true" : "false");
     free(key);
-    for (size_t i = 0, count = random_below(random, 4) == 0 ? random_below(random, 24) : 1 + random_below(random, 2); i < count; i++) {
+    for (size_t i = 0, count = random_below(random, 4) == 0 ? random_below(random, 24)
+                                                            : 1 + random_below(random, 2);
+         i < count; i++) {
         const char *text = regex ? RANDOM_OF(random, patterns) : RANDOM_OF(random, texts);
         char *value;
 
@@ -103,7 +108,8 @@ static char *random_status_code(struct random *random)
     static const char *const codes[] = {"OK", "ERROR", "UNSET"};
 
     if (random_below(random, 3) == 0)
-        return case_text("status_codes: [%s, %s]", RANDOM_OF(random, codes), RANDOM_OF(random, codes));
+        return case_text(
+            "status_codes: [%s, %s]", RANDOM_OF(random, codes), RANDOM_OF(random, codes));
     return case_text("status_codes: [%s]", RANDOM_OF(random, codes));
 }
 
@@ -111,9 +117,12 @@ static char *random_probabilistic(struct random *random)
 {
     static const double shares[] = {0, 0.1, 1, 5, 10, 25, 33.3, 50, 66.6, 90, 99.99, 100, 101, -1};
     static const char *const salts[] = {"", "default-hash-seed", "custom-salt", "é", "x"};
-    double share = random_below(random, 2) == 0 ? RANDOM_OF(random, shares) : (double)(random_next(random) >> 11) * 0x1p-53 * 100;
+    double share = random_below(random, 2) == 0
+                       ? RANDOM_OF(random, shares)
+                       : (double)(random_next(random) >> 11) * 0x1p-53 * 100;
 
-    return case_text("sampling_percentage: %.17g, hash_salt: \"%s\"", share, RANDOM_OF(random, salts));
+    return case_text(
+        "sampling_percentage: %.17g, hash_salt: \"%s\"", share, RANDOM_OF(random, salts));
 }
 
 static char *random_latency(struct random *random, bool *out_is_bounded)
@@ -129,22 +138,24 @@ static char *random_latency(struct random *random, bool *out_is_bounded)
 
 static char *random_policies(struct random *random, bool *out_is_bounded)
 {
-    char *settings = case_text("sample_on_first_match: %s\npolicies:\n", random_below(random, 4) == 0 ? "true" : "false");
+    char *settings = case_text(
+        "sample_on_first_match: %s\npolicies:\n", random_below(random, 4) == 0 ? "true" : "false");
 
     for (size_t i = 0, count = 1 + random_below(random, 6); i < count; i++) {
-        static const char *const types[] = {"string_attribute", "string_attribute", "string_attribute", "status_code", "probabilistic",
-            "probabilistic", "latency", "always_sample"};
+        static const char *const types[] = {"string_attribute", "string_attribute",
+            "string_attribute", "status_code", "probabilistic", "probabilistic", "latency",
+            "always_sample"};
         const char *type = RANDOM_OF(random, types);
         char *own;
 
         /* Rarely: it leaves nothing to the others but the credit. */
         if (strcmp(type, "always_sample") == 0 && random_below(random, 4) > 0)
             type = "latency";
-        own = type[0] == 'a' ? case_text("%s", "")
-            : strcmp(type, "string_attribute") == 0 ? random_string_attribute(random)
-            : strcmp(type, "status_code") == 0 ? random_status_code(random)
-            : type[0] == 'p' ? random_probabilistic(random)
-            : random_latency(random, out_is_bounded);
+        own = type[0] == 'a'                          ? case_text("%s", "")
+              : strcmp(type, "string_attribute") == 0 ? random_string_attribute(random)
+              : strcmp(type, "status_code") == 0      ? random_status_code(random)
+              : type[0] == 'p'                        ? random_probabilistic(random)
+                                                      : random_latency(random, out_is_bounded);
         append(&settings, case_text("  - {name: p%zu, type: %s, %s: {%s}}\n", i, type, type, own));
         free(own);
     }
@@ -188,7 +199,8 @@ static void random_attribute(struct random *random, struct otlp_build *build, ui
     otlp_attribute(build, field, &attribute);
 }
 
-static void random_times(struct random *random, struct otlp_span *span, bool is_first, bool is_only, bool is_bounded)
+static void random_times(
+    struct random *random, struct otlp_span *span, bool is_first, bool is_only, bool is_bounded)
 {
     span->start_unix_ns = BASE_UNIX_NS + 1000000000ull + random_below(random, 200000000);
     span->end_unix_ns = span->start_unix_ns + random_below(random, 300000000) - 20000000;
@@ -208,7 +220,8 @@ static void random_times(struct random *random, struct otlp_span *span, bool is_
         span->start_unix_ns = 0;
 }
 
-static void random_trace(struct random *random, struct case_set *set, uint64_t number, bool is_bounded)
+static void random_trace(
+    struct random *random, struct case_set *set, uint64_t number, bool is_bounded)
 {
     struct otlp_build build = {0};
     struct trace_id id = otlp_trace_id(random_next(random));
@@ -226,7 +239,8 @@ static void random_trace(struct random *random, struct case_set *set, uint64_t n
             random_attribute(random, &build, 3);
         otlp_end(&build);
         for (size_t j = 0; j < per_resource; j++) {
-            struct otlp_span span = {.trace_id = id, .span_id = otlp_span_id(i * per_resource + j + 1), .name = "op"};
+            struct otlp_span span = {
+                .trace_id = id, .span_id = otlp_span_id(i * per_resource + j + 1), .name = "op"};
 
             random_times(random, &span, i + j == 0, resources * per_resource == 1, is_bounded);
             span.status = (uint32_t)random_below(random, 8);

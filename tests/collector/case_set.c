@@ -12,8 +12,8 @@
 #include "common/base/cleanup.h"
 #include "common/base/hash.h"
 
-#define BASE_UNIX_NS 1700000000000000000ull /* times are relative to this; any day will do */
-#define ATTRIBUTES_MAX 64                   /* of a span, nested ones included */
+#define BASE_UNIX_NS   1700000000000000000ull /* times are relative to this; any day will do */
+#define ATTRIBUTES_MAX 64                     /* of a span, nested ones included */
 
 char *case_text(const char *format, ...)
 {
@@ -38,7 +38,8 @@ struct case_set *case_sets_add(struct case_sets *sets, char *name, char *setting
     return &more[sets->count++];
 }
 
-struct case_trace *case_set_add(struct case_set *set, const struct trace_id *id, struct slice request, char *place)
+struct case_trace *case_set_add(
+    struct case_set *set, const struct trace_id *id, struct slice request, char *place)
 {
     struct case_trace *more = reallocarray(set->traces, set->count + 1, sizeof(*more)), *trace;
 
@@ -46,7 +47,8 @@ struct case_trace *case_set_add(struct case_set *set, const struct trace_id *id,
         abort();
     set->traces = more;
     trace = &more[set->count++];
-    *trace = (struct case_trace){.id = *id, .request = malloc(request.len + 1), .request_len = request.len, .place = place};
+    *trace = (struct case_trace){
+        .id = *id, .request = malloc(request.len + 1), .request_len = request.len, .place = place};
     if (!trace->request)
         abort();
     memcpy(trace->request, request.at, request.len);
@@ -109,7 +111,8 @@ static bool take_word(struct reader *reader, const char *word)
 {
     size_t len = strlen(word);
 
-    if (strncmp(reader->at, word, len) != 0 || isalnum((unsigned char)reader->at[len]) || reader->at[len] == '_')
+    if (strncmp(reader->at, word, len) != 0 || isalnum((unsigned char)reader->at[len]) ||
+        reader->at[len] == '_')
         return false;
     reader->at += len;
     return true;
@@ -267,7 +270,8 @@ static uint32_t read_status(struct reader *reader)
 }
 
 /* span: NULL for a resource or scope, which have attributes only. */
-static struct otlp_attribute *read_fields(struct reader *reader, struct otlp_span *span, size_t *out_count)
+static struct otlp_attribute *read_fields(
+    struct reader *reader, struct otlp_span *span, size_t *out_count)
 {
     struct otlp_attribute own[16], *kept;
     size_t count = 0;
@@ -305,7 +309,8 @@ struct following {
     struct trace_id id;
 };
 
-static void follow_resource(struct following *following, size_t count, const struct otlp_attribute *attributes)
+static void follow_resource(
+    struct following *following, size_t count, const struct otlp_attribute *attributes)
 {
     if (following->in_scope)
         otlp_end(&following->build);
@@ -317,7 +322,8 @@ static void follow_resource(struct following *following, size_t count, const str
     following->in_scope = false;
 }
 
-static void follow_scope(struct following *following, size_t count, const struct otlp_attribute *attributes)
+static void follow_scope(
+    struct following *following, size_t count, const struct otlp_attribute *attributes)
 {
     if (!following->in_resource)
         follow_resource(following, 0, NULL);
@@ -493,7 +499,9 @@ void case_sets_read(struct case_sets *sets, const char *path)
             continue;
         if (reader.at == line) {
             if (in_cases)
-                set = case_sets_add(sets, case_text("%.*s-%zu", (int)strcspn(reader.file, "."), reader.file, sets->count - first + 1),
+                set = case_sets_add(sets,
+                    case_text("%.*s-%zu", (int)strcspn(reader.file, "."), reader.file,
+                        sets->count - first + 1),
                     case_text("policies:\n"));
             in_cases = false;
             add_setting(set, line);

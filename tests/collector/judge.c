@@ -89,7 +89,8 @@ struct judged judge_trace(struct judge *judge, const struct case_trace *trace, b
     free(spans);
     if (count == 0)
         return (struct judged){CASE_REJECTED, ""};
-    decided = policy_set_decide(judge->set, &(struct verdict_input){.trace_id = &trace->id, .facts = &facts});
+    decided = policy_set_decide(
+        judge->set, &(struct verdict_input){.trace_id = &trace->id, .facts = &facts});
     if (decided.decision != DECISION_SAMPLED)
         return (struct judged){CASE_NOT, ""};
     return (struct judged){CASE_SAMPLED, policy_set_name(judge->set, decided.policy)};

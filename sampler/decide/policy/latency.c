@@ -15,8 +15,10 @@ struct latency {
 };
 
 static const struct config_key latency_keys[] = {
-    CONFIG_KEY(struct latency, threshold_ms, CONFIG_INT, "kept traces take longer than this many ms (default 0)"),
-    CONFIG_KEY(struct latency, upper_threshold_ms, CONFIG_INT, "and at most this many ms; 0 (default): no upper bound"),
+    CONFIG_KEY(struct latency, threshold_ms, CONFIG_INT,
+        "kept traces take longer than this many ms (default 0)"),
+    CONFIG_KEY(struct latency, upper_threshold_ms, CONFIG_INT,
+        "and at most this many ms; 0 (default): no upper bound"),
     {0},
 };
 
@@ -25,9 +27,11 @@ static struct vote latency_evaluate(const void *self, const struct verdict_input
     const struct latency *want = self;
     const struct facts *facts = input->facts;
     /* Modulo 2^64, read as signed, cut toward zero: as the Collector does it. */
-    int64_t took_ms = (int64_t)(facts->max_end_unix_ns - facts->min_start_unix_ns) / (int64_t)NS_PER_MS;
+    int64_t took_ms =
+        (int64_t)(facts->max_end_unix_ns - facts->min_start_unix_ns) / (int64_t)NS_PER_MS;
 
-    return vote_filter(took_ms > want->threshold_ms && (want->upper_threshold_ms == 0 || took_ms <= want->upper_threshold_ms),
+    return vote_filter(took_ms > want->threshold_ms &&
+                           (want->upper_threshold_ms == 0 || took_ms <= want->upper_threshold_ms),
         UINT32_MAX);
 }
 

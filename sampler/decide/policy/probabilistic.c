@@ -17,9 +17,11 @@ struct probabilistic {
 };
 
 static const struct config_key probabilistic_keys[] = {
-    CONFIG_KEY(struct probabilistic, sampling_percentage, CONFIG_DOUBLE, "share of traces kept, in percent (default 0)"),
+    CONFIG_KEY(struct probabilistic, sampling_percentage, CONFIG_DOUBLE,
+        "share of traces kept, in percent (default 0)"),
     CONFIG_KEY(struct probabilistic, hash_salt, CONFIG_STRING,
-        "starts the hash; collectors with equal salts keep the same traces (default " DEFAULT_SALT ")"),
+        "starts the hash; collectors with equal salts keep the same traces (default " DEFAULT_SALT
+        ")"),
     {0},
 };
 
@@ -35,7 +37,8 @@ uint64_t probabilistic_hash_limit(double percentage)
         return 0;
     if (ratio >= 1)
         return UINT64_MAX;
-    mantissa = (uint64_t)ldexp(frexp(ratio, &exponent), 53); /* ratio = mantissa * 2^(exponent - 53) */
+    mantissa =
+        (uint64_t)ldexp(frexp(ratio, &exponent), 53); /* ratio = mantissa * 2^(exponent - 53) */
     exponent -= 53;
     product = (uint128)mantissa * UINT64_MAX;
 
@@ -68,7 +71,8 @@ uint64_t probabilistic_threshold(double percentage)
         return 0;
     if (!(probability >= 0x1p-56))
         return SAMPLING_NEVER;
-    return SAMPLING_NEVER - (uint64_t)round(probability * 0x1p56); /* the product is exact; halves go up */
+    return SAMPLING_NEVER -
+           (uint64_t)round(probability * 0x1p56); /* the product is exact; halves go up */
 }
 
 uint64_t probabilistic_hash(uint64_t salt_state, const struct trace_id *id)
@@ -94,7 +98,8 @@ static struct vote probabilistic_evaluate(const void *self, const struct verdict
     const struct probabilistic *want = self;
     bool sampled = probabilistic_hash(want->salt_state, input->trace_id) <= want->hash_limit;
 
-    return (struct vote){sampled ? DECISION_SAMPLED : DECISION_NOT_SAMPLED, want->threshold, UINT32_MAX};
+    return (struct vote){
+        sampled ? DECISION_SAMPLED : DECISION_NOT_SAMPLED, want->threshold, UINT32_MAX};
 }
 
 const struct policy_type policy_probabilistic = {

@@ -35,8 +35,8 @@ static void test_hash_limit(void **state)
         {0, 0},
         {-1, 0},
         {-(double)INFINITY, 0},
-        {5e-324, 0},      /* ratio is 0 */
-        {1e-307, 0},      /* a ratio far below 2^-64 */
+        {5e-324, 0},        /* ratio is 0 */
+        {1e-307, 0},        /* a ratio far below 2^-64 */
         {0x1p-64 * 100, 0}, /* (2^64 - 1) / 2^64 rounds to 64 bits, then is cut to 0 */
         {0x1p-63 * 100, 1},
     };
@@ -46,8 +46,8 @@ static void test_hash_limit(void **state)
         uint64_t limit = probabilistic_hash_limit(cases[i].percentage);
 
         if (limit != cases[i].limit)
-            fail_msg("%.17g %%: 0x%016llx, expected 0x%016llx", cases[i].percentage, (unsigned long long)limit,
-                (unsigned long long)cases[i].limit);
+            fail_msg("%.17g %%: 0x%016llx, expected 0x%016llx", cases[i].percentage,
+                (unsigned long long)limit, (unsigned long long)cases[i].limit);
     }
     /* The largest ratio below 1 stays below the limit that keeps all. */
     assert_true(probabilistic_hash_limit(nextafter(100, 0)) < UINT64_MAX);
@@ -57,8 +57,8 @@ static void test_hash_limit(void **state)
 static void test_hash(void **state)
 {
     static const struct trace_id one = {{[15] = 1}};
-    static const struct trace_id other = {
-        {0x4b, 0xf9, 0x2f, 0x35, 0x77, 0xb3, 0x4d, 0xa6, 0xa3, 0xce, 0x92, 0x9d, 0x0e, 0x0e, 0x47, 0x36}};
+    static const struct trace_id other = {{0x4b, 0xf9, 0x2f, 0x35, 0x77, 0xb3, 0x4d, 0xa6, 0xa3,
+        0xce, 0x92, 0x9d, 0x0e, 0x0e, 0x47, 0x36}};
     static const struct {
         const char *salt;
         const struct trace_id *id;
@@ -76,8 +76,8 @@ static void test_hash(void **state)
         uint64_t hash = probabilistic_hash(salt_state, cases[i].id);
 
         if (hash != cases[i].hash)
-            fail_msg("case %zu (%s): 0x%016llx, expected 0x%016llx", i, cases[i].salt, (unsigned long long)hash,
-                (unsigned long long)cases[i].hash);
+            fail_msg("case %zu (%s): 0x%016llx, expected 0x%016llx", i, cases[i].salt,
+                (unsigned long long)hash, (unsigned long long)cases[i].hash);
     }
 }
 
@@ -104,8 +104,8 @@ static void test_threshold(void **state)
         uint64_t threshold = probabilistic_threshold(cases[i].percentage);
 
         if (threshold != cases[i].threshold)
-            fail_msg("%.17g %%: %014llx, expected %014llx", cases[i].percentage, (unsigned long long)threshold,
-                (unsigned long long)cases[i].threshold);
+            fail_msg("%.17g %%: %014llx, expected %014llx", cases[i].percentage,
+                (unsigned long long)threshold, (unsigned long long)cases[i].threshold);
     }
 }
 

@@ -10,7 +10,8 @@ struct status_code {
 };
 
 static const struct config_key status_code_keys[] = {
-    CONFIG_KEY(struct status_code, status_codes, CONFIG_STRINGS, "OK, ERROR or UNSET (a span without status), at least one"),
+    CONFIG_KEY(struct status_code, status_codes, CONFIG_STRINGS,
+        "OK, ERROR or UNSET (a span without status), at least one"),
     {0},
 };
 
@@ -30,7 +31,8 @@ static int status_code_prepare(void *self, const struct policy_prepare *prepare)
     for (size_t i = 0; i < want->status_codes.count; i++) {
         uint32_t status = 0;
 
-        while (status < ARRAY_COUNT(status_names) && strcmp(status_names[status], want->status_codes.items[i]) != 0)
+        while (status < ARRAY_COUNT(status_names) &&
+               strcmp(status_names[status], want->status_codes.items[i]) != 0)
             status++;
         if (status == ARRAY_COUNT(status_names))
             return policy_error(prepare, "unknown status code \"%s\", supported: OK, ERROR, UNSET",

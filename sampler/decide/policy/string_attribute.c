@@ -11,11 +11,16 @@ struct string_attribute {
 };
 
 static const struct config_key string_attribute_keys[] = {
-    CONFIG_KEY(struct string_attribute, key, CONFIG_STRING, "of the attribute; the first entry with it counts"),
-    CONFIG_KEY(struct string_attribute, values, CONFIG_STRINGS, "any of them matches; whole values (empty ones are left out) or RE2 patterns"),
-    CONFIG_KEY(struct string_attribute, enabled_regex_matching, CONFIG_BOOL, "values are patterns, found anywhere in the text (default false)"),
-    CONFIG_IGNORE("cache_max_size", "how many regex results are remembered never changes a result; a cache of fixed size is used"),
-    CONFIG_KEY(struct string_attribute, invert_match, CONFIG_BOOL, "keep the traces in which nothing matches (default false)"),
+    CONFIG_KEY(struct string_attribute, key, CONFIG_STRING,
+        "of the attribute; the first entry with it counts"),
+    CONFIG_KEY(struct string_attribute, values, CONFIG_STRINGS,
+        "any of them matches; whole values (empty ones are left out) or RE2 patterns"),
+    CONFIG_KEY(struct string_attribute, enabled_regex_matching, CONFIG_BOOL,
+        "values are patterns, found anywhere in the text (default false)"),
+    CONFIG_IGNORE("cache_max_size", "how many regex results are remembered never changes a result; "
+                                    "a cache of fixed size is used"),
+    CONFIG_KEY(struct string_attribute, invert_match, CONFIG_BOOL,
+        "keep the traces in which nothing matches (default false)"),
     {0},
 };
 
@@ -26,9 +31,11 @@ static int string_attribute_prepare(void *self, const struct policy_prepare *pre
     const char *error = NULL;
 
     if (want->enabled_regex_matching)
-        want->bit = predicate_string_regex(prepare->builder, key, want->values.items, want->values.count, &error);
+        want->bit = predicate_string_regex(
+            prepare->builder, key, want->values.items, want->values.count, &error);
     else
-        want->bit = predicate_string_exact(prepare->builder, key, want->values.items, want->values.count);
+        want->bit =
+            predicate_string_exact(prepare->builder, key, want->values.items, want->values.count);
     if (error)
         return policy_error(prepare, "%s", error);
     return policy_asked(prepare, want->bit);

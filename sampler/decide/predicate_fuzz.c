@@ -1,0 +1,145 @@
+/* Law: whatever the bytes, predicates answer as a plain reading of the attributes does, and refuse
+ * the same spans.
+ *
+ * The plain reading knows no key table, no value table and no cache: each question looks through
+ * all attributes. */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/assert.h"
+#include "common/base/cleanup.h"
+#include "common/base/regex_re2.h"
+#include "sampler/decide/predicate.h"
+
+static char key_k[] = "k", key_long[] = "http.method", key_empty[] = "", value_a[] = "a",
+            value_b[] = "GET", pattern_dot[] = "^a.*b$", pattern_empty[] = "^$",
+            pattern_class[] = "[0-9]+\xc3\xa9?";
+
+static const struct {
+    char *key, *values[2];
+    bool is_regex;
+} questions[] = {
+    {key_k, {value_a, value_b}, false},
+    {key_k, {pattern_dot, pattern_empty}, true},
+    {key_k, {pattern_class, pattern_dot}, true},
+    {key_long, {value_b, value_a}, false},
+    {key_long, {pattern_class, pattern_class}, true},
+    {key_empty, {value_a, pattern_dot}, false},
+};
+
+static struct predicates *predicates;
+static struct predicate_scratch *scratch;
+static struct regex_set *regexes[ARRAY_COUNT(questions)];
+
+static void set_up(void)
+{
+    struct predicate_builder *builder = predicate_builder_new();
+
+    ASSERT(builder);
+    for (uint32_t i = 0; i < ARRAY_COUNT(questions); i++) {
+        const char *error = NULL;
+        char *reason = NULL;
+        size_t index;
+        uint32_t bit =
+            questions[i].is_regex
+                ? predicate_string_regex(builder, questions[i].key, questions[i].values, 2, &error)
+                : predicate_string_exact(builder, questions[i].key, questions[i].values, 2);
+
+        ASSERT(bit == i);
+        if (questions[i].is_regex)
+            ASSERT(regex_set_new(questions[i].values, 2, &regexes[i], &reason, &index) == 0);
+    }
+    ASSERT(predicates_new(builder, &predicates) == 0);
+    predicate_builder_free(builder);
+    scratch = predicate_scratch_new(predicates);
+    ASSERT(scratch);
+}
+
+struct looking {
+    uint32_t question;
+    bool is_resource, seen;
+    struct hits *hits;
+};
+
+static void look(void *context, struct slice name, struct slice value_bytes)
+{
+    struct looking *looking = context;
+    const char *key = questions[looking->question].key;
+    struct value value;
+    struct slice text;
+    uint64_t found = 0;
+
+    if (looking->seen || !slice_equal(name, slice_text(key)))
+        return;
+    looking->seen = true;
+    value = value_read(value_bytes);
+    text = value.type == VALUE_STRING ? value.bytes : slice_make("", 0);
+    if (text.len == 0 && !looking->is_resource)
+        return;
+    if (questions[looking->question].is_regex)
+        ASSERT(regex_set_match(regexes[looking->question], text.at, text.len, &found) == 0);
+    else
+        for (size_t i = 0; i < 2; i++)
+            found |= slice_equal(text, slice_text(questions[looking->question].values[i]));
+    if (found)
+        hits_set(looking->hits, looking->question);
+}
+
+static void check_span(struct slice span)
+{
+    struct span_view view, plain_view;
+    struct span_facts facts;
+    struct hits plain = {0};
+    bool fine = predicates_span(predicates, scratch, span, &view, &facts);
+
+    for (uint32_t i = 0; i < ARRAY_COUNT(questions); i++) {
+        struct looking looking = {.question = i, .hits = &plain};
+
+        ASSERT(span_view_read(span, look, &looking, &plain_view) == fine);
+    }
+    if (!fine)
+        return;
+    ASSERT(memcmp(&plain, &facts.hits, sizeof(plain)) == 0);
+    ASSERT(facts.start_unix_ns == plain_view.start_unix_ns &&
+           facts.end_unix_ns == plain_view.end_unix_ns);
+    ASSERT(facts.is_root == !plain_view.has_parent);
+}
+
+static void check_header(const struct span_header *header)
+{
+    uint8_t *fields = malloc(header->resource.len + 1);
+    struct hits hits, plain = {0};
+    bool fine = predicates_header(predicates, scratch, header, &hits);
+
+    ASSERT(fields);
+    (void)header_part_write(&header->resource, fields);
+    for (uint32_t i = 0; i < ARRAY_COUNT(questions); i++) {
+        struct looking looking = {.question = i, .hits = &plain, .is_resource = true};
+
+        ASSERT(resource_visit(slice_make(fields, header->resource.len), look, &looking) == fine);
+    }
+    ASSERT(memcmp(&plain, &hits, sizeof(plain)) == 0);
+    free(fields);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    uint32_t header_index = 0;
+    struct span_walk walk;
+    struct span_ref span;
+
+    if (!predicates)
+        set_up();
+    span_walk_init(&walk, slice_make(data, size));
+    while (span_walk_next(&walk, &span)) {
+        if (span.header_index != header_index) {
+            header_index = span.header_index;
+            check_header(span.header);
+        }
+        if (span.fault == SPAN_OK)
+            check_span(span.bytes);
+    }
+    return 0;
+}
