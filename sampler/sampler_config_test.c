@@ -140,8 +140,8 @@ static void test_values(void **state)
             "  otlp: { endpoint: \"tempo:4317\", tls: { insecure: true }, headers: [ { name: A, value: b } ],\n"
             "    retry_on_failure: { initial_interval: 1s, max_interval: 2s, max_elapsed_time: 10s, multiplier: 2, "
             "randomization_factor: 0 },\n"
-            "    sending_queue: { num_consumers: 3, sizer: bytes, queue_size: 1000000, batch: { sizer: bytes, min_size: 10, "
-            "max_size: 20, flush_timeout: 1s } } }",
+            "    sending_queue: { num_consumers: 3, sizer: items, queue_size: 1000000, batch: { sizer: bytes, flush_timeout: "
+            "1s } } }",
             &config),
         0);
     assert_string_equal(config_warnings(context), "");
@@ -151,13 +151,11 @@ static void test_values(void **state)
     assert_int_equal(config.exporter.retry.max_elapsed_time_ns, 10 * NS_PER_S);
     assert_true(config.exporter.retry.multiplier > 1.9 && config.exporter.retry.randomization_factor < 0.1);
     assert_int_equal(config.exporter.num_consumers, 3);
-    assert_int_equal(config.exporter.queue_sizer, QUEUE_BYTES);
+    assert_int_equal(config.exporter.queue_sizer, QUEUE_ITEMS);
     assert_true(config.exporter.queue_size_set);
     assert_int_equal(config.exporter.queue_size, 1000000);
     assert_true(config.exporter.batch_set);
     assert_int_equal(config.exporter.batch_sizer, BATCH_BYTES);
-    assert_int_equal(config.exporter.batch_min_size, 10);
-    assert_int_equal(config.exporter.batch_max_size, 20);
     assert_int_equal(config.exporter.batch_flush_timeout_ns, NS_PER_S);
     config_context_free(context);
 }
@@ -207,8 +205,6 @@ static const struct {
         "6: exporters.otlp.sending_queue.block_on_overflow: not supported: nothing here waits for room: what does not fit is refused "
         "or dropped, and counted; remove this key\n"
         "6: exporters.otlp.sending_queue.num_consumers: expected a number from 1 to 100000\n"
-        "6: exporters.otlp.sending_queue.sizer: not supported: a queue counted in spans is not in this release; use `bytes` or "
-        "`requests`\n"
         "6: exporters.otlp.sending_queue.queue_size: expected a number above 0\n"},
     {6, "  otlp: { endpoint: \"tempo:4317\", tls: { insecure: true }, sending_queue: { batch: { min_size: 5, max_size: 4, "
         "flush_timeout: 0s, sizer: bytes, partition: {} } } }",
@@ -216,6 +212,9 @@ static const struct {
         "key\n"
         "6: exporters.otlp.sending_queue.batch.flush_timeout: expected a duration above 0\n"
         "6: exporters.otlp.sending_queue.batch.max_size: below min_size\n"},
+    {6, "  otlp: { endpoint: \"tempo:4317\", tls: { insecure: true }, sending_queue: { sizer: bytes, queue_size: 10, batch: { sizer: "
+        "bytes, min_size: 11 } } }",
+        "6: exporters.otlp.sending_queue.batch.min_size: above queue_size\n"},
     {9, "    traces: { receivers: [otlp], exporters: [otlp] }",
         "9: service.pipelines.traces: a `tail_sampling` is missing from processors\n"},
     {9, "    traces: { receivers: [otlp], processors: [batch, tail_sampling], exporters: [otlp] }",
@@ -259,8 +258,8 @@ static const struct {
         "6: exporters.otlp.tls.insecure_skip_verify: accepted without effect: it matters to TLS only, which is off\n"
         "6: exporters.otlp.balancer_name: accepted without effect: one address of a name is used, the next when it fails (differs from "
         "the Collector: there round_robin)\n"
-        "6: exporters.otlp.sending_queue.batch.min_size: accepted without effect: requests are sized in bytes; set `sizer: bytes` to "
-        "size them\n"
+        "6: exporters.otlp.sending_queue.batch.min_size: accepted without effect: in this release a request is of what waits, cut at "
+        "1 MiB\n"
         "6: exporters.otlp.sending_queue.enabled: accepted without effect: survivors wait in the exporter's queue, bounded by the "
         "memory budget\n"},
     {0, "extensions: { health_check: }",

@@ -158,9 +158,9 @@ static const struct config_key batch_keys[] = {
     CONFIG_KEY_NAMED(struct otlp_exporter_config, batch_flush_timeout_ns, "flush_timeout", CONFIG_SPAN,
         "Longest time spans wait for company, a duration; default 200ms."),
     CONFIG_KEY_NAMED(struct otlp_exporter_config, batch_min_size, "min_size", CONFIG_UINT,
-        "Size at which a request is sent without waiting, in `sizer`; has effect in bytes only."),
+        "Size at which a request is sent without waiting, in `sizer`; without effect in this release."),
     CONFIG_KEY_NAMED(struct otlp_exporter_config, batch_max_size, "max_size", CONFIG_UINT,
-        "Largest request, in `sizer`; has effect in bytes only. Default 0: no limit of the user's."),
+        "Largest request, in `sizer`; without effect in this release: requests are cut at 1 MiB."),
     CONFIG_KEY_CHOICE(struct otlp_exporter_config, batch_sizer, "sizer", "items|bytes",
         "What sizes of a batch are counted in, items (spans) or bytes; default items."),
     CONFIG_REFUSE("partition", "a client's metadata does not reach the exporter; remove this key"),
@@ -183,7 +183,7 @@ const struct config_key otlp_queue_keys[] = {
     CONFIG_REFUSE_UNLESS("block_on_overflow", "false",
         "nothing here waits for room: what does not fit is refused or dropped, and counted; remove this key"),
     CONFIG_KEY_CHOICE(struct otlp_exporter_config, queue_sizer, "sizer", "requests|items|bytes",
-        "What queue_size counts, requests or bytes; default requests. items is not in this release."),
+        "What queue_size counts, requests, items (spans) or bytes; default requests."),
     CONFIG_KEY_SET(struct otlp_exporter_config, queue_size, "queue_size", CONFIG_UINT, queue_size_set,
         "Most that waits, in `sizer`; what is above it is dropped and counted. Default: bounded by the memory budget only "
         "(differs from the Collector: there 1000)."),
@@ -364,6 +364,8 @@ static int check_retry(struct config_context *context, const struct config_node 
     return result;
 }
 
+#define BATCH_SIZES_FIXED "accepted without effect: in this release a request is of what waits, cut at 1 MiB"
+
 static int check_queue(struct config_context *context, const struct config_node *node, struct otlp_exporter_config *config)
 {
     const struct config_node *batch = config_node_get(node, "batch");
@@ -371,9 +373,6 @@ static int check_queue(struct config_context *context, const struct config_node 
 
     if (config->num_consumers == 0 || config->num_consumers > 100000)
         result = config_error(context, config_node_near(node, "num_consumers"), "expected a number from 1 to 100000");
-    if (config->queue_sizer == QUEUE_ITEMS)
-        result = config_error(context, config_node_near(node, "sizer"),
-            "not supported: a queue counted in spans is not in this release; use `bytes` or `requests`");
     if (config->queue_size_set && config->queue_size == 0)
         result = config_error(context, config_node_near(node, "queue_size"), "expected a number above 0");
     if (!config->batch_set)
@@ -386,14 +385,10 @@ static int check_queue(struct config_context *context, const struct config_node 
     if (config->batch_sizer == BATCH_BYTES && config->queue_sizer == QUEUE_BYTES && config->queue_size_set &&
         config->batch_min_size > config->queue_size)
         result = config_error(context, config_node_near(batch, "min_size"), "above queue_size");
-    if (config->batch_sizer == BATCH_ITEMS) {
-        if (config->batch_min_size > 0)
-            config_warn(context, config_node_near(batch, "min_size"),
-                "accepted without effect: requests are sized in bytes; set `sizer: bytes` to size them");
-        if (config->batch_max_size > 0)
-            config_warn(context, config_node_near(batch, "max_size"),
-                "accepted without effect: requests are sized in bytes; set `sizer: bytes` to size them");
-    }
+    if (config->batch_min_size > 0)
+        config_warn(context, config_node_near(batch, "min_size"), BATCH_SIZES_FIXED);
+    if (config->batch_max_size > 0)
+        config_warn(context, config_node_near(batch, "max_size"), BATCH_SIZES_FIXED);
     return result;
 }
 

@@ -27,12 +27,12 @@ struct otlp_exporter_config {
     bool queue_enabled;              /* sending_queue.enabled; a queue is there all the same */
     bool queue_size_set;
     uint64_t queue_size;             /* sending_queue.queue_size */
-    enum { QUEUE_REQUESTS, QUEUE_ITEMS, QUEUE_BYTES } queue_sizer; /* items are refused in this release */
+    enum { QUEUE_REQUESTS, QUEUE_ITEMS, QUEUE_BYTES } queue_sizer;
     uint64_t num_consumers;          /* 10 */
     bool batch_set;
     int64_t batch_flush_timeout_ns;  /* 200 ms */
     enum { BATCH_ITEMS, BATCH_BYTES } batch_sizer;
-    uint64_t batch_min_size, batch_max_size; /* with BATCH_BYTES; 0: not set. In items they have no effect (warned of) */
+    uint64_t batch_min_size, batch_max_size; /* 0: not set. Checked; without effect in this release (warned of) */
 };
 
 struct tailrace_config {             /* the `tailrace:` key, common part */
