@@ -735,13 +735,15 @@ static int worker_exporter(struct sampler_worker *home)
     const struct otlp_exporter_config *from = &home->sampler->config.exporter;
     const struct exporter_owner owner = {home, unit_add, unit_encoded, unit_settled};
     const struct link_options link_options = {.address = from->endpoint, .headers = (const struct metadata_pair *)from->header_pairs};
+    /* A queue a worker: each gets its share of what the user allows in all. */
+    uint64_t queue_size = from->queue_size_set ? u64_max(from->queue_size / home->sampler->worker_count, 1) : 0;
     struct exporter_options options = {
         .name = from->id,
         .timeout_ns = (uint64_t)from->timeout_ns,
         .retry = from->retry,
-        .queue_requests = from->queue_size_set && from->queue_sizer == QUEUE_REQUESTS ? from->queue_size : 0,
-        .queue_spans = from->queue_size_set && from->queue_sizer == QUEUE_ITEMS ? from->queue_size : 0,
-        .queue_bytes = from->queue_size_set && from->queue_sizer == QUEUE_BYTES ? from->queue_size : 0,
+        .queue_requests = from->queue_sizer == QUEUE_REQUESTS ? queue_size : 0,
+        .queue_spans = from->queue_sizer == QUEUE_ITEMS ? queue_size : 0,
+        .queue_bytes = from->queue_sizer == QUEUE_BYTES ? queue_size : 0,
         .max_request_bytes = 1 * MIB,
         .flush_timeout_ns = from->batch_set ? (uint64_t)from->batch_flush_timeout_ns : 200 * NS_PER_MS,
         .max_calls = (uint32_t)u64_max(from->num_consumers / home->sampler->worker_count, 1),
