@@ -1,8 +1,8 @@
 /* RE2 behind a C face. No exception leaves this file: all that can be thrown here is a failed allocation.
  *
  * One pattern is one RE2, which stops at the first match. Several are one RE2::Set, which reads the text once for all of
- * them; when its automaton does not fit the budget, the text is searched pattern by pattern, each of which can fall back
- * on RE2's slower search that needs no such memory. So the answer never depends on the budget. */
+ * them; when they do not fit its budget together, the text is searched pattern by pattern, each with a budget of its own
+ * and a slower search to fall back on. So the answer never depends on the budget. */
 #include "common/base/regex_re2.h"
 
 #include <cerrno>

@@ -165,7 +165,7 @@ static void test_refused(void **state)
     }
 }
 
-/* Patterns whose automaton does not fit the memory are still answered, and right. */
+/* Patterns whose automaton has more states than fit the memory are answered right, in time linear in the text. */
 static void test_hostile(void **state)
 {
     static const char *const patterns[] = {"[ab]*a[ab]{18}c", "[ab]*b[ab]{18}d", "(a|aa)*$"};
@@ -191,6 +191,33 @@ static void test_hostile(void **state)
     regex_set_free(NULL);
 }
 
+/* Patterns that together pass the memory of a set are searched one by one, and answered as alone. */
+static void test_too_big_together(void **state)
+{
+    enum { COUNT = 70, LEN = 450 };
+    char texts[COUNT][64], text[LEN + 8];
+    const char *patterns[COUNT];
+    struct regex_set *set;
+    uint64_t found[2];
+
+    (void)state;
+    for (int i = 0; i < COUNT; i++) {
+        (void)snprintf(texts[i], sizeof(texts[i]), "(?:%c%cx|[a%c]){450}x%d", 'b' + i % 20,
+            'a' + i / 20, 'b' + i % 20, i);
+        patterns[i] = texts[i];
+    }
+    set = compile(patterns, COUNT);
+    memset(text, 'a', LEN);
+    for (int i = 0; i < COUNT; i++) {
+        (void)snprintf(text + LEN, sizeof(text) - LEN, "x%d", i);
+        assert_int_equal(regex_set_match(set, text, strlen(text), found), 0);
+        for (int j = 0; j < COUNT; j++) /* "x1" is found in "x12" as well */
+            if (((found[j / 64] >> (j % 64)) & 1) != (j == i || (i >= 10 && j == i / 10)))
+                fail_msg("pattern %d in text %d", j, i);
+    }
+    regex_set_free(set);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -198,6 +225,7 @@ int main(void)
         cmocka_unit_test(test_together),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_too_big_together),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
