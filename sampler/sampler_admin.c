@@ -36,17 +36,22 @@ static void books_sum(struct sampler *sampler, uint64_t out_books[BOOK_COUNT])
     }
 }
 
-static struct policy_count policy_sum(struct sampler *sampler, size_t policy)
+struct policy_sum {
+    struct policy_votes votes;
+    uint64_t credited;
+};
+
+static struct policy_sum policy_sum(struct sampler *sampler, size_t policy)
 {
-    struct policy_count sum = {0};
+    struct policy_sum sum = {.credited = 0};
 
     for (unsigned i = 0; i < sampler->worker_count; i++) {
         const struct policy_count *counts = &sampler->workers[i].policy_counts[policy];
 
-        sum.sampled += relaxed(&counts->sampled);
-        sum.not_sampled += relaxed(&counts->not_sampled);
-        sum.dropped += relaxed(&counts->dropped);
-        sum.errors += relaxed(&counts->errors);
+        sum.votes.sampled += relaxed(&counts->sampled);
+        sum.votes.not_sampled += relaxed(&counts->not_sampled);
+        sum.votes.dropped += relaxed(&counts->dropped);
+        sum.votes.errors += relaxed(&counts->errors);
         sum.credited += relaxed(&counts->credited);
     }
     return sum;
@@ -69,13 +74,13 @@ static void policies_metrics(struct sampler *sampler, struct text *out)
 
     metrics_write_head(out, PER_POLICY, METRIC_KIND_COUNTER, "Votes of each policy.");
     for (size_t i = 0; i < policies; i++) {
-        struct policy_count counts = policy_sum(sampler, i);
+        struct policy_sum counts = policy_sum(sampler, i);
         const char *name = policy_set_name(sampler->set, (uint16_t)i);
 
-        policy_line(out, name, "sampled=\"true\",decision=\"sampled\"", counts.sampled);
-        policy_line(out, name, "sampled=\"false\",decision=\"not_sampled\"", counts.not_sampled);
-        if (counts.dropped > 0)
-            policy_line(out, name, "sampled=\"false\",decision=\"dropped\"", counts.dropped);
+        policy_line(out, name, "sampled=\"true\",decision=\"sampled\"", counts.votes.sampled);
+        policy_line(out, name, "sampled=\"false\",decision=\"not_sampled\"", counts.votes.not_sampled);
+        if (counts.votes.dropped > 0)
+            policy_line(out, name, "sampled=\"false\",decision=\"dropped\"", counts.votes.dropped);
     }
     metrics_write_head(out, "tailrace_traces_credited_total", METRIC_KIND_COUNTER, "Sampled traces, by the policy credited.");
     for (size_t i = 0; i < policies; i++)
@@ -111,13 +116,13 @@ static bool sampler_ready(void *context, const char **out_reason)
 static void status_policies(struct sampler *sampler, struct text *out)
 {
     for (size_t i = 0; i < policy_set_count(sampler->set); i++) {
-        struct policy_count counts = policy_sum(sampler, i);
+        struct policy_sum counts = policy_sum(sampler, i);
 
         text_append(out, "%s\n    {\"name\": ", i ? "," : "");
         text_append_json(out, slice_text(policy_set_name(sampler->set, (uint16_t)i)));
         text_append(out, ", \"sampled\": %llu, \"not_sampled\": %llu, \"dropped\": %llu, \"errors\": %llu, \"credited\": %llu}",
-            (unsigned long long)counts.sampled, (unsigned long long)counts.not_sampled, (unsigned long long)counts.dropped,
-            (unsigned long long)counts.errors, (unsigned long long)counts.credited);
+            (unsigned long long)counts.votes.sampled, (unsigned long long)counts.votes.not_sampled, (unsigned long long)counts.votes.dropped,
+            (unsigned long long)counts.votes.errors, (unsigned long long)counts.credited);
     }
 }
 
