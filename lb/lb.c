@@ -750,10 +750,11 @@ static void worker_on_explain(struct mail *mail, void *receiver)
 {
     struct explain *explain = container_of(mail, struct explain, mail);
     struct worker *worker = receiver;
-    Tailrace__V1__ExplainRequest request = TAILRACE__V1__EXPLAIN_REQUEST__INIT;
+    Tailrace__V1__ExplainRequest request;
     struct link_message message;
     struct buffer *bytes;
 
+    tailrace__v1__explain_request__init(&request);
     request.trace_id.data = explain->id.bytes;
     request.trace_id.len = sizeof(explain->id.bytes);
     bytes = buffer_new(tailrace__v1__explain_request__get_packed_size(&request));

@@ -1,4 +1,5 @@
-/* The generated messages of peer.proto, with our warnings off: protobuf-c's initialisers cast const away. */
+/* The generated messages of peer.proto, with our warnings off. Initialise with the generated *__init functions:
+ * protobuf-c's *__INIT macros cast const away, in our own files. */
 #pragma once
 #pragma GCC system_header
 

@@ -281,8 +281,7 @@ static void span_take(struct sampler_worker *home, const struct intake_span *spa
         book(home, BOOK_DUPLICATE, 1);
         return;
     case TRACE_SPAN_NO_MEMORY:
-        ASSERT(false); /* there is memory for what was admitted */
-        return;
+        UNREACHABLE("there is memory for what was admitted");
     }
     facts = trace_facts(trace);
     facts_fold(facts, &span->facts, &header->hits, (uint32_t)span->bytes.len);

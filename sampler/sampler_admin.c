@@ -274,10 +274,11 @@ static void control_on_explained(struct mail *mail, void *receiver)
 static void peer_on_explained(struct mail *mail, void *receiver)
 {
     struct explain *explain = container_of(mail, struct explain, mail);
-    Tailrace__V1__ExplainResponse response = TAILRACE__V1__EXPLAIN_RESPONSE__INIT;
+    Tailrace__V1__ExplainResponse response;
     struct buffer *answer = NULL;
 
     (void)receiver;
+    tailrace__v1__explain_response__init(&response);
     response.json = explain->json;
     if (explain->json)
         answer = buffer_new(tailrace__v1__explain_response__get_packed_size(&response));
@@ -355,7 +356,7 @@ static int peer_hello(void *tier, struct worker *worker, struct slice request, v
 {
     struct sampler *sampler = tier;
     Tailrace__V1__Status *theirs = tailrace__v1__status__unpack(NULL, request.len, request.at);
-    Tailrace__V1__Status mine = TAILRACE__V1__STATUS__INIT;
+    Tailrace__V1__Status mine;
     char software[] = "tailrace-sampler " TAILRACE_VERSION;
     uint64_t room;
 
@@ -366,6 +367,7 @@ static int peer_hello(void *tier, struct worker *worker, struct slice request, v
     tailrace__v1__status__free_unpacked(theirs, NULL);
     room = u64_sub_floor(extent_pool_limit_bytes(sampler->pool),
         extent_pool_committed_bytes(sampler->pool) - extent_pool_idle_bytes(sampler->pool));
+    tailrace__v1__status__init(&mine);
     mine.hash_version = RING_HASH_VERSION;
     mine.name = sampler->name;
     mine.incarnation = sampler->incarnation;

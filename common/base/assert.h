@@ -13,6 +13,9 @@ NORETURN void assert_failed(const char *what, const char *file, int line);
             assert_failed(#condition, __FILE__, __LINE__);                                         \
     } while (0)
 
+/* A place that no state of ours leads to. */
+#define UNREACHABLE(why) assert_failed("unreachable: " why, __FILE__, __LINE__)
+
 #ifdef SLOW_ASSERTS
 #define ASSERT_SLOW(condition) ASSERT(condition)
 #else

@@ -483,7 +483,7 @@ static int read_key(struct config_context *context, const struct config_node *no
     case CONFIG_CUSTOM:
     case CONFIG_REFUSED:
     case CONFIG_IGNORED:
-        ASSERT(!"a type handled above");
+        UNREACHABLE("a type handled above");
     }
     if (r == 0)
         set_flag(key, base);

@@ -593,7 +593,7 @@ const char *config_node_kind_name(enum config_node_kind kind)
     case CONFIG_NODE_MAP:
         return "a map";
     }
-    ASSERT(!"a kind of node");
+    UNREACHABLE("a kind of node");
     return "";
 }
 

@@ -86,11 +86,12 @@ static void hello_on_done(struct link_call *call, const struct link_result *resu
 
 static void hello_send(struct member_link *member, uint64_t now_ns)
 {
-    Tailrace__V1__Status status = TAILRACE__V1__STATUS__INIT;
+    Tailrace__V1__Status status;
     char software[] = "tailrace-lb " TAILRACE_VERSION;
     struct buffer *bytes;
     struct link_message message;
 
+    tailrace__v1__status__init(&status);
     status.hash_version = RING_HASH_VERSION;
     status.software = software;
     bytes = buffer_new(tailrace__v1__status__get_packed_size(&status));
