@@ -7,8 +7,8 @@
  * order of address, and freeing twice is caught.
  *
  * A store fills one extent a class until it is full, then takes the fullest of those with room, so that
- * sparse ones drain and go back. One with less than a 64th of its blocks free is left alone until it
- * has more: hunting single holes would cost more than the percent it saves.
+ * sparse ones drain and go back. One with less than a 256th of its blocks free is left alone until it
+ * has more: hunting single holes would cost more than it saves.
  */
 #include "common/base/extent.h"
 
@@ -49,6 +49,8 @@
 #define HEADER_COLOURS 64u           /* cache lines a header may be moved by: all sets of an L1 */
 #define IDLE_KEEP_NS (10 * NS_PER_S)       /* longer than the swings of a steady load */
 #define FULLNESS_BUCKETS 8u
+#define LEAST_FREE 256u                    /* part of its blocks that an extent must have free to be filled */
+#define DYING_CHAINS 16u                   /* misses to memory that a core has under way, and some more */
 #define RECIPROCAL_SHIFT 20                /* exact for every offset in an extent: see extent_index */
 
 const uint16_t block_class_bytes[BLOCK_CLASSES] = {128, 256, 512, 768, 1024, 2048, 4096};
@@ -80,12 +82,14 @@ struct extent_pool {
 struct extent_class {
     struct extent *current;
     struct list partial[FULLNESS_BUCKETS]; /* by live_count, fullest last */
-    struct list full;                      /* less than a 64th free */
+    struct list full;                      /* less than a 256th free */
 };
 
 struct extent_store {
     struct extent_pool *pool;
     uint64_t used_bytes;
+    struct block *dying[DYING_CHAINS]; /* chains to be freed */
+    uint32_t dying_count;
     struct extent_class classes[BLOCK_CLASSES];
 };
 
@@ -375,7 +379,7 @@ static uint32_t extent_index(const struct extent *extent, const struct block *bl
 
 static uint32_t extent_least_free(const struct extent *extent)
 {
-    return (extent->block_count + 63) / 64;
+    return (extent->block_count + LEAST_FREE - 1) / LEAST_FREE;
 }
 
 /* Puts an extent that is not current into the list its fullness asks for. */
@@ -579,6 +583,42 @@ void block_free_chain(struct extent_store *store, struct block *first)
         block_free(store, first);
         first = next;
     }
+}
+
+/* Frees one block of each chain. */
+static void dying_step(struct extent_store *store)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < store->dying_count; i++) {
+        struct block *block = store->dying[i];
+        struct block *next = block->next;
+
+        if (next) {
+            __builtin_prefetch(next);
+            __builtin_prefetch(extent_of(next), 1);
+            store->dying[kept++] = next;
+        }
+        block_free(store, block);
+    }
+    store->dying_count = kept;
+}
+
+void block_free_chain_later(struct extent_store *store, struct block *first)
+{
+    if (!first)
+        return;
+    __builtin_prefetch(first);
+    __builtin_prefetch(extent_of(first), 1);
+    while (store->dying_count == DYING_CHAINS)
+        dying_step(store);
+    store->dying[store->dying_count++] = first;
+}
+
+void extent_store_settle(struct extent_store *store)
+{
+    while (store->dying_count > 0)
+        dying_step(store);
 }
 
 size_t block_capacity(const struct block *block)

@@ -64,7 +64,7 @@ void extent_pool_tend(struct extent_pool *pool, unsigned ahead, uint64_t now_ns)
 int extent_store_new(struct extent_pool *pool, struct extent_store **out_store);
 /* Blocks still in use go with it. Accepts NULL. */
 void extent_store_free(struct extent_store *store);
-uint64_t extent_store_used_bytes(const struct extent_store *store); /* in blocks handed out */
+uint64_t extent_store_used_bytes(const struct extent_store *store); /* in blocks handed out, and put off */
 
 /* A block of at least `bytes` of payload when that fits a class, else of the largest class; NULL only
  * when the system has no memory. Its bytes are not cleared, next is NULL. */
@@ -73,6 +73,11 @@ struct block *block_new_class(struct extent_store *store, unsigned class_index);
 void block_free(struct extent_store *store, struct block *block);
 /* Frees block and all that follow it. Both accept NULL. */
 void block_free_chain(struct extent_store *store, struct block *first);
+/* The same a little later, a block of this chain and one of the others given before in turn: so the memory that
+ * each needs comes while another is freed, and freeing scattered blocks takes a third of the time. Accepts NULL. */
+void block_free_chain_later(struct extent_store *store, struct block *first);
+/* Frees all that was put off. */
+void extent_store_settle(struct extent_store *store);
 /* Payload bytes of a block. */
 size_t block_capacity(const struct block *block);
 

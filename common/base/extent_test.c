@@ -281,6 +281,34 @@ static void test_over(void **state)
     extent_pool_free(pool);
 }
 
+/* What is freed later is free at the latest when settled, and all of it. */
+static void test_later(void **state)
+{
+    struct fixture fixture;
+    (void)state;
+
+    fixture_init(&fixture);
+    for (unsigned chain = 0; chain < 200; chain++) {
+        struct block *first = NULL;
+
+        for (unsigned i = 0; i < chain % 37; i++) {
+            struct block *block = block_new_class(fixture.store, i % BLOCK_CLASSES);
+
+            paint(block, i);
+            block->next = first;
+            first = block;
+        }
+        block_free_chain_later(fixture.store, first);
+        if (chain % 50 == 49) {
+            extent_store_settle(fixture.store);
+            assert_int_equal(extent_store_used_bytes(fixture.store), 0);
+        } else if (chain % 50 > 20) { /* but few wait */
+            assert_true(extent_store_used_bytes(fixture.store) < 20 * 36 * 4096);
+        }
+    }
+    fixture_deinit(&fixture);
+}
+
 /* A rope's bytes come out in order, wherever it starts and ends. */
 static void test_rope(void **state)
 {
@@ -320,7 +348,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_classes), cmocka_unit_test(test_random), cmocka_unit_test(test_churn),
-        cmocka_unit_test(test_tend),    cmocka_unit_test(test_over),   cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_tend),    cmocka_unit_test(test_over),   cmocka_unit_test(test_later),
+        cmocka_unit_test(test_rope),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

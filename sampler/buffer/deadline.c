@@ -61,7 +61,7 @@ static uint64_t ticks_to_next(const struct deadlines *deadlines)
         word = (word + 1) % WORDS;
         bits = deadlines->occupied[word];
     }
-    ASSERT(!"an occupied slot");
+    UNREACHABLE("an occupied slot");
     return 0;
 }
 
@@ -109,4 +109,11 @@ uint64_t deadlines_next_ns(const struct deadlines *deadlines)
     if (deadlines->count == 0)
         return UINT64_MAX;
     return (deadlines->tick + ticks_to_next(deadlines) + 1) * DEADLINE_TICK_NS;
+}
+
+struct deadline *deadlines_peek(const struct deadlines *deadlines)
+{
+    struct list *node = list_first(&deadlines->slots[deadlines->tick & SLOT_MASK]);
+
+    return node ? container_of(node, struct deadline, node) : NULL;
 }

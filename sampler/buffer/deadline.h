@@ -32,3 +32,5 @@ void deadline_remove(struct deadlines *deadlines, struct deadline *deadline);
 struct deadline *deadlines_take_due(struct deadlines *deadlines, uint64_t now_ns);
 /* When take_due may find something next; UINT64_MAX: empty. */
 uint64_t deadlines_next_ns(const struct deadlines *deadlines);
+/* What take_due would look at next, due or not, as far as it is known without a search; NULL: unknown. A hint. */
+struct deadline *deadlines_peek(const struct deadlines *deadlines);

@@ -118,6 +118,7 @@ void trace_table_free(struct trace_table *table)
         return;
     while ((trace = trace_table_oldest(table)))
         trace_free(table, trace);
+    extent_store_settle(table->store);
     hash_index_deinit(&table->index);
     free(table);
 }
@@ -141,17 +142,19 @@ void trace_table_prefetch(const struct trace_table *table, uint64_t id_hash)
     hash_index_prefetch(&table->index, id_hash);
 }
 
+static void trace_prefetch(const struct trace *trace)
+{
+    for (size_t line = 0; line < sizeof(*trace); line += 64)
+        __builtin_prefetch((const char *)trace + line);
+}
+
 void trace_table_prefetch_trace(const struct trace_table *table, uint64_t id_hash)
 {
     struct hash_probe probe = hash_index_probe(&table->index, id_hash);
     const struct trace *trace = (const struct trace *)(uintptr_t)hash_probe_next(&probe);
 
-    if (!trace)
-        return;
-    __builtin_prefetch(trace);
-    __builtin_prefetch(trace->first_records);
-    __builtin_prefetch(&trace->facts);
-    __builtin_prefetch((const char *)&trace->facts + 64);
+    if (trace)
+        trace_prefetch(trace);
 }
 
 static struct trace *trace_new(struct trace_table *table, const struct trace_id *id, uint64_t now_ns)
@@ -220,8 +223,20 @@ void trace_hasten(struct trace_table *table, struct trace *trace, uint64_t deadl
 struct trace *trace_table_due(struct trace_table *table, uint64_t now_ns)
 {
     struct deadline *deadline = deadlines_take_due(&table->deadlines, now_ns);
+    struct deadline *next;
+    struct trace *trace;
 
-    return deadline ? container_of(deadline, struct trace, as.waiting.deadline) : NULL;
+    if (!deadline) {
+        extent_store_settle(table->store); /* the turn's traces are done with */
+        return NULL;
+    }
+    /* Seconds have passed since it was touched: the next one's memory comes while this one is decided. */
+    next = deadlines_peek(&table->deadlines);
+    if (next)
+        trace_prefetch(container_of(next, struct trace, as.waiting.deadline));
+    trace = container_of(deadline, struct trace, as.waiting.deadline);
+    __builtin_prefetch(trace->last_records);
+    return trace;
 }
 
 uint64_t trace_table_next_ns(const struct trace_table *table)
@@ -484,7 +499,7 @@ enum trace_span_result trace_add_span(struct trace_table *table, struct trace *t
 
 void trace_free_bytes(struct trace_table *table, struct trace *trace)
 {
-    block_free_chain(table->store, trace->next);
+    block_free_chain_later(table->store, trace->next);
     trace->next = NULL;
     trace->tail = NULL;
     trace->bytes_freed = true;
@@ -521,11 +536,11 @@ void trace_free(struct trace_table *table, struct trace *trace)
         hash_set_free(trace_hash_set(trace));
         first = trace->last_records->next;
         trace->last_records->next = NULL;
-        block_free_chain(table->store, (struct block *)(void *)first);
+        block_free_chain_later(table->store, (struct block *)(void *)first);
     }
     if (trace->set)
         policy_set_unref(trace->set);
-    block_free_chain(table->store, trace_block(trace));
+    block_free_chain_later(table->store, trace_block(trace));
 }
 
 /* -- what it knows --------------------------------------------------------------------------------- */

@@ -39,7 +39,7 @@ enum trace_span_result trace_add_span(struct trace_table *table, struct trace *t
 /* Sooner only: min with what it has. */
 void trace_hasten(struct trace_table *table, struct trace *trace, uint64_t deadline_ns);
 
-/* The next trace that is due, still in the table and pending; NULL: none. Its deadline is spent: the caller takes it, frees it, or
+/* The next trace that is due, still in the table and pending; NULL: none, and what trace_free put off is freed. Its deadline is spent: the caller takes it, frees it, or
  * gives it another one (trace_hasten). */
 struct trace *trace_table_due(struct trace_table *table, uint64_t now_ns);
 uint64_t trace_table_next_ns(const struct trace_table *table);
@@ -50,7 +50,7 @@ void trace_table_take(struct trace_table *table, struct trace *trace);
 
 /* Frees span bytes (blocks), keeping records and hashes: trace_spans and trace_add_span are over. */
 void trace_free_bytes(struct trace_table *table, struct trace *trace);
-/* Takes it first when it is in the table. */
+/* Takes it first when it is in the table. Its blocks are free at the latest when trace_table_due says none. */
 void trace_free(struct trace_table *table, struct trace *trace);
 
 struct facts *trace_facts(struct trace *trace);

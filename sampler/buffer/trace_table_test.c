@@ -12,7 +12,6 @@
 
 #include "common/base/cleanup.h"
 #include "common/base/num.h"
-#include "common/base/plant.h"
 
 #define HEADERS 5
 
@@ -202,12 +201,13 @@ static void test_bytes(void **state)
                 check_trace(&fixture, trace, spans, i + 1);
         }
         check_trace(&fixture, trace, spans, cases[c].spans);
-        for (uint32_t i = 0; i < cases[c].spans && !planted(PLANT_DEDUPE_OFF); i++)
+        for (uint32_t i = 0; i < cases[c].spans; i++)
             assert_int_equal(add_seed(&fixture, trace, spans[i]), TRACE_SPAN_DUPLICATE);
         check_trace(&fixture, trace, spans, cases[c].spans);
         assert_int_equal(trace_table_count(fixture.table), 0);
         assert_int_equal(trace_table_span_count(fixture.table), 0);
         trace_free(fixture.table, trace);
+        assert_null(trace_table_due(fixture.table, 1));
         if (extent_store_used_bytes(fixture.store) != 0)
             fail_msg("%s: blocks are left", cases[c].what);
         free(spans);
@@ -254,6 +254,7 @@ static void test_free_bytes(void **state)
     trace_table_take(fixture.table, trace);
     used_bytes = extent_store_used_bytes(fixture.store);
     trace_free_bytes(fixture.table, trace);
+    assert_null(trace_table_due(fixture.table, 1));
     assert_true(extent_store_used_bytes(fixture.store) + 100 * 700 <= used_bytes + 512);
     trace_hashes(trace, hashes);
     for (uint32_t i = 0; i < 100; i++)
@@ -285,7 +286,7 @@ static void test_million(void **state)
             hash_bytes(bytes, sizeof(bytes)), fixture.headers[0]);
         assert_int_equal(result, TRACE_SPAN_ADDED);
     }
-    for (uint64_t i = 0; i < SPANS && !planted(PLANT_DEDUPE_OFF); i++) {
+    for (uint64_t i = 0; i < SPANS; i++) {
         memcpy(bytes, &i, sizeof(i));
         assert_int_equal(trace_add_span(fixture.table, trace, slice_make(bytes, sizeof(bytes)),
                              hash_bytes(bytes, sizeof(bytes)), fixture.headers[0]),
@@ -357,7 +358,7 @@ static void test_random(void **state)
                 (uint32_t)(draw(&fixture) % 90), 1 + (uint32_t)(draw(&fixture) % 3 * 400), (uint8_t)(dice % HEADERS)};
             enum trace_span_result want = TRACE_SPAN_ADDED;
 
-            for (uint32_t i = 0; i < at->count && !planted(PLANT_DEDUPE_OFF); i++) {
+            for (uint32_t i = 0; i < at->count; i++) {
                 if (at->spans[i].seed == span.seed && at->spans[i].len == span.len)
                     want = TRACE_SPAN_DUPLICATE;
             }
@@ -482,6 +483,7 @@ static void test_many(void **state)
     }
     assert_int_equal(trace_table_count(fixture.table), 0);
     assert_null(trace_table_oldest(fixture.table));
+    assert_null(trace_table_due(fixture.table, 1));
     in_use = extent_pool_committed_bytes(fixture.pool) - extent_pool_idle_bytes(fixture.pool);
     assert_true(in_use <= BLOCK_CLASSES * EXTENT_BYTES);
     fixture_deinit(&fixture);

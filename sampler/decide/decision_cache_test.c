@@ -12,7 +12,6 @@
 
 #include "common/base/hash.h"
 #include "common/base/num.h"
-#include "common/base/plant.h"
 
 #define KEEP_NS (70 * NS_PER_S)
 #define WINDOW_NS (300 * NS_PER_S)
@@ -216,8 +215,6 @@ static void test_hashes(void **state)
     static const size_t counts[] = {0, 1, 15, 32, 33, 100, 5000, 300000};
     (void)state;
 
-    if (planted(PLANT_DEDUPE_OFF))
-        return;
     for (size_t c = 0; c < sizeof(counts) / sizeof(counts[0]); c++) {
         struct decision_cache *cache = cache_of(large());
         struct decision_record record = {.decision = DECISION_SAMPLED, .decided_ns = 1};
@@ -263,8 +260,6 @@ static void test_hash_bytes(void **state)
     static const uint64_t bytes[] = {0, 100, 1000, 5000, 64 * KIB, 1 * MIB};
     (void)state;
 
-    if (planted(PLANT_DEDUPE_OFF))
-        return;
     for (size_t b = 0; b < sizeof(bytes) / sizeof(bytes[0]); b++) {
         struct decision_cache_options options = large();
         struct decision_cache *cache;
@@ -440,7 +435,7 @@ static void test_random(void **state)
                 uint64_t hash = old ? record->hashes[at] : 1000 + step;
                 bool was = decision_cache_seen(cache, &id, hash_trace(&id), hash, now_ns);
 
-                if (!old || planted(PLANT_DEDUPE_OFF))
+                if (!old)
                     assert_false(was);
                 else if (now_ns - record->hash_ns[at] <= options.resend_window_ns)
                     assert_true(was);
