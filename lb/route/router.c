@@ -6,7 +6,7 @@
 #include "common/base/num.h"
 #include "common/otlp/span_walk.h"
 
-#define NO_PART UINT32_MAX
+#define LEVEL_BYTES_MAX 6u /* a tag and a length around a span or a part of its header */
 
 struct member_set *member_set_ref(struct member_set *set)
 {
@@ -116,6 +116,16 @@ static struct plan_part *part_new(struct router *router, struct member_link *lin
     return part;
 }
 
+/* Whether the span, with its header where the part may not have that yet, could make the message too large. */
+static bool part_is_full(const struct plan_part *part, const struct span_ref *span)
+{
+    size_t more = span->bytes.len + LEVEL_BYTES_MAX;
+
+    if (part->header_index != span->header_index)
+        more += span->header->resource.len + span->header->scope.len + 2 * LEVEL_BYTES_MAX;
+    return part->span_count > 0 && regroup_size_bound(part->regroup) + more > OUTBOX_PIECE_BYTES_MAX;
+}
+
 static void plan_reject(struct router *router, const struct span_ref *span)
 {
     if (router->rejected_count == router->rejected_capacity)
@@ -154,7 +164,7 @@ enum plan_result router_plan(struct router *router, struct slice bytes, const st
             part = &router->parts[router->current[link->index].part];
         else
             part = part_new(router, link);
-        if (UNLIKELY(regroup_size_bound(part->regroup) + span.bytes.len > OUTBOX_PIECE_BYTES_MAX && part->span_count > 0))
+        if (UNLIKELY(part_is_full(part, &span)))
             part = part_new(router, link);
         if (part->header_index != span.header_index) {
             part->header = regroup_header(part->regroup, span.header);
