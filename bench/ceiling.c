@@ -35,6 +35,7 @@ struct call {
 static struct {
     uint64_t port, connections;
     const char *address, *forward;
+    bool public;
 } options = {.connections = 2, .address = "127.0.0.1"};
 
 static const struct option_def option_table[] = {
@@ -42,6 +43,7 @@ static const struct option_def option_table[] = {
     {"address", OPTION_TEXT, &options.address, "to listen on"},
     {"forward", OPTION_TEXT, &options.forward, "host:port to send each request on to, unread"},
     {"connections", OPTION_U64, &options.connections, "TCP connections to there"},
+    {"public", OPTION_FLAG, &options.public, "listen with the settings of a load balancer, not of a sampler"},
     {NULL, OPTION_FLAG, NULL, NULL},
 };
 
@@ -212,7 +214,7 @@ int main(int argc, char **argv)
         grpc_channel_credentials_release(client);
     }
     queue = grpc_completion_queue_create_for_next(NULL);
-    server = grpc_server_create(transport_server_args(), NULL);
+    server = grpc_server_create(transport_server_args(!options.public), NULL);
     export_method =
         grpc_server_register_method(server, EXPORT_METHOD, NULL, GRPC_SRM_PAYLOAD_READ_INITIAL_BYTE_BUFFER, 0);
     grpc_server_register_completion_queue(server, queue, NULL);
