@@ -250,15 +250,24 @@ void member_link_init(struct member_link *member, unsigned index, const char *ad
     outbox_init(&member->outbox, NULL, &owner, outbox_bytes, timeout_ns);
 }
 
+void member_link_adopt(struct member_link *member, struct link *link)
+{
+    link->on_state = link_on_state;
+    link->context = member;
+    member->link = link;
+    member->outbox.link = link;
+    worker_hook(member->worker, &member->hook);
+}
+
 static void member_link_on_open(struct mail *mail, void *receiver)
 {
     struct member_link *member = container_of(mail, struct member_link, open_mail);
     const struct link_options options = {.address = member->address, .internal = true};
+    struct link *link;
 
     (void)receiver;
-    ASSERT(link_grpc_new(member->worker, &options, link_on_state, member, &member->link) == 0);
-    member->outbox.link = member->link;
-    worker_hook(member->worker, &member->hook);
+    ASSERT(link_grpc_new(member->worker, &options, link_on_state, member, &link) == 0);
+    member_link_adopt(member, link);
 }
 
 void member_link_open(struct member_link *member)

@@ -67,7 +67,9 @@ void member_link_init(struct member_link *member, unsigned index, const char *ad
     const struct member_link_events *events, const struct outbox_owner *pieces, uint64_t outbox_bytes, uint64_t timeout_ns);
 /* Any thread: opens the connection on the owner worker. */
 void member_link_open(struct member_link *member);
-/* On the owner worker: a call to the member failed by timeout, or answered. */
+/* On the owner worker: takes this connection, which is not up yet, instead of opening one (simulation). */
+void member_link_adopt(struct member_link *member, struct link *link);
+/* On the owner worker: takes a piece whose bytes were reserved in the outbox. */
 void member_link_put(struct member_link *member, struct piece *piece, uint64_t now_ns);
 /* After the workers were joined: ends everything. */
 void member_link_close(struct member_link *member);
