@@ -140,6 +140,19 @@ def named_paths_exist():
 
 
 @suite.case()
+def decisions_are_listed():
+    """Each decision note is listed in docs/decisions/README.md, and each note that code cites by number exists."""
+    notes = {name[len("docs/decisions/"):] for name in tracked() if re.match(r"docs/decisions/\d{4}-", name)}
+    index = text_of("docs/decisions/README.md").decode()
+    wrong = [f"docs/decisions/README.md does not list {note}" for note in sorted(notes) if f"({note})" not in index]
+    numbers = {note[:4] for note in notes}
+    for name, _ in sources():
+        wrong += [f"{name} cites note {number}" for number in re.findall(r"\bnotes? (\d{4})\b", text_of(name).decode())
+                  if number not in numbers]
+    check(not wrong, "\n".join(wrong))
+
+
+@suite.case()
 def commands_exist():
     """A command of ours that a page shows in a block can be run."""
     wrong, count = [], 0
