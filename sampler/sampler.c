@@ -702,6 +702,7 @@ static void sampler_tend(void *context, uint64_t now_ns)
 
     extent_pool_tend(sampler->pool, READY_EXTENTS * sampler->worker_count, now_ns);
     metric_set(cell, METRIC_STORE_COMMITTED_BYTES, extent_pool_committed_bytes(sampler->pool));
+    metric_set(cell, METRIC_STORE_IDLE_BYTES, extent_pool_idle_bytes(sampler->pool));
     metric_set(cell, METRIC_STORE_LIMIT_BYTES, extent_pool_limit_bytes(sampler->pool));
     if (sampler->draining && now_ns - sampler->drain_began_ns >= (uint64_t)sampler->config.tailrace.drain_timeout_ns)
         sampler_cut_short(sampler, "drain_timeout");
