@@ -27,6 +27,7 @@
 #include "common/base/list.h"
 #include "common/base/num.h"
 #include "common/otlp/rpc_status.h"
+#include "common/run/clock.h"
 #include "common/run/grpc_pump.h"
 #include "common/run/worker.h"
 
@@ -259,6 +260,7 @@ static void link_on_watch(struct pump_op *op, bool ok)
 
     (void)ok;
     if (!link->freed) {
+        link->worker->now_ns = clock_now_ns(); /* who is told wants to know when: the turn's time may be of before a sleep */
         link->channel_state = grpc_channel_check_connectivity_state(link->channel, 1);
         state = link_state_of(link, link->channel_state);
         link_watch(link);

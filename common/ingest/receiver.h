@@ -92,9 +92,13 @@ int receiver_port(const struct receiver *receiver);
 void receiver_start(struct receiver *receiver);
 /* gRPC health service: SERVING or NOT_SERVING for "" and for the trace service. Any thread. */
 void receiver_health(struct receiver *receiver, bool serving);
-/* GOAWAY, no new connections, in-flight requests go on; on_done runs on a worker when the last is answered.
- * Any thread, once. */
+/* GOAWAY, no new connections, in-flight requests go on; on_done runs on a worker when every one of them was answered, also
+ * those whose clients have gone. Any thread, once. */
 void receiver_shutdown(struct receiver *receiver, void (*on_done)(void *context), void *context);
 /* Ends in-flight requests with CANCELLED: the end of the grace period. */
 void receiver_cancel_all(struct receiver *receiver);
+/* For an end without receiver_shutdown (a failed start): before the workers' queues are closed, from the thread that closes them.
+ * Accepts NULL. */
+void receiver_stop(struct receiver *receiver);
+/* After the workers' queues were closed. Accepts NULL. */
 void receiver_free(struct receiver *receiver);

@@ -31,6 +31,7 @@
 #include "common/base/error.h"
 #include "common/base/list.h"
 #include "common/base/num.h"
+#include "common/ingest/grpc_message.h"
 #include "common/ingest/inflate.h"
 #include "common/metrics/metrics.h"
 #include "common/otlp/rpc_status.h"
@@ -44,6 +45,7 @@
 #define GENERIC_POSTED 8
 #define STREAMS_DEFAULT 1024       /* per connection: messages wait in the library's memory before we see them */
 #define METADATA_BYTES_MAX (16 * 1024)
+#define DEADLINE_SECONDS_MAX 86400 /* later is never: and no sum overflows */
 #define SCRATCH_KEEP_BYTES (4 * MIB) /* a larger scratch is let go after use */
 #define REJECTED_TRAILER_MAX 6000  /* bytes: metadata is limited to 8 KiB by default at most clients */
 
@@ -65,7 +67,11 @@ struct receiver {
     uint64_t max_recv_msg_bytes;
     unsigned worker_count;
     int port;
-    atomic_bool serving, shut_down, cancel;
+    atomic_bool serving, shut_down;
+    /* Calls posted or under way, and one for the server itself until its shutdown tag has come. The tag alone does not
+     * say that all is answered: it comes when the connections are gone, and clients may leave before their answers. */
+    atomic_uint_fast64_t live;
+    bool stopped; /* the server was told to shut down */
     struct mail shutdown_mail;
     struct pump_op shutdown_op;
     void (*on_done)(void *context);
@@ -115,6 +121,7 @@ static struct call *call_new(struct receiver_worker *home, enum call_kind kind)
     grpc_metadata_array_init(&call->metadata);
     if (kind == CALL_GENERIC)
         grpc_call_details_init(&call->details);
+    atomic_fetch_add(&home->receiver->live, 1);
     return call;
 }
 
@@ -127,8 +134,16 @@ static void call_drop_payload(struct call *call)
     call->body = NULL;
 }
 
+static void receiver_release(struct receiver *receiver)
+{
+    if (atomic_fetch_sub(&receiver->live, 1) == 1 && receiver->on_done)
+        receiver->on_done(receiver->done_context);
+}
+
 static void call_free(struct call *call)
 {
+    struct receiver *receiver = call->home->receiver;
+
     call_drop_payload(call);
     grpc_metadata_array_destroy(&call->metadata);
     if (call->kind == CALL_GENERIC)
@@ -139,6 +154,7 @@ static void call_free(struct call *call)
         list_add_head(&call->home->free_calls, &call->node);
     else
         free(call);
+    receiver_release(receiver);
 }
 
 static void call_post(struct receiver_worker *home, enum call_kind kind)
@@ -318,6 +334,8 @@ static uint64_t deadline_of(gpr_timespec deadline, uint64_t now_ns)
     left = gpr_time_sub(deadline, gpr_now(deadline.clock_type));
     if (left.tv_sec < 0)
         return now_ns;
+    if (left.tv_sec > DEADLINE_SECONDS_MAX)
+        return UINT64_MAX;
     return now_ns + (uint64_t)left.tv_sec * NS_PER_S + (uint64_t)(uint32_t)left.tv_nsec;
 }
 
@@ -398,6 +416,12 @@ static bool call_bytes(struct call *call)
         request_refuse(&call->request, REFUSED_TOO_LARGE, refusal_status(REFUSED_TOO_LARGE));
         return false;
     }
+    if (compression == GRPC_COMPRESS_NONE && grpc_message_is_compressed(call->call)) {
+        const struct answer_status unknown = {GRPC_STATUS_UNIMPLEMENTED, 0, "unknown grpc-encoding: gzip, deflate and identity are known"};
+
+        request_refuse(&call->request, REFUSED_ENCODING, unknown);
+        return false;
+    }
     if (compression == GRPC_COMPRESS_NONE && slices->count <= 1) {
         if (slices->count == 1)
             call->request.bytes = slice_make(GRPC_SLICE_START_PTR(slices->slices[0]), GRPC_SLICE_LENGTH(slices->slices[0]));
@@ -435,6 +459,7 @@ static void export_arrived(struct call *call)
     struct request *request = &call->request;
     uint64_t now_ns = clock_now_ns();
 
+    home->worker->now_ns = now_ns; /* the turn's is of before the sleep that this call ended */
     call->taken = true;
     home->calls_open++;
     metric_add(home->worker->metrics, METRIC_REQUESTS, 1);
@@ -465,7 +490,8 @@ struct buffer *request_hold(struct request *request)
     copy = buffer_new(request->bytes.len);
     if (!copy)
         return NULL;
-    memcpy(copy->bytes, request->bytes.at, request->bytes.len);
+    if (request->bytes.len > 0)
+        memcpy(copy->bytes, request->bytes.at, request->bytes.len);
     copy->len = request->bytes.len;
     return copy;
 }
@@ -499,13 +525,13 @@ void peer_call_answer(void *opaque, int status, struct buffer *answer)
 
 static void watch_send(struct call *call);
 
+/* The status waits for the message before it. */
 static void watch_end(struct call *call)
 {
     if (call->answered)
         return;
-    if (call->watch_sending)
-        call->watch_ending = true; /* the status waits for the message before it */
-    else
+    call->watch_ending = true;
+    if (!call->watch_sending)
         generic_fail(call, GRPC_STATUS_UNAVAILABLE, "this node is shutting down");
 }
 
@@ -514,10 +540,12 @@ static void watch_on_sent(struct pump_op *op, bool ok)
     struct call *call = container_of(op, struct call, arrived);
 
     call->watch_sending = false;
-    if (call->watch_ending || !ok || call->watch_closed)
+    if (!ok || call->watch_closed)
         watch_end(call);
     else if (call->watch_dirty)
         watch_send(call);
+    else if (call->watch_ending)
+        watch_end(call);
 }
 
 /* HealthCheckResponse{status}: SERVING 1, NOT_SERVING 2. */
@@ -573,6 +601,7 @@ static void watch_begin(struct call *call)
     r = grpc_call_start_batch(call->call, &op, 1, &call->closed, NULL);
     ASSERT(r == GRPC_CALL_OK);
     watch_send(call);
+    call->watch_ending = atomic_load(&call->home->receiver->shut_down); /* the round that ends watches may be over */
 }
 
 /* HealthCheckRequest{service}: only "" and the trace service are known. */
@@ -650,7 +679,7 @@ static void generic_on_read(struct pump_op *op, bool ok)
         generic_fail(call, GRPC_STATUS_INVALID_ARGUMENT, "no message");
         return;
     }
-    if (call->payload->data.raw.compression != GRPC_COMPRESS_NONE) {
+    if (call->payload->data.raw.compression != GRPC_COMPRESS_NONE || grpc_message_is_compressed(call->call)) {
         generic_fail(call, GRPC_STATUS_UNIMPLEMENTED, "this method takes uncompressed messages");
         return;
     }
@@ -714,11 +743,12 @@ static void home_on_health(struct mail *mail, void *receiver)
     LIST_FOR_EACH_SAFE(node, following, &home->watchers) {
         struct call *call = container_of(node, struct call, node);
 
-        if (ending)
-            watch_end(call);
-        else if (call->watch_sending)
+        if (call->answered)
+            continue;
+        call->watch_ending |= ending; /* after it has said NOT_SERVING */
+        if (call->watch_sending)
             call->watch_dirty = true;
-        else if (!call->answered)
+        else
             watch_send(call);
     }
 }
@@ -797,6 +827,7 @@ int receiver_new(const struct receiver_options *options, struct worker *const *w
 
     if (!receiver)
         return error_raise(-ENOMEM);
+    atomic_init(&receiver->live, 1);
     receiver->entry = *entry;
     receiver->worker_count = count;
     receiver->max_recv_msg_bytes = options->max_recv_msg_bytes;
@@ -834,7 +865,6 @@ int receiver_new(const struct receiver_options *options, struct worker *const *w
     grpc_server_credentials_release(credentials);
     if (receiver->port == 0) {
         (void)snprintf(out_error, error_size, "cannot listen on %s: is the address right and the port free?", options->endpoint);
-        /* Never started: a queue still wants the shutdown's event, which nobody waits for yet. */
         receiver_free(receiver);
         return error_raise(-EADDRINUSE);
     }
@@ -863,8 +893,7 @@ static void receiver_on_shut_down(struct pump_op *op, bool ok)
     struct receiver *receiver = container_of(op, struct receiver, shutdown_op);
 
     (void)ok;
-    if (receiver->on_done)
-        receiver->on_done(receiver->done_context);
+    receiver_release(receiver);
 }
 
 static void receiver_do_shutdown(struct mail *mail, void *opaque)
@@ -872,8 +901,17 @@ static void receiver_do_shutdown(struct mail *mail, void *opaque)
     struct receiver *receiver = container_of(mail, struct receiver, shutdown_mail);
     struct worker *worker = opaque;
 
+    (void)worker;
+    receiver_stop(receiver);
+}
+
+void receiver_stop(struct receiver *receiver)
+{
+    if (!receiver || receiver->stopped)
+        return;
+    receiver->stopped = true;
     receiver->shutdown_op.done = receiver_on_shut_down;
-    grpc_server_shutdown_and_notify(receiver->server, pump_queue(worker->pump), &receiver->shutdown_op);
+    grpc_server_shutdown_and_notify(receiver->server, pump_queue(receiver->homes[0].worker->pump), &receiver->shutdown_op);
 }
 
 void receiver_shutdown(struct receiver *receiver, void (*on_done)(void *context), void *context)

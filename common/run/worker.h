@@ -25,9 +25,17 @@ struct turn_hook {
 
 #define WORKERS_MAX 256u /* of one process */
 
+/* How many: as the user asked (0: not), else the CPUs but one, which is left to gRPC's threads and the control loop. */
+static inline unsigned worker_count_of(uint64_t asked, unsigned cpus)
+{
+    uint64_t count = asked ? asked : cpus > 1 ? cpus - 1 : 1;
+
+    return count < WORKERS_MAX ? (unsigned)count : WORKERS_MAX;
+}
+
 struct worker {
     unsigned index, count;        /* this worker's number of how many */
-    uint64_t now_ns;              /* read once when the turn began */
+    uint64_t now_ns;              /* read when the turn began, and by events that come out of a sleep */
     uint64_t awake_since_ns;      /* when the loop last came back from sleep */
     struct pump *pump;
     struct mailbox mailbox;
