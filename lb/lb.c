@@ -93,7 +93,8 @@ struct lb {
     struct member_set *set;
     bool book_changed;
     uint64_t started_unix_ns, drain_began_ns;
-    bool draining, drained, cut_short;
+    bool draining, drained;
+    atomic_bool cut_short; /* the drain is over: nothing is sent again */
     struct mail drained_mail;
 };
 
@@ -343,7 +344,17 @@ static void piece_on_failed(struct mail *mail, void *receiver)
     struct lb_worker *home = piece->request->home;
 
     (void)receiver;
-    if (failure_way_of(piece->code, piece->has_retry) == WAY_CLIENT || piece->piece.attempts >= ATTEMPTS_MAX) {
+    if (failure_way_of(piece->code, piece->has_retry) == WAY_CLIENT && piece->piece.joined && !piece->has_retry) {
+        /* Refused for good together with other clients' pieces: alone it may be taken, and no client pays for another. */
+        piece->piece.alone = true;
+        if (outbox_reserve(&piece->link->outbox, piece->piece.bytes->len)) {
+            metric_add(home->worker.metrics, METRIC_RETRIED_PIECES, 1);
+            piece_put(home, piece, piece->link);
+            return;
+        }
+    }
+    if (failure_way_of(piece->code, piece->has_retry) == WAY_CLIENT || piece->piece.attempts >= ATTEMPTS_MAX ||
+        atomic_load_explicit(&home->lb->cut_short, memory_order_relaxed)) {
         piece_give_up(home, piece);
         return;
     }
@@ -369,6 +380,16 @@ static void piece_on_delivered(struct mail *mail, void *receiver)
     metric_add(cell, METRIC_DELIVERED_SPANS, piece->piece.span_count - piece->rejected_count);
     piece->request->rejected_by_members += piece->rejected_count;
     piece_settled(piece);
+}
+
+/* The length of at most `most` bytes of a text, cut at a character's border: a status message must stay UTF-8. */
+static size_t utf8_cut(struct slice text, size_t most)
+{
+    size_t len = size_min(text.len, most);
+
+    while (len > 0 && len < text.len && (text.at[len] & 0xc0) == 0x80)
+        len--;
+    return len;
 }
 
 /* From the outbox, on the link's worker. */
@@ -397,7 +418,7 @@ static void outbox_failed(void *context, struct piece *base, const struct link_r
     piece->code = result->code;
     piece->has_retry = result->has_retry;
     piece->retry_ns = result->retry_ns;
-    (void)snprintf(piece->message, sizeof(piece->message), "%.*s", (int)size_min(result->message.len, 100),
+    (void)snprintf(piece->message, sizeof(piece->message), "%.*s", (int)utf8_cut(result->message, sizeof(piece->message) - 1),
         result->message.len ? (const char *)result->message.at : "");
     /* Always as mail, so that the router never runs inside an outbox's turn. */
     piece->mail.deliver = piece_on_failed;
@@ -412,12 +433,15 @@ static uint64_t lb_worker_run(struct turn_hook *hook, uint64_t now_ns)
     LIST_FOR_EACH_SAFE(node, following, &home->waiting) {
         struct lb_piece *piece = container_of(node, struct lb_piece, piece.node);
 
-        if (now_ns < piece->again_at_ns) {
+        if (now_ns < piece->again_at_ns && !atomic_load_explicit(&home->lb->cut_short, memory_order_relaxed)) {
             next_ns = u64_min(next_ns, piece->again_at_ns);
             continue;
         }
         list_del(node);
-        piece_again(home, piece);
+        if (atomic_load_explicit(&home->lb->cut_short, memory_order_relaxed))
+            piece_give_up(home, piece);
+        else
+            piece_again(home, piece);
     }
     for (size_t i = 0; home->router.set && i < home->router.set->ring->member_count; i++) {
         for (unsigned k = 0; k < home->router.set->members[i].link_count; k++) {
@@ -484,6 +508,17 @@ static void set_fill(struct lb *lb, struct member_set *set)
     }
 }
 
+/* The end of the grace period: clients' calls are cancelled, and so is what is on its way for them. */
+static void lb_cut_short(struct lb *lb, const char *why)
+{
+    if (atomic_exchange(&lb->cut_short, true))
+        return;
+    log_event(LOG_WARN, "drain_cut_short", "reason=%s", why);
+    receiver_cancel_all(lb->receiver);
+    for (size_t i = 0; i < lb->link_count; i++)
+        member_link_cancel(lb->links[i]);
+}
+
 /* Makes the ring anew when what it is made of changed. */
 static void lb_tend(void *context, uint64_t now_ns)
 {
@@ -494,11 +529,8 @@ static void lb_tend(void *context, uint64_t now_ns)
     size_t count;
     int r;
 
-    if (lb->draining && now_ns - lb->drain_began_ns >= (uint64_t)lb->config.tailrace.drain_timeout_ns && !lb->cut_short) {
-        lb->cut_short = true;
-        log_event(LOG_WARN, "drain_timed_out", "after_ns=%llu", (unsigned long long)(now_ns - lb->drain_began_ns));
-        receiver_cancel_all(lb->receiver);
-    }
+    if (lb->draining && now_ns - lb->drain_began_ns >= (uint64_t)lb->config.tailrace.drain_timeout_ns)
+        lb_cut_short(lb, "drain_timeout");
     if ((!lb->book_changed && lb->book.formed) || !member_book_ready(&lb->book, now_ns))
         return;
     lb->book_changed = false;
@@ -817,10 +849,8 @@ static void lb_on_stop(void *context, unsigned count)
         log_event(LOG_INFO, "draining", "requests_in_flight=%llu",
             (unsigned long long)metrics_sum(&lb->metrics, METRIC_REQUESTS_IN_FLIGHT));
         receiver_shutdown(lb->receiver, lb_on_receiver_done, lb);
-    } else if (!lb->cut_short) {
-        lb->cut_short = true;
-        log_event(LOG_WARN, "drain_cut_short", "signals=%u", count);
-        receiver_cancel_all(lb->receiver);
+    } else {
+        lb_cut_short(lb, "second_signal");
     }
 }
 
@@ -877,7 +907,7 @@ int lb_new(const struct lb_config *config, struct lb **out_lb, char *out_error, 
     lb->config = *config;
     lb->started_unix_ns = clock_now_unix_ns();
     cgroup_limits_read(&lb->limits);
-    lb->worker_count = config->tailrace.workers ? (unsigned)config->tailrace.workers : lb->limits.cpu_count - (lb->limits.cpu_count > 1);
+    lb->worker_count = worker_count_of(config->tailrace.workers, lb->limits.cpu_count);
     member_book_init(&lb->book, clock_now_ns());
     r = metrics_init(&lb->metrics, lb->worker_count);
     if (r)
@@ -936,8 +966,8 @@ int lb_run(struct lb *lb)
         worker_stop(&lb->workers[i].worker);
     log_event(LOG_INFO, "stopped", "accepted_spans=%llu refused_spans=%llu clean=%s",
         (unsigned long long)metrics_sum(&lb->metrics, METRIC_ACCEPTED_SPANS),
-        (unsigned long long)metrics_sum(&lb->metrics, METRIC_REFUSED_SPANS), lb->cut_short ? "false" : "true");
-    return lb->cut_short ? 1 : 0;
+        (unsigned long long)metrics_sum(&lb->metrics, METRIC_REFUSED_SPANS), atomic_load(&lb->cut_short) ? "false" : "true");
+    return atomic_load(&lb->cut_short) ? 1 : 0;
 }
 
 /* In reverse order of lb_new; also after it failed halfway. */
@@ -945,6 +975,7 @@ void lb_free(struct lb *lb)
 {
     if (!lb)
         return;
+    receiver_stop(lb->receiver);
     for (size_t i = 0; i < lb->link_count; i++)
         member_link_close(lb->links[i]);
     for (unsigned i = 0; lb->workers && i < lb->worker_count; i++)

@@ -211,7 +211,7 @@ static const struct {
     {0, "connectors: { forward: }", "10: connectors: not supported: a process has one pipeline; remove the connectors\n"},
     {0, "tailrace: { cluster: { self: x } }",
         "10: tailrace.cluster: not supported: it belongs in tailrace-sampler's file; remove it here\n"},
-    {0, "tailrace: { workers: 5000 }", "10: tailrace.workers: expected at most 1024\n"},
+    {0, "tailrace: { workers: 5000 }", "10: tailrace.workers: expected at most 256\n"},
     {0, "tailrace: { admin: { endpoint: nowhere } }",
         "10: tailrace.admin.endpoint: \"nowhere\" is no address of the form host:port: the port is missing\n"},
     {0, "tail_race: {}", "10: tail_race: unknown key; did you mean `tailrace`?\n"},

@@ -7,6 +7,7 @@
 
 #include "common/base/assert.h"
 #include "common/export/rpc_code.h"
+#include "common/otlp/rpc_status.h"
 #include "common/otlp/wire.h"
 
 static struct piece *piece_of(struct list *node)
@@ -67,17 +68,36 @@ static bool rejected_valid(struct slice rejected, uint32_t span_count)
     return true;
 }
 
-/* Tells each piece how many of the rejected indices are its own: it has those from first_index on. */
-static void call_delivered(struct outbox *outbox, struct list *pieces, uint32_t span_count, struct slice rejected)
+static uint64_t rejected_listed(struct slice rejected)
 {
+    struct wire w = wire_of(rejected);
+    uint64_t count = 0;
+
+    while (wire_more(&w)) {
+        (void)wire_varint(&w);
+        count++;
+    }
+    return count;
+}
+
+/* Tells each piece how many of the rejected spans are its own: those listed within its indices, and of those that the list had no
+ * room for (partial_success counts them all, they come after the last one listed) as many as it has spans there. So nobody is told that a
+ * rejected span was accepted. */
+static void call_delivered(struct outbox *outbox, struct list *pieces, uint32_t span_count, const struct link_result *result)
+{
+    struct slice rejected = result->rejected, message;
     struct wire w;
-    uint64_t index = UINT64_MAX, end_index = 0;
+    uint64_t index = UINT64_MAX, end_index = 0, past_listed = 0, surplus = 0;
     struct list *node;
+
+    if (!partial_success_read(result->response, &surplus, &message) || surplus > span_count)
+        surplus = 0;
 
     if (!rejected_valid(rejected, span_count)) {
         outbox->rejected_malformed_total++;
         rejected.len = 0;
     }
+    surplus = u64_sub_floor(surplus, rejected_listed(rejected));
     w = wire_of(rejected);
     if (wire_more(&w))
         index = wire_varint(&w);
@@ -89,7 +109,15 @@ static void call_delivered(struct outbox *outbox, struct list *pieces, uint32_t 
         end_index += piece->span_count;
         while (index < end_index) {
             rejected_count++;
+            past_listed = index + 1;
             index = wire_more(&w) ? wire_varint(&w) : UINT64_MAX;
+        }
+        if (index == UINT64_MAX && surplus > 0) {
+            uint64_t room = end_index - u64_max(past_listed, end_index - piece->span_count);
+            uint64_t more = u64_min(surplus, room);
+
+            rejected_count += (uint32_t)more;
+            surplus -= more;
         }
         outbox_unreserve(outbox, piece->bytes->len);
         outbox->owner.delivered(outbox->owner.context, piece, rejected_count);
@@ -113,7 +141,7 @@ static void call_done(struct link_call *link_call, const struct link_result *res
     if (result->code == RPC_OK) {
         ASSERT(outbox->acked_count < OUTBOX_CALLS_MAX); /* calls start in runs only, and a run empties this */
         outbox->acked_sent_ns[outbox->acked_count++] = call->sent_ns;
-        call_delivered(outbox, &pieces, span_count, result->rejected);
+        call_delivered(outbox, &pieces, span_count, result);
         return;
     }
     outbox->failures_total++;
@@ -254,6 +282,7 @@ static void call_start(struct outbox *outbox, uint64_t now_ns)
         .ring = outbox->ring,
     };
     uint64_t bytes = 0;
+    bool alone = false;
     struct list *node;
 
     call->sent_ns = now_ns;
@@ -262,6 +291,9 @@ static void call_start(struct outbox *outbox, uint64_t now_ns)
            (node = list_first(&outbox->queued))) {
         struct piece *piece = piece_of(node);
 
+        if (message.piece_count > 0 && (alone || piece->alone))
+            break;
+        alone = piece->alone;
         queue_take(outbox, piece);
         list_add_tail(&call->pieces, &piece->node);
         buffers[message.piece_count++] = piece->bytes;
@@ -271,6 +303,8 @@ static void call_start(struct outbox *outbox, uint64_t now_ns)
             piece->first_sent_ns = u64_max(now_ns, 1);
         piece->attempts++;
     }
+    LIST_FOR_EACH (at, &call->pieces)
+        piece_of(at)->joined = message.piece_count > 1;
     list_add_tail(&outbox->calls, &call->node);
     outbox->calls_in_flight++;
     outbox->calls_total++;

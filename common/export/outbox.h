@@ -41,6 +41,8 @@ struct piece {
     uint64_t first_sent_ns;      /* set by the outbox; 0: never sent */
     uint64_t queued_ns;          /* set by the outbox */
     unsigned attempts;           /* calls that carried it, counted by the outbox; 0 before the first put */
+    bool alone;                  /* the owner's wish: a call of its own */
+    bool joined;                 /* set by the outbox: its last call carried other pieces too */
     void *owner;                 /* the router's: whom to tell */
 };
 

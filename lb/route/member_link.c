@@ -214,13 +214,16 @@ static uint64_t member_link_run(struct turn_hook *hook, uint64_t now_ns)
 
     if (member->link->state == LINK_UP && !member->hello_done && !member->hello_under_way && now_ns >= member->hello_at_ns)
         hello_send(member, now_ns);
-    if (member_link_condition(member) == MEMBER_SUSPECT && !member->probe_under_way && now_ns >= member->probe_at_ns)
-        probe_send(member, now_ns);
+    if (member_link_condition(member) == MEMBER_SUSPECT) {
+        if (!member->probe_under_way && now_ns >= member->probe_at_ns)
+            probe_send(member, now_ns);
+        outbox_recall(outbox); /* what a timeout left behind, and what was planned before others saw the suspicion */
+    }
     next_ns = outbox_run(outbox, now_ns);
     next_ns = u64_min(next_ns, suspicion_run(member, now_ns));
-    if (member_link_condition(member) == MEMBER_SUSPECT)
+    if (member_link_condition(member) == MEMBER_SUSPECT && !member->probe_under_way)
         next_ns = u64_min(next_ns, member->probe_at_ns);
-    if (member->link->state == LINK_UP && !member->hello_done)
+    if (member->link->state == LINK_UP && !member->hello_done && !member->hello_under_way)
         next_ns = u64_min(next_ns, member->hello_at_ns);
 
     atomic_store_explicit(&member->gauges.ack_ns, outbox->ack_smoothed_ns, memory_order_relaxed);
@@ -274,6 +277,21 @@ void member_link_open(struct member_link *member)
 {
     member->open_mail.deliver = member_link_on_open;
     worker_post(member->worker, &member->open_mail);
+}
+
+static void member_link_on_cancel(struct mail *mail, void *receiver)
+{
+    struct member_link *member = container_of(mail, struct member_link, cancel_mail);
+
+    (void)receiver;
+    outbox_recall(&member->outbox);
+    outbox_cancel(&member->outbox);
+}
+
+void member_link_cancel(struct member_link *member)
+{
+    member->cancel_mail.deliver = member_link_on_cancel;
+    worker_post(member->worker, &member->cancel_mail);
 }
 
 void member_link_close(struct member_link *member)

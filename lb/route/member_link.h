@@ -58,7 +58,7 @@ struct member_link {
     uint64_t slow_since_ns;         /* first seen over the limit; 0: it is not */
     uint64_t timeout_ns;
     uint64_t failures_seen;
-    struct mail open_mail;
+    struct mail open_mail, cancel_mail;
     bool closed;
 };
 
@@ -71,6 +71,8 @@ void member_link_open(struct member_link *member);
 void member_link_adopt(struct member_link *member, struct link *link);
 /* On the owner worker: takes a piece whose bytes were reserved in the outbox. */
 void member_link_put(struct member_link *member, struct piece *piece, uint64_t now_ns);
+/* Any thread, once: what is queued or under way fails now. */
+void member_link_cancel(struct member_link *member);
 /* After the workers were joined: ends everything. */
 void member_link_close(struct member_link *member);
 void member_link_deinit(struct member_link *member);

@@ -407,6 +407,34 @@ static void test_no_handover(void **state)
     assert_int_equal(f->condition, MEMBER_UP);
 }
 
+/* A suspect gets no pieces, neither those that waited behind the call that timed out nor those that were planned before. */
+static void test_suspect_gets_none(void **state)
+{
+    struct fixture *f = *state;
+
+    connect_named(f, true);
+    become_suspect(f);
+    put(f, 100, 0);
+    assert_int_equal(f->failed, 1);
+    assert_int_equal(f->failed_code, RPC_UNAVAILABLE);
+    fake_link_end_all(&f->fake, RPC_OK);
+    go_on(f, 600 * MS);
+    fake_link_end_code(&f->fake, pending(f, LINK_EXPORT), RPC_OK); /* the probe alone */
+    turn(f);
+    assert_int_equal(f->condition, MEMBER_UP);
+
+    for (unsigned i = 0; i < 2 * OUTBOX_CALLS_MAX; i++) {
+        put(f, 200 * KIB, 0);
+        go_on(f, MS);
+    }
+    assert_int_equal(f->fake.pending, OUTBOX_CALLS_MAX);
+    fake_link_end_code(&f->fake, fake_link_pending(&f->fake, 0), RPC_DEADLINE_EXCEEDED);
+    assert_int_equal(f->condition, MEMBER_SUSPECT);
+    turn(f);
+    assert_int_equal(f->fake.pending, OUTBOX_CALLS_MAX - 1);
+    assert_int_equal(f->failed, 1 + 1 + OUTBOX_CALLS_MAX);
+}
+
 /* Other failures say nothing about its health, nor does a piece that ran out of its own time before it was sent. */
 static void test_not_its_fault(void **state)
 {
@@ -528,6 +556,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_slow_then_answered, setup, teardown),
         cmocka_unit_test_setup_teardown(test_slow_member, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_handover, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_suspect_gets_none, setup, teardown),
         cmocka_unit_test_setup_teardown(test_not_its_fault, setup, teardown),
         cmocka_unit_test_setup_teardown(test_probes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_suspect_reconnects, setup, teardown),
