@@ -7,6 +7,8 @@
 #include "common/base/hash.h"
 #include "common/base/num.h"
 
+#define SCRATCH_KEEP_BYTES (4 * MIB) /* some 25,000 spans: far more than a usual request */
+
 void intake_init(struct intake *intake)
 {
     memset(intake, 0, sizeof(*intake));
@@ -106,4 +108,15 @@ void intake_release(struct intake *intake, struct header_table *headers)
     for (size_t i = 0; i < intake->header_count; i++)
         header_unref(headers, intake->headers[i].header, 1);
     intake->header_count = intake->span_count = 0;
+    /* One huge request must not cost its scratch for ever. */
+    if (intake->span_capacity * sizeof(intake->spans[0]) > SCRATCH_KEEP_BYTES) {
+        free(intake->spans);
+        intake->spans = NULL;
+        intake->span_capacity = 0;
+    }
+    if (intake->header_capacity * sizeof(intake->headers[0]) > SCRATCH_KEEP_BYTES) {
+        free(intake->headers);
+        intake->headers = NULL;
+        intake->header_capacity = 0;
+    }
 }

@@ -29,6 +29,7 @@
 #define HASH_SHARE 20u         /* … and so may hashes of exported spans */
 #define BIG_TRACE_SHARE 20u
 #define UNIT_OVERHEAD_BYTES 256u /* a trace's share of headers in a request, about */
+#define TRACE_BYTES_MOST 1024u /* of a trace beside its spans' bytes: its block, a record, a table slot, what is left over */
 #define PREFETCH_SLOT 8u
 #define PREFETCH_TRACE 4u
 
@@ -182,41 +183,58 @@ static void trace_refuse_size(struct sampler_worker *home, struct trace *trace, 
 
 /* -- in: spans into their traces ---------------------------------------------------------------------------- */
 
-#define DISTINCT_HEADERS_MAX 64
+/* The distinct headers of a trace, counted exactly. */
 struct sizing {
-    const struct header *seen[DISTINCT_HEADERS_MAX];
-    size_t seen_count;
+    const struct header **seen; /* open addressing */
+    size_t capacity;
     uint64_t bytes;
 };
 
 static int sizing_span(void *context, struct header *header, struct rope bytes)
 {
     struct sizing *sizing = context;
+    size_t i = hash_bytes(&header, sizeof(header)) & (sizing->capacity - 1);
 
     (void)bytes;
-    for (size_t i = 0; i < sizing->seen_count; i++) {
-        if (sizing->seen[i] == header)
-            return 0;
+    while (sizing->seen[i] && sizing->seen[i] != header)
+        i = (i + 1) & (sizing->capacity - 1);
+    if (!sizing->seen[i]) {
+        sizing->seen[i] = header;
+        sizing->bytes += header->bytes_len;
     }
-    if (sizing->seen_count < DISTINCT_HEADERS_MAX)
-        sizing->seen[sizing->seen_count++] = header;
-    sizing->bytes += header->bytes_len;
     return 0;
 }
 
+static uint64_t distinct_header_bytes(const struct trace *trace, uint32_t spans_count)
+{
+    struct sizing sizing = {.capacity = 64};
+
+    while (sizing.capacity < 2 * (size_t)spans_count)
+        sizing.capacity *= 2;
+    sizing.seen = calloc(sizing.capacity, sizeof(sizing.seen[0]));
+    ASSERT(sizing.seen != NULL);
+    (void)trace_spans(trace, sizing_span, &sizing);
+    free(sizing.seen);
+    return sizing.bytes;
+}
+
 /* Trace size = span bytes + each distinct header once (design.md section 7: differs from the Collector, whose sum depends on
- * how spans came in requests). Headers are looked at only when they could make the difference. */
-static bool trace_is_too_large(const struct sampler_worker *home, const struct trace *trace, const struct facts *facts)
+ * how spans came in requests). facts->header_bytes_most counts a header again when others came in between; only when that could
+ * make the difference is it counted exactly. */
+static bool trace_is_too_large(const struct sampler_worker *home, const struct trace *trace, struct facts *facts, struct header *header,
+    uint64_t id_hash)
 {
     uint64_t most = home->sampler->config.tail_sampling.maximum_trace_size_bytes;
-    struct sizing sizing = {.bytes = facts->bytes};
 
-    if (most == 0 || facts->bytes + header_table_bytes(home->headers) <= most)
+    if (LIKELY(most == 0))
         return false;
-    if (facts->bytes > most)
-        return true;
-    (void)trace_spans(trace, sizing_span, &sizing);
-    return sizing.bytes > most;
+    if (facts->spans_count == 1 || header->last_trace_hash != id_hash)
+        facts->header_bytes_most = (uint32_t)u64_min((uint64_t)facts->header_bytes_most + header->bytes_len, UINT32_MAX);
+    header->last_trace_hash = id_hash;
+    if (facts->bytes + facts->header_bytes_most <= most)
+        return false;
+    facts->header_bytes_most = (uint32_t)u64_min(distinct_header_bytes(trace, facts->spans_count), UINT32_MAX);
+    return facts->bytes + facts->header_bytes_most > most;
 }
 
 static struct trace *trace_begin(struct sampler_worker *home, const struct intake_span *span, uint64_t now_ns)
@@ -287,7 +305,7 @@ static void span_take(struct sampler_worker *home, const struct intake_span *spa
     facts_fold(facts, &span->facts, &header->hits, (uint32_t)span->bytes.len);
     if (span->facts.is_root && config->decision_wait_after_root_received_ns > 0)
         trace_hasten(home->traces, trace, now_ns + (uint64_t)config->decision_wait_after_root_received_ns);
-    if (UNLIKELY(trace_is_too_large(home, trace, facts)))
+    if (UNLIKELY(trace_is_too_large(home, trace, facts, header, span->id_hash)))
         trace_refuse_size(home, trace, now_ns);
     else if (UNLIKELY(facts->bytes > home->sampler->big_trace_bytes))
         trace_decide(home, trace, now_ns); /* its further spans follow the decision: streamed */
@@ -413,6 +431,13 @@ static void note_ring(struct sampler_worker *home, uint64_t ring)
     home->last_ring = ring;
 }
 
+/* The rung was looked at before the walk; what one large request of small spans needs is known only now: at worst a trace of its own
+ * for each span. */
+static bool intake_fits(struct sampler_worker *home, size_t request_bytes)
+{
+    return request_bytes + home->intake.span_count * TRACE_BYTES_MOST < budget_room(&home->sampler->budget);
+}
+
 static void sampler_on_request(void *tier, struct request *request)
 {
     struct sampler *sampler = tier;
@@ -441,6 +466,8 @@ static void sampler_on_request(void *tier, struct request *request)
     }
     if (!intake_read(intake, bytes, home->set, home->scratch, home->headers)) { /* walk and facts; nothing stored yet */
         refuse(request, REFUSED_MALFORMED);
+    } else if (!intake_fits(home, bytes.len)) {
+        refuse(request, REFUSED_MEMORY);
     } else {
         count(home, METRIC_ACCEPTED_SPANS, intake->span_count);
         count(home, METRIC_REJECTED_NO_TRACE_ID, intake->fault_counts[SPAN_NO_TRACE_ID]);
@@ -548,16 +575,15 @@ static void exporter_count(struct sampler_worker *home, uint64_t now_ns)
     *before = *now;
 }
 
-/* All at once under a version, so that a reader never sees half a turn. */
+/* All at once under a version, so that a reader never sees half a turn: who sees a new number sees the odd version too. */
 static void books_publish(struct sampler_worker *home)
 {
     unsigned version = atomic_load_explicit(&home->book_version, memory_order_relaxed);
 
     home->books[BOOK_HELD] = trace_table_span_count(home->traces) + exporter_stats(home->exporter)->queue_spans;
     atomic_store_explicit(&home->book_version, version + 1, memory_order_relaxed);
-    atomic_thread_fence(memory_order_release);
     for (int i = 0; i < BOOK_COUNT; i++)
-        atomic_store_explicit(&home->published_books[i], home->books[i], memory_order_relaxed);
+        atomic_store_explicit(&home->published_books[i], home->books[i], memory_order_release);
     atomic_store_explicit(&home->book_version, version + 2, memory_order_release);
 }
 
@@ -568,8 +594,7 @@ void sampler_books_read(struct sampler_worker *home, uint64_t out_books[BOOK_COU
     do {
         before = atomic_load_explicit(&home->book_version, memory_order_acquire);
         for (int i = 0; i < BOOK_COUNT; i++)
-            out_books[i] = atomic_load_explicit(&home->published_books[i], memory_order_relaxed);
-        atomic_thread_fence(memory_order_acquire);
+            out_books[i] = atomic_load_explicit(&home->published_books[i], memory_order_acquire);
         after = atomic_load_explicit(&home->book_version, memory_order_relaxed);
     } while (before != after || (before & 1));
 }
@@ -597,6 +622,7 @@ static void gauges_publish(struct sampler_worker *home, uint64_t now_ns)
 
     metric_set(cell, METRIC_TRACES_HELD, trace_table_count(home->traces));
     metric_set(cell, METRIC_HEADERS, header_table_count(home->headers));
+    budget_beside(&home->sampler->budget, &home->header_bytes, header_table_bytes(home->headers));
     metric_set(cell, METRIC_STORE_USED_BYTES, extent_store_used_bytes(home->store));
     metric_set(cell, METRIC_RECORDS, cache.records);
     if (home->worker.index == 0)
@@ -659,6 +685,11 @@ static void sampler_on_receiver_done(void *context)
 {
     struct sampler *sampler = context;
 
+    atomic_store(&sampler->receiver_done, true);
+    if (atomic_load(&sampler->cut_short)) {
+        control_break(&sampler->control);
+        return;
+    }
     for (unsigned i = 0; i < sampler->worker_count; i++) {
         sampler->workers[i].finish_mail.deliver = worker_on_finish;
         worker_post(&sampler->workers[i].worker, &sampler->workers[i].finish_mail);
@@ -667,12 +698,13 @@ static void sampler_on_receiver_done(void *context)
 
 static void sampler_cut_short(struct sampler *sampler, const char *why)
 {
-    if (sampler->cut_short)
+    if (atomic_exchange(&sampler->cut_short, true))
         return;
-    sampler->cut_short = true;
     log_event(LOG_WARN, "drain_cut_short", "reason=%s", why);
-    receiver_cancel_all(sampler->receiver);
-    control_break(&sampler->control);
+    if (atomic_load(&sampler->receiver_done))
+        control_break(&sampler->control);
+    else
+        receiver_cancel_all(sampler->receiver); /* sampler_on_receiver_done breaks the loop */
 }
 
 static void sampler_on_stop(void *context, unsigned signal_count)
@@ -840,8 +872,7 @@ int sampler_new(const struct sampler_config *config, struct policy_set *set, str
     sampler->set = policy_set_ref(set);
     sampler->started_unix_ns = sampler->incarnation = clock_now_unix_ns();
     cgroup_limits_read(&sampler->limits);
-    sampler->worker_count = config->tailrace.workers ? (unsigned)config->tailrace.workers
-                                                     : sampler->limits.cpu_count - (sampler->limits.cpu_count > 1);
+    sampler->worker_count = worker_count_of(config->tailrace.workers, sampler->limits.cpu_count);
     if (config->tailrace.cluster_self && config->tailrace.cluster_self[0])
         (void)snprintf(sampler->name, sizeof(sampler->name), "%s", config->tailrace.cluster_self);
     else if (gethostname(sampler->name, sizeof(sampler->name) - 1) != 0)
@@ -899,13 +930,12 @@ int sampler_run(struct sampler *sampler)
         held += books[BOOK_HELD];
     }
     log_event(held ? LOG_WARN : LOG_INFO, "stopped", "spans_left=%llu clean=%s", (unsigned long long)held,
-        sampler->cut_short ? "false" : "true");
-    return sampler->cut_short ? 1 : 0;
+        atomic_load(&sampler->cut_short) ? "false" : "true");
+    return atomic_load(&sampler->cut_short) ? 1 : 0;
 }
 
 static void sampler_worker_deinit(struct sampler_worker *home)
 {
-    (void)mailbox_deliver(&home->worker.mailbox, &home->worker);
     trace_table_free(home->traces);
     decision_cache_free(home->cache);
     header_table_free(home->headers);
@@ -924,6 +954,13 @@ void sampler_free(struct sampler *sampler)
 {
     if (!sampler)
         return;
+    /* Mail that came after a loop had ended: twice, because an answer goes back to the worker that asked. */
+    for (unsigned i = 0; sampler->workers && i < 2 * sampler->worker_count; i++) {
+        struct worker *worker = &sampler->workers[i % sampler->worker_count].worker;
+
+        (void)mailbox_deliver(&worker->mailbox, worker);
+    }
+    receiver_stop(sampler->receiver);
     for (unsigned i = 0; sampler->workers && i < sampler->worker_count; i++) {
         exporter_free(sampler->workers[i].exporter); /* what was not delivered is settled as stopped */
         link_free(sampler->workers[i].link);

@@ -54,6 +54,7 @@ struct sampler_worker {
     uint64_t *hash_scratch; /* of a trace that is being decided */
     size_t hash_capacity;
     uint64_t last_ring;
+    uint64_t header_bytes; /* as the budget counts them */
     /* books: kept plainly during a turn, published at its end, so that who reads them sees them balance */
     uint64_t books[BOOK_COUNT];
     _Atomic uint64_t published_books[BOOK_COUNT];
@@ -86,7 +87,8 @@ struct sampler {
     uint64_t big_trace_bytes;   /* a trace larger than this is decided and streamed: 5 % of the budget */
     char name[256];
     uint64_t incarnation, started_unix_ns, drain_began_ns;
-    bool draining, cut_short;
+    bool draining;
+    atomic_bool cut_short, receiver_done;
     atomic_uint workers_finished;
     struct mail drained_mail;
 };

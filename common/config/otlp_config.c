@@ -286,6 +286,8 @@ static int read_headers(struct config_context *context, const struct config_node
         return 0;
     if (config_node_kind(node) != CONFIG_NODE_MAP && config_node_kind(node) != CONFIG_NODE_SEQUENCE)
         return config_error(context, node, "expected a map of headers");
+    if (count > OTLP_HEADERS_MAX)
+        return config_error(context, node, "%zu headers, at most %u are sent", count, OTLP_HEADERS_MAX);
     for (size_t i = 0; i < count; i++) {
         const struct config_node *value = config_node_at(node, i);
         struct listed_header listed = {0};
@@ -842,7 +844,7 @@ int tailrace_read(struct config_context *context, const struct otlp_file *file, 
         if (!out_config->admin_endpoint)
             result = CONFIG_E_INVALID;
     }
-    if (out_config->workers > 1024)
-        result = config_error(context, config_node_near(file->tailrace, "workers"), "expected at most 1024");
+    if (out_config->workers > TAILRACE_WORKERS_MAX)
+        result = config_error(context, config_node_near(file->tailrace, "workers"), "expected at most %u", TAILRACE_WORKERS_MAX);
     return result;
 }

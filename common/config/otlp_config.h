@@ -5,6 +5,9 @@
 #include "common/config/config.h"
 #include "common/export/retry.h"
 
+#define TAILRACE_WORKERS_MAX 256u /* tailrace.workers */
+#define OTLP_HEADERS_MAX 32u      /* of one exporter */
+
 struct otlp_receiver_config {
     bool grpc_set;                   /* protocols.grpc is there (an empty section turns it on) */
     const char *grpc_endpoint;       /* default localhost:4317 */

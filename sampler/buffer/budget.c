@@ -11,11 +11,31 @@ static uint64_t floor_bytes(unsigned workers)
     return (uint64_t)workers * BLOCK_CLASSES * EXTENT_BYTES;
 }
 
+static uint64_t bytes_in_use(const struct budget *budget)
+{
+    uint64_t idle = extent_pool_idle_bytes(budget->pool);
+
+    return u64_sub_floor(extent_pool_committed_bytes(budget->pool), idle) +
+           atomic_load_explicit(&budget->beside, memory_order_relaxed);
+}
+
+uint64_t budget_room(const struct budget *budget)
+{
+    return u64_sub_floor(extent_pool_limit_bytes(budget->pool), bytes_in_use(budget));
+}
+
+void budget_beside(struct budget *budget, uint64_t *mine, uint64_t bytes)
+{
+    if (bytes == *mine)
+        return;
+    (void)atomic_fetch_add_explicit(&budget->beside, bytes - *mine, memory_order_relaxed); /* wraps round to a difference */
+    *mine = bytes;
+}
+
 enum rung budget_rung(struct budget *budget)
 {
     uint64_t limit = extent_pool_limit_bytes(budget->pool);
-    uint64_t idle = extent_pool_idle_bytes(budget->pool);
-    uint64_t in_use = u64_sub_floor(extent_pool_committed_bytes(budget->pool), idle);
+    uint64_t in_use = bytes_in_use(budget);
     uint64_t refuse_above = limit - u64_min(floor_bytes(budget->workers), limit / 4);
     uint64_t step = u64_max(limit / STEP_FRACTION, EXTENT_BYTES);
     uint64_t on_above = u64_sub_floor(refuse_above, step);

@@ -22,12 +22,17 @@ struct budget {
     struct extent_pool *pool;
     bool decide_early_allowed; /* tailrace.memory.at_limit: decide_early */
     unsigned workers;
+    _Atomic uint64_t beside; /* bytes that spans need outside the extents: interned headers */
     atomic_bool deciding_early; /* budget_rung's own: between off and on it stays what it was */
 };
 
 /* What is due now; any thread. RUNG_REFUSE: a request must not be taken in. RUNG_DECIDE_EARLY: each worker decides its oldest
  * until it falls back. Deciding goes on under RUNG_REFUSE, when it is allowed: budget_deciding_early. */
 enum rung budget_rung(struct budget *budget);
+/* Bytes that could still be taken in. */
+uint64_t budget_room(const struct budget *budget);
+/* Counts what a worker needs beside the extents: *mine is what it counted last. */
+void budget_beside(struct budget *budget, uint64_t *mine, uint64_t bytes);
 /* Whether the oldest are to be decided, as the last budget_rung found. */
 bool budget_deciding_early(const struct budget *budget);
 /* Smallest limit that lets the ladder work with so many workers, in bytes. */

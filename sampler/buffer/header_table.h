@@ -18,6 +18,7 @@ struct header {
     uint32_t index;            /* header_at finds it by this, as long as it has references */
     uint32_t refs;             /* spans that hang on it, and the caller's */
     uint32_t bytes_len;
+    uint64_t last_trace_hash;  /* the trace that a span of it was last added to, for trace sizes */
     uint64_t hits_generation;  /* policy generation that `hits` answers for; 0: none yet */
     struct hits hits;          /* header predicates, answered once */
     uint8_t bytes[];

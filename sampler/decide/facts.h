@@ -51,6 +51,7 @@ struct facts {
     uint32_t spans_count;
     uint16_t evidence_count;
     bool root_seen;
+    uint32_t header_bytes_most; /* of distinct headers, at most; kept only under maximum_trace_size_bytes */
     struct evidence evidence[EVIDENCE_MAX];
 };
 

@@ -611,8 +611,11 @@ bool predicates_header(const struct predicates *predicates, struct predicate_scr
         .predicates = predicates, .scratch = scratch, .hits = out_hits, .is_resource = true};
 
     *out_hits = (struct hits){0};
-    return resource_visit(
-        scratch_header_fields(scratch, &header->resource), answer_attribute, &answering);
+    if (!resource_visit(
+            scratch_header_fields(scratch, &header->resource), answer_attribute, &answering))
+        return false;
+    /* No policy asks about a scope, but what goes on to the backend must be well-formed. */
+    return scope_visit(scratch_header_fields(scratch, &header->scope), NULL, NULL);
 }
 
 bool predicates_span(const struct predicates *predicates, struct predicate_scratch *scratch,
