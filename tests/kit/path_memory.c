@@ -1111,6 +1111,8 @@ static void path_tend(struct path *path)
 
         extent_pool_tend(sampler->pool, OWNERS, clock_now_ns());
         ASSERT(extent_pool_committed_bytes(sampler->pool) <= POOL_BYTES);
+        for (unsigned id = 0; id < METRIC_COUNT; id++)
+            (void)metrics_sum(&sampler->metrics, id);
         ASSERT(metrics_sum(&sampler->metrics, METRIC_TRACES_HELD) <= TRACES);
         ASSERT(atomic_load_explicit(&path->members[i].gauges.in_flight, memory_order_relaxed) <= OUTBOX_CALLS_MAX);
         ASSERT(atomic_load_explicit(&path->members[i].outbox.reserved_bytes, memory_order_relaxed) <= OUTBOX_BYTES);
