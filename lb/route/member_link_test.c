@@ -307,7 +307,7 @@ static void test_hello_reconnect(void **state)
     turn(f);
     fake_link_set_state(&f->fake, LINK_DOWN);
     fake_link_set_state(&f->fake, LINK_UP);
-    turn(f);
+    go_on(f, 100 * MS); /* without turning round and round meanwhile */
     fake_link_end_code(&f->fake, pending(f, HELLO), RPC_UNAVAILABLE);
     go_on(f, NS_PER_S);
     answer_hello(f, "sampler-10", true);

@@ -121,8 +121,10 @@ static uint64_t span_hash(const struct span_ref *span)
 
 static void sents_add(struct sents *sents, struct sent sent)
 {
-    sents->items = reallocarray(sents->items, sents->count + 1, sizeof(sent));
-    assert_non_null(sents->items);
+    if ((sents->count & (sents->count - 1)) == 0) { /* full: the room is a power of two */
+        sents->items = reallocarray(sents->items, sents->count ? 2 * sents->count : 1, sizeof(sent));
+        assert_non_null(sents->items);
+    }
     sents->items[sents->count++] = sent;
     sents->fallback_count += sent.fallback;
 }
