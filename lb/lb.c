@@ -382,16 +382,6 @@ static void piece_on_delivered(struct mail *mail, void *receiver)
     piece_settled(piece);
 }
 
-/* The length of at most `most` bytes of a text, cut at a character's border: a status message must stay UTF-8. */
-static size_t utf8_cut(struct slice text, size_t most)
-{
-    size_t len = size_min(text.len, most);
-
-    while (len > 0 && len < text.len && (text.at[len] & 0xc0) == 0x80)
-        len--;
-    return len;
-}
-
 /* From the outbox, on the link's worker. */
 static void outbox_delivered(void *context, struct piece *base, uint32_t rejected_count)
 {
@@ -418,7 +408,7 @@ static void outbox_failed(void *context, struct piece *base, const struct link_r
     piece->code = result->code;
     piece->has_retry = result->has_retry;
     piece->retry_ns = result->retry_ns;
-    (void)snprintf(piece->message, sizeof(piece->message), "%.*s", (int)utf8_cut(result->message, sizeof(piece->message) - 1),
+    (void)snprintf(piece->message, sizeof(piece->message), "%.*s", (int)size_min(result->message.len, sizeof(piece->message) - 1),
         result->message.len ? (const char *)result->message.at : "");
     /* Always as mail, so that the router never runs inside an outbox's turn. */
     piece->mail.deliver = piece_on_failed;
@@ -626,6 +616,8 @@ static void lb_on_resolved(void *context, const struct resolved_address *address
         lb->links[lb->link_count++] = link;
         member_link_open(link);
     }
+    if (lb->link_count < lb->book.count)
+        log_event(LOG_ERROR, "too_many_addresses", "listed=%zu used=%zu", lb->book.count, lb->link_count);
 }
 
 static void lb_on_resolve_failed(void *context, const char *reason)

@@ -19,7 +19,7 @@ struct member_address {
     char address[264];
     bool listed;           /* in the resolver's last good answer, and ready there */
     bool named;            /* has said Hello, in this life or an earlier one */
-    bool refused;          /* other hash version or cluster: shown, never used */
+    bool refused;          /* places traces by another hash version: shown, never used */
     char name[264];
     char software[128];
     unsigned state;        /* as in peer.proto */

@@ -21,13 +21,27 @@ enum {
     PARTIAL_MESSAGE = WIRE_TAG(2, WIRE_BYTES),
 };
 
+/* A text field of at most TEXT_BYTES_MAX. What is not ASCII becomes '?': a text cut inside a character, or bytes that a peer sent,
+ * would make the whole message unreadable for a strict decoder, RetryInfo with it. */
+static uint8_t *put_text(uint8_t *out, uint32_t tag, const char *text)
+{
+    size_t len = strnlen(text, TEXT_BYTES_MAX);
+
+    out = wire_put_bytes(out, tag, text, len);
+    for (uint8_t *at = out - len; at < out; at++) {
+        if (*at >= 0x80)
+            *at = '?';
+    }
+    return out;
+}
+
 size_t rpc_status_write(int code, const char *message, uint64_t retry_ns, uint8_t out[RPC_STATUS_BYTES_MAX])
 {
     uint8_t *at = out;
 
     at = wire_put_varint(at, STATUS_CODE);
     at = wire_put_varint(at, (uint64_t)code);
-    at = wire_put_bytes(at, STATUS_MESSAGE, message, strnlen(message, TEXT_BYTES_MAX));
+    at = put_text(at, STATUS_MESSAGE, message);
     if (retry_ns > 0) {
         uint8_t duration[32], info[48], any[128];
         uint8_t *end;
@@ -111,7 +125,7 @@ size_t partial_success_write(uint64_t rejected, const char *message, uint8_t out
 
     end = wire_put_varint(partial, PARTIAL_REJECTED);
     end = wire_put_varint(end, rejected);
-    end = wire_put_bytes(end, PARTIAL_MESSAGE, message, strnlen(message, TEXT_BYTES_MAX));
+    end = put_text(end, PARTIAL_MESSAGE, message);
     return (size_t)(wire_put_bytes(out, RESPONSE_PARTIAL, partial, (size_t)(end - partial)) - out);
 }
 
