@@ -19,8 +19,8 @@
 #include "common/run/clock.h"
 #include "sampler/sampler_worker.h"
 
-#define DUE_PER_TURN 1024u     /* bounds a turn to some milliseconds */
-#define EARLY_PER_TURN 256u
+#define DUE_PER_TURN 128u      /* decided each turn at the least: some 5 us each, cold; requests wait behind a turn */
+#define EARLY_PER_TURN 128u
 #define FINISH_PER_TURN 4096u
 #define IDLE_TURN_NS NS_PER_S  /* records run out while nothing arrives */
 #define TEND_PERIOD_NS (100 * NS_PER_MS)
@@ -252,6 +252,7 @@ static struct trace *trace_begin(struct sampler_worker *home, const struct intak
         now_ns + (uint64_t)(config->decision_wait_ns > 0 ? config->decision_wait_ns : 0));
     ASSERT(trace != NULL); /* admitted: budget.h keeps room */
     count(home, METRIC_NEW_TRACES, 1);
+    home->begun++;
     return trace;
 }
 
@@ -493,7 +494,8 @@ static bool decide_due(struct sampler_worker *home, uint64_t now_ns)
 {
     struct trace *trace;
 
-    for (unsigned i = 0; i < DUE_PER_TURN; i++) {
+    /* And twice as many as began since the last turn, so that a flood cannot put decisions off. */
+    for (uint64_t left = DUE_PER_TURN + 2 * home->begun; left > 0; left--) {
         trace = trace_table_due(home->traces, now_ns);
         if (!trace)
             return false;
@@ -637,6 +639,7 @@ static uint64_t sampler_worker_run(struct turn_hook *hook, uint64_t now_ns)
     bool more = decide_due(home, now_ns);
     uint64_t next_ns;
 
+    home->begun = 0;
     more |= decide_early(home, now_ns);
     if (home->finishing)
         more |= finish_some(home, now_ns);

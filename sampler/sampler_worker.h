@@ -54,6 +54,7 @@ struct sampler_worker {
     uint64_t *hash_scratch; /* of a trace that is being decided */
     size_t hash_capacity;
     uint64_t last_ring;
+    uint64_t begun;        /* traces, since the last turn */
     uint64_t header_bytes; /* as the budget counts them */
     /* books: kept plainly during a turn, published at its end, so that who reads them sees them balance */
     uint64_t books[BOOK_COUNT];
