@@ -7,7 +7,7 @@
 
 #include "common/base/slice.h"
 
-#define RPC_STATUS_BYTES_MAX 512 /* message texts are cut to fit */
+#define RPC_STATUS_BYTES_MAX 512 /* message texts are cut to fit, and what is not ASCII in them becomes '?' */
 
 /* Writes Status{code, message, details=[RetryInfo]} (details only when retry_ns > 0); returns its size. */
 size_t rpc_status_write(int code, const char *message, uint64_t retry_ns, uint8_t out[RPC_STATUS_BYTES_MAX]);

@@ -31,8 +31,12 @@ static void written_back(const uint8_t *data, size_t size)
     len = partial_success_write(number, text, out);
     if (len > sizeof(out) || !partial_success_read(slice_make(out, len), &again, &message) || again != number)
         abort();
-    if (message.len > 0 && memcmp(message.at, text, message.len) != 0)
+    if (message.len < strlen(text) && message.len < 300)
         abort();
+    for (size_t i = 0; i < message.len; i++) { /* ASCII stays, the rest is made harmless */
+        if (message.at[i] != ((uint8_t)text[i] < 0x80 ? (uint8_t)text[i] : '?'))
+            abort();
+    }
     retry_ns = number % (86400 * NS_PER_S);
     len = rpc_status_write((int)(number % 17), text, retry_ns, out);
     again = 0;
