@@ -651,16 +651,34 @@ static bool lb_ready(void *context, const char **out_reason)
     return false;
 }
 
+static uint64_t relaxed(const _Atomic uint64_t *value)
+{
+    return atomic_load_explicit(value, memory_order_relaxed);
+}
+
+#define OUTCOMES "otelcol_loadbalancer_backend_outcome_total"
+
+static void lb_outcome(struct text *out, const char *address, const char *success, uint64_t value)
+{
+    text_append(out, OUTCOMES "{endpoint=");
+    text_append_json(out, slice_text(address)); /* an address needs no other escapes in Prometheus text than in JSON */
+    text_append(out, ",success=\"%s\"} %llu\n", success, (unsigned long long)value);
+}
+
 static void lb_metrics(void *context, struct text *out)
 {
     struct lb *lb = context;
 
     metrics_write(&lb->metrics, METRICS_LB, out);
-}
+    metrics_write_head(out, OUTCOMES, METRIC_KIND_COUNTER, "Export calls to each member that ended, by outcome.");
+    for (size_t i = 0; i < lb->link_count; i++) {
+        const struct member_link_gauges *gauges = &lb->links[i]->gauges;
+        uint64_t ended = relaxed(&gauges->calls) - relaxed(&gauges->in_flight);
+        uint64_t failed = relaxed(&gauges->failures);
 
-static uint64_t relaxed(const _Atomic uint64_t *value)
-{
-    return atomic_load_explicit(value, memory_order_relaxed);
+        lb_outcome(out, lb->links[i]->address, "true", u64_sub_floor(ended, failed));
+        lb_outcome(out, lb->links[i]->address, "false", failed);
+    }
 }
 
 static void lb_status_members(struct lb *lb, struct text *out)

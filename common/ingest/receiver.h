@@ -31,7 +31,6 @@ enum refusal {
     REFUSED_OUTBOX_FULL,  /* RESOURCE_EXHAUSTED with RetryInfo */
     REFUSED_NO_MEMBER,    /* no sampler reachable: UNAVAILABLE with RetryInfo */
     REFUSED_DELIVERY,     /* a member refused or did not answer in time: status as the member's, or UNAVAILABLE with RetryInfo */
-    REFUSED_DRAINING,     /* UNAVAILABLE with RetryInfo */
     REFUSED_EXPIRED,      /* DEADLINE_EXCEEDED: its client has given up already and will send it again */
     REFUSAL_COUNT,
 };

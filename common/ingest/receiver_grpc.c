@@ -300,7 +300,6 @@ struct answer_status refusal_status(enum refusal refusal)
             "too much is on its way to the samplers, try again later"},
         [REFUSED_NO_MEMBER] = {GRPC_STATUS_UNAVAILABLE, 1 * NS_PER_S, "no sampler is reachable"},
         [REFUSED_DELIVERY] = {GRPC_STATUS_UNAVAILABLE, 1 * NS_PER_S, "a sampler did not take its part in time"},
-        [REFUSED_DRAINING] = {GRPC_STATUS_UNAVAILABLE, 1 * NS_PER_S, "this node is shutting down"},
         [REFUSED_EXPIRED] = {GRPC_STATUS_DEADLINE_EXCEEDED, 0, "the deadline had passed on arrival"},
     };
 

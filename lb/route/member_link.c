@@ -226,6 +226,10 @@ static uint64_t member_link_run(struct turn_hook *hook, uint64_t now_ns)
     if (member->link->state == LINK_UP && !member->hello_done && !member->hello_under_way)
         next_ns = u64_min(next_ns, member->hello_at_ns);
 
+    metric_add(member->worker->metrics, METRIC_MEMBER_CALLS, outbox->calls_total - member->calls_seen);
+    metric_add(member->worker->metrics, METRIC_MEMBER_CALL_FAILURES, outbox->failures_total - member->failures_seen);
+    member->calls_seen = outbox->calls_total;
+    member->failures_seen = outbox->failures_total;
     atomic_store_explicit(&member->gauges.ack_ns, outbox->ack_smoothed_ns, memory_order_relaxed);
     atomic_store_explicit(&member->gauges.calls, outbox->calls_total, memory_order_relaxed);
     atomic_store_explicit(&member->gauges.failures, outbox->failures_total, memory_order_relaxed);
