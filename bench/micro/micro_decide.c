@@ -17,6 +17,7 @@
 #include "common/otlp/span_walk.h"
 #include "sampler/decide/policy_set.h"
 #include "tests/kit/otlp_build.h"
+#include "tests/kit/ten_policies.h"
 
 #define SPANS_PER_TRACE 15
 #define ROUNDS 9 /* the best counts: the machine's other work only ever adds */
@@ -24,20 +25,6 @@
 
 static const char policies_1[] = "policies:\n"
                                  "  - {name: errors, type: status_code, status_code: {status_codes: [ERROR]}}\n";
-
-/* What pasted configurations have: keys that spans carry, keys that few do, two policies on one key. */
-static const char policies_10[] =
-    "policies:\n"
-    "  - {name: errors, type: status_code, status_code: {status_codes: [ERROR]}}\n"
-    "  - {name: slow, type: latency, latency: {threshold_ms: 5000}}\n"
-    "  - {name: share, type: probabilistic, probabilistic: {sampling_percentage: 1}}\n"
-    "  - {name: writes, type: string_attribute, string_attribute: {key: http.request.method, values: [PUT, DELETE]}}\n"
-    "  - {name: patches, type: string_attribute, string_attribute: {key: http.request.method, values: [PATCH]}}\n"
-    "  - {name: tenants, type: string_attribute, string_attribute: {key: tenant.id, values: [gold, silver, bronze]}}\n"
-    "  - {name: routes, type: string_attribute, string_attribute: {key: http.route, values: [/pay, /pay/confirm]}}\n"
-    "  - {name: debug, type: string_attribute, string_attribute: {key: debug, values: [\"1\", \"true\"]}}\n"
-    "  - {name: services, type: string_attribute, string_attribute: {key: service.name, values: [payment, fraud]}}\n"
-    "  - {name: hosts, type: string_attribute, string_attribute: {key: server.address, values: [pay.internal]}}\n";
 
 static const char regexes_10[] =
     "policies:\n"
@@ -112,9 +99,9 @@ static const struct {
     {"view", "policies: []\n", run_view},
     {"policies-0", "policies: []\n", run_facts},
     {"policies-1", policies_1, run_facts},
-    {"policies-10", policies_10, run_facts},
+    {"policies-10", TEN_POLICIES, run_facts},
     {"regexes-10", regexes_10, run_facts},
-    {"decide-10", policies_10, run_decide},
+    {"decide-10", TEN_POLICIES, run_decide},
 };
 
 static void *must_alloc(size_t count, size_t size)

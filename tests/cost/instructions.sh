@@ -1,30 +1,46 @@
 #!/bin/sh
 # Instructions a span of each kind of work, counted by callgrind, against tests/cost/limits.
 #
-# usage: instructions.sh PROGRAM LIMITS
+# usage: instructions.sh LIMITS PROGRAM...
 #
 # Counts do not depend on the machine's load. Each work runs twice as often the second time: the difference has
 # neither start-up nor warm-up in it. A work fails when it needs more than its limit and a tenth; when it needs less
 # than two thirds of it, the limit is to be lowered, and that fails too: a limit that is far away guards nothing.
+# So does a program without limits.
 set -eu
 
-program=$1
-limits=$2
+limits=$1
+shift
 spans=240
 repeat=20
 failed=0
 checked=0
 
-collected() # work repeat: instructions in all
+path_of() # name program...: the program of that name
 {
-    valgrind --tool=callgrind --callgrind-out-file=/dev/null "$program" --only "$1" --spans $spans --repeat "$2" 2>&1 |
+    name=$1
+    shift
+    for program; do
+        [ "${program##*/}" != "$name" ] || echo "$program"
+    done
+}
+
+collected() # program work repeat: instructions in all
+{
+    valgrind --tool=callgrind --callgrind-out-file=/dev/null "$1" --only "$2" --spans $spans --repeat "$3" 2>&1 |
         sed -n 's/.*Collected : \([0-9]*\).*/\1/p'
 }
 
-while read -r work limit; do
-    case $work in '' | '#'*) continue ;; esac
-    once=$(collected "$work" $repeat)
-    twice=$(collected "$work" $((2 * repeat)))
+for program; do
+    grep -q "^${program##*/} " "$limits" || { echo "no limits for ${program##*/} in $limits" >&2; exit 1; }
+done
+
+while read -r name work limit; do
+    case $name in '' | '#'*) continue ;; esac
+    program=$(path_of "$name" "$@")
+    [ -n "$program" ] || { echo "$name $work: no such program was given" >&2; exit 1; }
+    once=$(collected "$program" "$work" $repeat)
+    twice=$(collected "$program" "$work" $((2 * repeat)))
     if [ -z "$once" ] || [ -z "$twice" ]; then
         echo "$work: callgrind gave no count" >&2
         exit 1
