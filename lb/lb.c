@@ -44,7 +44,6 @@ struct lb_worker {
     struct list waiting; /* failed pieces until their next attempt */
     struct list free_requests;
     struct turn_hook hook;
-    uint64_t outbox_bytes;
 };
 
 /* A request until all its pieces are settled. */
@@ -418,7 +417,7 @@ static void outbox_failed(void *context, struct piece *base, const struct link_r
 static uint64_t lb_worker_run(struct turn_hook *hook, uint64_t now_ns)
 {
     struct lb_worker *home = container_of(hook, struct lb_worker, hook);
-    uint64_t next_ns = UINT64_MAX, reserved = 0;
+    uint64_t next_ns = UINT64_MAX;
 
     LIST_FOR_EACH_SAFE(node, following, &home->waiting) {
         struct lb_piece *piece = container_of(node, struct lb_piece, piece.node);
@@ -433,15 +432,6 @@ static uint64_t lb_worker_run(struct turn_hook *hook, uint64_t now_ns)
         else
             piece_again(home, piece);
     }
-    for (size_t i = 0; home->router.set && i < home->router.set->ring->member_count; i++) {
-        for (unsigned k = 0; k < home->router.set->members[i].link_count; k++) {
-            struct member_link *link = home->router.set->members[i].links[k];
-
-            if (link->worker == &home->worker)
-                reserved += atomic_load_explicit(&link->outbox.reserved_bytes, memory_order_relaxed);
-        }
-    }
-    metric_set(home->worker.metrics, METRIC_OUTBOX_BYTES, reserved);
     return next_ns;
 }
 
@@ -668,7 +658,11 @@ static void lb_outcome(struct text *out, const char *address, const char *succes
 static void lb_metrics(void *context, struct text *out)
 {
     struct lb *lb = context;
+    uint64_t reserved = 0;
 
+    for (size_t i = 0; i < lb->link_count; i++)
+        reserved += relaxed(&lb->links[i]->outbox.reserved_bytes);
+    metric_set(control_cell(lb), METRIC_OUTBOX_BYTES, reserved);
     metrics_write(&lb->metrics, METRICS_LB, out);
     metrics_write_head(out, OUTCOMES, METRIC_KIND_COUNTER, "Export calls to each member that ended, by outcome.");
     for (size_t i = 0; i < lb->link_count; i++) {

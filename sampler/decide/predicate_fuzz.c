@@ -108,16 +108,27 @@ static void check_span(struct slice span)
 
 static void check_header(const struct span_header *header)
 {
-    uint8_t *fields = malloc(header->resource.len + 1);
+    uint8_t *fields = malloc((size_t)header->resource.len + header->scope.len + 1);
     struct hits hits, plain = {0};
     bool fine = predicates_header(predicates, scratch, header, &hits);
+    bool scope_fine;
 
     ASSERT(fields);
+    (void)header_part_write(&header->scope, fields);
+    scope_fine = fine || scope_visit(slice_make(fields, header->scope.len), NULL, NULL);
+    if (!scope_fine) { /* the scope is to blame: the resource may be as it likes */
+        free(fields);
+        return;
+    }
     (void)header_part_write(&header->resource, fields);
     for (uint32_t i = 0; i < ARRAY_COUNT(questions); i++) {
         struct looking looking = {.question = i, .hits = &plain, .is_resource = true};
 
         ASSERT(resource_visit(slice_make(fields, header->resource.len), look, &looking) == fine);
+    }
+    if (fine) {
+        (void)header_part_write(&header->scope, fields);
+        ASSERT(scope_visit(slice_make(fields, header->scope.len), NULL, NULL));
     }
     ASSERT(memcmp(&plain, &hits, sizeof(plain)) == 0);
     free(fields);
