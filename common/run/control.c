@@ -79,6 +79,7 @@ int control_init(struct control *control, void (*on_stop)(void *, unsigned),
     void (*on_hangup)(void *), void *context)
 {
     struct sigaction ignore = {.sa_handler = SIG_IGN};
+    struct event_config *config;
     int r;
 
     memset(control, 0, sizeof(*control));
@@ -94,7 +95,12 @@ int control_init(struct control *control, void (*on_stop)(void *, unsigned),
     control->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (control->wake_fd < 0)
         return error_raise(-errno);
-    control->base = event_base_new();
+    config = event_config_new();
+    /* The coarse clock that libevent reads else steps by 4 ms: a timer could be early. */
+    if (config && event_config_set_flag(config, EVENT_BASE_FLAG_PRECISE_TIMER) == 0)
+        control->base = event_base_new_with_config(config);
+    if (config)
+        event_config_free(config);
     if (!control->base) {
         close(control->wake_fd);
         return error_raise(-ENOMEM);
