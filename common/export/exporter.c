@@ -6,12 +6,15 @@
  *
  *   IDLE --built--> IN_FLIGHT --OK, refused--> IDLE
  *                     ^    '--retryable--> FAILED --gives up--> IDLE
- *                     |                       '--retry.h--> WAITING
+ *                     |                       '--retry.h--> WAITING <--its next half-- IN_FLIGHT
  *                     '------------its time comes--------------'
  *
  * FAILED lasts until the next run, because a link tells the end of a call without a time. While the link is DOWN a
  * request whose time comes goes from FAILED to WAITING again, without a call. max_calls requests exist: those that
- * wait for a retry take up a place, so that a backend that is away costs a bounded number of written requests. */
+ * wait for a retry take up a place, so that a backend that is away costs a bounded number of written requests.
+ *
+ * A request that the backend calls too large (RESOURCE_EXHAUSTED without RetryInfo) is halved, and the halves go one after the
+ * other in its place, until they fit or are small: one huge trace is not lost to a limit nobody told us of. */
 #include "common/export/exporter.h"
 
 #include <errno.h>
@@ -26,9 +29,17 @@
 #include "common/otlp/rpc_status.h"
 
 #define REQUEST_BYTES_DEFAULT (1 * MIB)
+#define SPLIT_BYTES_LEAST (64 * KIB)      /* what is refused as too large below this is refused for another reason */
 #define STARVED_WAIT_NS (100 * NS_PER_MS) /* until memory is asked for again */
 
 enum request_state { REQUEST_IDLE, REQUEST_IN_FLIGHT, REQUEST_FAILED, REQUEST_WAITING, REQUEST_STATES };
+
+/* Half of a request that was too large, waiting for the half before it. */
+struct request_rest {
+    struct list node;
+    struct buffer *bytes;
+    uint64_t span_count;
+};
 
 struct export_request {
     struct list node; /* in its state's list */
@@ -36,9 +47,12 @@ struct export_request {
     struct exporter *exporter; /* NULL: freed while the call was under way */
     enum request_state state;
     struct list units;
-    struct buffer *bytes;
-    uint64_t span_count;
-    unsigned calls; /* made for it so far */
+    struct buffer *bytes; /* of the call that is or was under way */
+    uint64_t span_count;  /* in bytes */
+    struct list rest;     /* request_rest: what goes after it */
+    uint64_t refused_spans;
+    bool delivered_some;
+    unsigned calls; /* made for bytes so far */
     struct retry retry;
     uint64_t at_ns;       /* WAITING: of the next attempt */
     uint64_t named_at_ns; /* ... and no sooner than this, by the server's word */
@@ -73,7 +87,7 @@ static void request_move(struct export_request *request, enum request_state to)
 {
     static const bool legal[REQUEST_STATES][REQUEST_STATES] = {
         [REQUEST_IDLE] = {[REQUEST_IN_FLIGHT] = true, [REQUEST_FAILED] = true},
-        [REQUEST_IN_FLIGHT] = {[REQUEST_IDLE] = true, [REQUEST_FAILED] = true},
+        [REQUEST_IN_FLIGHT] = {[REQUEST_IDLE] = true, [REQUEST_FAILED] = true, [REQUEST_WAITING] = true},
         [REQUEST_FAILED] = {[REQUEST_IDLE] = true, [REQUEST_WAITING] = true},
         [REQUEST_WAITING] = {[REQUEST_IN_FLIGHT] = true, [REQUEST_FAILED] = true, [REQUEST_IDLE] = true},
     };
@@ -89,8 +103,21 @@ static void request_move(struct export_request *request, enum request_state to)
     list_add_tail(&exporter->requests[to], &request->node);
 }
 
+static void rest_free(struct export_request *request)
+{
+    struct list *node;
+
+    while ((node = list_take_first(&request->rest))) {
+        struct request_rest *rest = container_of(node, struct request_rest, node);
+
+        buffer_unref(rest->bytes);
+        free(rest);
+    }
+}
+
 static void request_free(struct export_request *request)
 {
+    rest_free(request);
     buffer_unref(request->bytes);
     free(request);
 }
@@ -140,9 +167,109 @@ static void request_settle(struct export_request *request, enum export_outcome o
     list_init(&units);
     list_splice_tail(&units, &request->units);
     buffer_unref(steal(&request->bytes));
+    rest_free(request);
     request_move(request, REQUEST_IDLE);
     units_settle(exporter, &units, outcome);
 }
+
+/* -- halves of what was too large ----------------------------------------------------------------- */
+
+/* Writes the spans from first on, until `most` bytes are reached, as a request of their own. */
+static struct buffer *request_part(struct exporter *exporter, struct slice request, uint32_t first, size_t most_bytes,
+    uint64_t *out_count)
+{
+    uint32_t header_index = UINT32_MAX, header = 0;
+    struct buffer *part = NULL;
+    struct span_walk walk;
+    struct span_ref span;
+    size_t bytes = 0;
+
+    *out_count = 0;
+    regroup_reset(exporter->regroup);
+    span_walk_init(&walk, request);
+    while (bytes < most_bytes && span_walk_next(&walk, &span)) {
+        if (span.index < first)
+            continue;
+        if (span.header_index != header_index)
+            header = regroup_header(exporter->regroup, span.header);
+        header_index = span.header_index;
+        if (regroup_span(exporter->regroup, header, rope_of(span.bytes.at, span.bytes.len)) < 0)
+            goto out;
+        bytes += span.bytes.len;
+        (*out_count)++;
+    }
+    if (*out_count > 0)
+        part = buffer_new(regroup_size(exporter->regroup));
+    if (part)
+        part->len = (size_t)(regroup_write(exporter->regroup, part->bytes) - part->bytes);
+out:
+    regroup_reset(exporter->regroup);
+    return part;
+}
+
+/* False: it stays as it is, because it is small, one span, or memory is short. */
+static bool request_halve(struct export_request *request)
+{
+    struct slice whole = buffer_slice(request->bytes);
+    struct request_rest *rest = NULL;
+    struct buffer *half;
+    uint64_t count;
+
+    if (whole.len <= SPLIT_BYTES_LEAST)
+        return false;
+    half = request_part(request->exporter, whole, 0, whole.len / 2, &count);
+    if (half && count < request->span_count)
+        rest = calloc(1, sizeof(*rest));
+    if (rest)
+        rest->bytes = request_part(request->exporter, whole, (uint32_t)count, SIZE_MAX, &rest->span_count);
+    if (!rest || !rest->bytes) {
+        free(rest);
+        buffer_unref(half);
+        return false;
+    }
+    buffer_unref(request->bytes);
+    request->bytes = half;
+    request->span_count = count;
+    list_add_head(&request->rest, &rest->node);
+    return true;
+}
+
+/* The next half takes the place of the one that was answered; it is sent in the next run. */
+static bool request_next(struct export_request *request)
+{
+    struct list *node = list_take_first(&request->rest);
+    struct request_rest *rest = node ? container_of(node, struct request_rest, node) : NULL;
+
+    if (!rest)
+        return false;
+    buffer_unref(request->bytes);
+    request->bytes = rest->bytes;
+    request->span_count = rest->span_count;
+    free(rest);
+    return true;
+}
+
+static void request_again(struct export_request *request)
+{
+    request->retry = (struct retry){0};
+    request->calls = 0;
+    request->at_ns = request->named_at_ns = 0;
+    request_move(request, REQUEST_WAITING);
+}
+
+/* All of it was answered for good. What only some halves were refused of counts as a partial success does. */
+static void request_answered(struct export_request *request)
+{
+    if (request_next(request)) {
+        request_again(request);
+        return;
+    }
+    if (request->delivered_some)
+        request->exporter->stats.rejected_spans += request->refused_spans;
+    request_settle(request, request->delivered_some ? EXPORTED : EXPORT_REFUSED);
+}
+
+/* -- answers -------------------------------------------------------------------------------------- */
 
 /* Text from outside goes to logs and /status: cut, and without control characters. */
 static void error_note(struct exporter *exporter, const char *what, uint64_t number, struct slice message)
@@ -179,14 +306,20 @@ static void call_done(struct link_call *call, const struct link_result *result)
             exporter->stats.rejected_spans += rejected;
             error_note(exporter, "partial_success, rejected spans", rejected, message);
         }
-        request_settle(request, EXPORTED);
+        request->delivered_some = true;
+        request_answered(request);
         return;
     }
 
     exporter->stats.failed_calls++;
     error_note(exporter, "status", (uint64_t)(unsigned)result->code, result->message);
+    if (result->code == RPC_RESOURCE_EXHAUSTED && !result->has_retry && request_halve(request)) {
+        request_again(request);
+        return;
+    }
     if (!retry_is_retryable(result->code, result->has_retry)) {
-        request_settle(request, EXPORT_REFUSED);
+        request->refused_spans += request->span_count;
+        request_answered(request);
         return;
     }
     request->named_ns = result->has_retry ? result->retry_ns : 0;
@@ -226,6 +359,7 @@ int exporter_new(const struct exporter_options *options, struct link *link, cons
         request->exporter = exporter;
         request->call.done = call_done;
         list_init(&request->units);
+        list_init(&request->rest);
         list_add_tail(&exporter->requests[REQUEST_IDLE], &request->node);
     }
     *out_exporter = exporter;
@@ -342,6 +476,8 @@ static bool request_build(struct exporter *exporter, struct export_request *requ
     request->retry = (struct retry){0};
     request->calls = 0;
     request->span_count = 0;
+    request->refused_spans = 0;
+    request->delivered_some = false;
     request->named_at_ns = 0;
     while (count-- > 0) {
         struct export_unit *unit = unit_of(list_take_first(&exporter->queued));

@@ -8,6 +8,7 @@
  *         server named the delay. A link that is DOWN counts as a failed attempt without a call. Final refusal
  *         (INVALID_ARGUMENT, too large, ...): counted, dropped. partial_success: counted, not sent again, as the
  *         OTLP specification wants. The tier logs once a period, from exporter_stats.
+ * Large   RESOURCE_EXHAUSTED without RetryInfo: the request is halved until the backend takes it or it is below 64 KiB.
  * Owner   one worker. No I/O of its own: a link is passed in, time is passed in.
  * Source  collector exporterhelper (sending_queue, retry_on_failure, timeout), otlp exporter.
  */

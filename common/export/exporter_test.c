@@ -319,6 +319,104 @@ static void test_a_unit_larger_than_a_request_goes_alone(void **state)
 }
 
 /* How a first answer ends one unit, or when it is tried again. */
+/* What arrived of one unit's spans, each at most once, from messages that the backend found small enough. */
+static uint64_t accept_small(struct fixture *f, size_t limit, uint32_t span_count)
+{
+    const struct link_result too_large = {.code = RPC_RESOURCE_EXHAUSTED}, fine = {.code = RPC_OK};
+    uint8_t *seen = calloc(span_count + 1, 1);
+    uint64_t arrived = 0;
+
+    assert_non_null(seen);
+    while (f->fake.pending > 0) {
+        struct fake_message *message = fake_link_pending(&f->fake, 0);
+        struct slice bytes = buffer_slice(message->bytes);
+        struct span_walk walk;
+        struct span_ref span;
+
+        assert_int_equal(f->fake.pending, 1); /* one half after the other */
+        if (bytes.len > limit) {
+            fake_link_end(&f->fake, message, &too_large);
+        } else {
+            span_walk_init(&walk, bytes);
+            while (span_walk_next(&walk, &span)) {
+                uint32_t index;
+
+                memcpy(&index, span.bytes.at + SPAN_ID_AT, 4);
+                assert_in_range(index, 1, span_count);
+                assert_int_equal(seen[index]++, 0);
+                arrived++;
+            }
+            assert_false(walk.bad);
+            fake_link_end(&f->fake, message, &fine);
+        }
+        (void)exporter_run(f->exporter, f->now_ns);
+    }
+    free(seen);
+    return arrived;
+}
+
+static void test_what_is_too_large_goes_in_halves(void **state)
+{
+    static const struct {
+        size_t limit;
+        uint64_t arrived;
+        enum export_outcome outcome;
+    } cases[] = {
+        {1024 * 1024, 6000, EXPORTED}, /* fits as it is: 420 KB */
+        {220 * 1000, 6000, EXPORTED},
+        {70 * 1000, 6000, EXPORTED},
+        {100, 0, EXPORT_REFUSED}, /* no half above 64 KiB is small enough: it is refused for good */
+    };
+    struct exporter_options options = options_of();
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct test_unit *unit;
+        struct fixture f;
+
+        open_fixture(&f, LINK_UP, &options);
+        unit = take(&f, 6000);
+        (void)exporter_run(f.exporter, f.now_ns);
+        assert_int_equal(accept_small(&f, cases[i].limit, 6000), cases[i].arrived);
+        assert_int_equal(unit->settled, 1);
+        assert_int_equal(unit->outcome, cases[i].outcome);
+        assert_int_equal(exporter_stats(f.exporter)->rejected_spans, 0);
+        unit->accepted = unit->outcome == EXPORTED; /* in parts, which accept_spans does not know */
+        close_fixture(&f);
+    }
+}
+
+static void test_halves_that_are_refused_count_as_rejected(void **state)
+{
+    const struct link_result too_large = {.code = RPC_RESOURCE_EXHAUSTED}, refused = {.code = RPC_INVALID_ARGUMENT};
+    struct exporter_options options = options_of();
+    struct test_unit *unit;
+    uint64_t arrived;
+    struct fixture f;
+
+    (void)state;
+    open_fixture(&f, LINK_UP, &options);
+    unit = take(&f, 2000);
+    (void)exporter_run(f.exporter, f.now_ns);
+    fake_link_end(&f.fake, fake_link_pending(&f.fake, 0), &too_large);
+    (void)exporter_run(f.exporter, f.now_ns);
+    fake_link_end(&f.fake, fake_link_pending(&f.fake, 0), &refused);
+    (void)exporter_run(f.exporter, f.now_ns);
+    arrived = accept_small(&f, SIZE_MAX, 2000);
+    assert_in_range(arrived, 900, 1100); /* halves in bytes: not to the span */
+    assert_int_equal(unit->outcome, EXPORTED);
+    assert_int_equal(exporter_stats(f.exporter)->rejected_spans, 2000 - arrived);
+    unit->accepted = 1;
+
+    /* And an end in the middle leaves nothing behind. */
+    unit = take(&f, 2000);
+    (void)exporter_run(f.exporter, f.now_ns);
+    fake_link_end(&f.fake, fake_link_pending(&f.fake, 0), &too_large);
+    (void)exporter_run(f.exporter, f.now_ns);
+    assert_int_equal(f.fake.pending, 1);
+    close_fixture(&f);
+}
+
 static void test_answers(void **state)
 {
     static const struct {
@@ -703,6 +801,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_flush_rules),
         cmocka_unit_test(test_a_unit_larger_than_a_request_goes_alone),
+        cmocka_unit_test(test_what_is_too_large_goes_in_halves),
+        cmocka_unit_test(test_halves_that_are_refused_count_as_rejected),
         cmocka_unit_test(test_answers),
         cmocka_unit_test(test_partial_success_is_counted_and_not_sent_again),
         cmocka_unit_test(test_the_last_error_is_kept_short),
