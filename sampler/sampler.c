@@ -28,6 +28,7 @@
 #define RECORD_SHARE 20u       /* records may take a twentieth of the memory limit (verdict_memory) … */
 #define HASH_SHARE 20u         /* … and so may hashes of exported spans */
 #define BIG_TRACE_SHARE 20u
+#define HASH_SCRATCH_KEEP (512u * 1024u) /* hashes */
 #define UNIT_OVERHEAD_BYTES 256u /* a trace's share of headers in a request, about */
 #define TRACE_BYTES_MOST 1024u /* of a trace beside its spans' bytes: its block, a record, a table slot, what is left over */
 #define PREFETCH_SLOT 8u
@@ -128,6 +129,11 @@ static void record_keep(struct sampler_worker *home, struct trace *trace, const 
     record->span_count = info->span_count;
     record->decided_ns = now_ns;
     decision_cache_put(home->cache, &info->id, hash_trace(&info->id), record, home->hash_scratch, hash_count, now_ns);
+    if (home->hash_capacity > HASH_SCRATCH_KEEP) { /* one huge trace must not cost it for ever */
+        free(home->hash_scratch);
+        home->hash_scratch = NULL;
+        home->hash_capacity = 0;
+    }
 }
 
 /* The span that set the credited policy's bit first, where it is still known. */
@@ -228,6 +234,7 @@ static bool trace_is_too_large(const struct sampler_worker *home, const struct t
 
     if (LIKELY(most == 0))
         return false;
+    id_hash ^= trace_info(trace).first_ns * 0x9e3779b97f4a7c15ull; /* an ID may come again after its record was forgotten */
     if (facts->spans_count == 1 || header->last_trace_hash != id_hash)
         facts->header_bytes_most = (uint32_t)u64_min((uint64_t)facts->header_bytes_most + header->bytes_len, UINT32_MAX);
     header->last_trace_hash = id_hash;
@@ -322,6 +329,7 @@ struct intake_mail {
     size_t span_count, header_count;
     struct intake_span *spans;
     struct span_header *headers;
+    uint64_t counted_bytes; /* in admission */
 };
 
 static void owner_on_spans(struct mail *mail, void *receiver)
@@ -351,7 +359,7 @@ static void owner_on_spans(struct mail *mail, void *receiver)
     }
     if (header)
         header_unref(home->headers, header, 1);
-    admission_give(&news->sampler->admission, news->bytes->len);
+    admission_give(&news->sampler->admission, news->counted_bytes);
     buffer_unref(news->bytes);
     free(news);
 }
@@ -377,7 +385,8 @@ static void spans_post(struct sampler_worker *from, struct sampler_worker *owner
         if (sampler_owner(from->sampler, intake->spans[i].id_hash) == owner->worker.index)
             news->spans[k++] = intake->spans[i];
     }
-    (void)atomic_fetch_add_explicit(&from->sampler->admission.bytes, bytes->len, memory_order_relaxed);
+    news->counted_bytes = bytes->len + sizeof(*news) + headers_bytes + span_count * sizeof(struct intake_span);
+    (void)atomic_fetch_add_explicit(&from->sampler->admission.bytes, news->counted_bytes, memory_order_relaxed);
     worker_post(&owner->worker, &news->mail);
 }
 
@@ -436,7 +445,9 @@ static void note_ring(struct sampler_worker *home, uint64_t ring)
  * for each span. */
 static bool intake_fits(struct sampler_worker *home, size_t request_bytes)
 {
-    return request_bytes + home->intake.span_count * TRACE_BYTES_MOST < budget_room(&home->sampler->budget);
+    uint64_t under_way = atomic_load_explicit(&home->sampler->admission.bytes, memory_order_relaxed);
+
+    return under_way + request_bytes + home->intake.span_count * TRACE_BYTES_MOST < budget_room(&home->sampler->budget);
 }
 
 static void sampler_on_request(void *tier, struct request *request)
@@ -624,7 +635,8 @@ static void gauges_publish(struct sampler_worker *home, uint64_t now_ns)
 
     metric_set(cell, METRIC_TRACES_HELD, trace_table_count(home->traces));
     metric_set(cell, METRIC_HEADERS, header_table_count(home->headers));
-    budget_beside(&home->sampler->budget, &home->header_bytes, header_table_bytes(home->headers));
+    budget_beside(&home->sampler->budget, &home->beside_bytes,
+        header_table_bytes(home->headers) + exporter_stats(home->exporter)->request_bytes);
     metric_set(cell, METRIC_STORE_USED_BYTES, extent_store_used_bytes(home->store));
     metric_set(cell, METRIC_RECORDS, cache.records);
     if (home->worker.index == 0)
@@ -858,7 +870,7 @@ static int sampler_pool(struct sampler *sampler, char *out_error, size_t error_s
         return error_raise(-EINVAL);
     }
     sampler->big_trace_bytes = limit / BIG_TRACE_SHARE;
-    sampler->admission.limit_bytes = u64_max(limit / 16, 64 * MIB);
+    sampler->admission.limit_bytes = u64_min(limit / 4, 64 * MIB);
     return extent_pool_new(limit, &sampler->pool);
 }
 

@@ -55,7 +55,7 @@ struct sampler_worker {
     size_t hash_capacity;
     uint64_t last_ring;
     uint64_t begun;        /* traces, since the last turn */
-    uint64_t header_bytes; /* as the budget counts them */
+    uint64_t beside_bytes; /* what it holds outside the extents, as the budget counts it */
     /* books: kept plainly during a turn, published at its end, so that who reads them sees them balance */
     uint64_t books[BOOK_COUNT];
     _Atomic uint64_t published_books[BOOK_COUNT];

@@ -13,8 +13,11 @@
  * request whose time comes goes from FAILED to WAITING again, without a call. max_calls requests exist: those that
  * wait for a retry take up a place, so that a backend that is away costs a bounded number of written requests.
  *
- * A request that the backend calls too large (RESOURCE_EXHAUSTED without RetryInfo) is halved, and the halves go one after the
- * other in its place, until they fit or are small: one huge trace is not lost to a limit nobody told us of. */
+ * A request that the backend calls too large (RESOURCE_EXHAUSTED without RetryInfo; some servers say OUT_OF_RANGE) and that is larger
+ * than we meant to send is halved, and the halves go one after the other in its place: one huge trace is not lost to a limit
+ * nobody told us of. So is a request of several units whose bytes the backend cannot read (INVALID_ARGUMENT, INTERNAL): one
+ * unit's rubbish shall not cost the others. Neither goes below 64 KiB, so a backend that refuses everything costs a bounded
+ * number of calls. */
 #include "common/export/exporter.h"
 
 #include <errno.h>
@@ -29,7 +32,7 @@
 #include "common/otlp/rpc_status.h"
 
 #define REQUEST_BYTES_DEFAULT (1 * MIB)
-#define SPLIT_BYTES_LEAST (64 * KIB)      /* what is refused as too large below this is refused for another reason */
+#define SPLIT_BYTES_LEAST (64 * KIB)      /* smaller is not halved */
 #define STARVED_WAIT_NS (100 * NS_PER_MS) /* until memory is asked for again */
 
 enum request_state { REQUEST_IDLE, REQUEST_IN_FLIGHT, REQUEST_FAILED, REQUEST_WAITING, REQUEST_STATES };
@@ -103,6 +106,17 @@ static void request_move(struct export_request *request, enum request_state to)
     list_add_tail(&exporter->requests[to], &request->node);
 }
 
+/* Takes the buffer; what was there is let go. The sum of all is what export holds outside the traces' blocks. */
+static void bytes_set(struct export_request *request, struct buffer *bytes)
+{
+    if (request->exporter) {
+        request->exporter->stats.request_bytes -= request->bytes ? request->bytes->len : 0;
+        request->exporter->stats.request_bytes += bytes ? bytes->len : 0;
+    }
+    buffer_unref(request->bytes);
+    request->bytes = bytes;
+}
+
 static void rest_free(struct export_request *request)
 {
     struct list *node;
@@ -110,6 +124,8 @@ static void rest_free(struct export_request *request)
     while ((node = list_take_first(&request->rest))) {
         struct request_rest *rest = container_of(node, struct request_rest, node);
 
+        if (request->exporter)
+            request->exporter->stats.request_bytes -= rest->bytes->len;
         buffer_unref(rest->bytes);
         free(rest);
     }
@@ -118,7 +134,7 @@ static void rest_free(struct export_request *request)
 static void request_free(struct export_request *request)
 {
     rest_free(request);
-    buffer_unref(request->bytes);
+    bytes_set(request, NULL);
     free(request);
 }
 
@@ -166,7 +182,7 @@ static void request_settle(struct export_request *request, enum export_outcome o
 
     list_init(&units);
     list_splice_tail(&units, &request->units);
-    buffer_unref(steal(&request->bytes));
+    bytes_set(request, NULL);
     rest_free(request);
     request_move(request, REQUEST_IDLE);
     units_settle(exporter, &units, outcome);
@@ -174,20 +190,19 @@ static void request_settle(struct export_request *request, enum export_outcome o
 
 /* -- halves of what was too large ----------------------------------------------------------------- */
 
-/* Writes the spans from first on, until `most` bytes are reached, as a request of their own. */
-static struct buffer *request_part(struct exporter *exporter, struct slice request, uint32_t first, size_t most_bytes,
-    uint64_t *out_count)
+/* Writes the spans from first on as a request of their own, at most so many, until it has most_bytes or so. */
+static struct buffer *request_part(struct exporter *exporter, struct slice request, uint32_t first, uint64_t most_spans,
+    size_t most_bytes, uint64_t *out_count)
 {
     uint32_t header_index = UINT32_MAX, header = 0;
     struct buffer *part = NULL;
     struct span_walk walk;
     struct span_ref span;
-    size_t bytes = 0;
 
     *out_count = 0;
     regroup_reset(exporter->regroup);
     span_walk_init(&walk, request);
-    while (bytes < most_bytes && span_walk_next(&walk, &span)) {
+    while (*out_count < most_spans && regroup_size_bound(exporter->regroup) < most_bytes && span_walk_next(&walk, &span)) {
         if (span.index < first)
             continue;
         if (span.header_index != header_index)
@@ -195,7 +210,6 @@ static struct buffer *request_part(struct exporter *exporter, struct slice reque
         header_index = span.header_index;
         if (regroup_span(exporter->regroup, header, rope_of(span.bytes.at, span.bytes.len)) < 0)
             goto out;
-        bytes += span.bytes.len;
         (*out_count)++;
     }
     if (*out_count > 0)
@@ -215,21 +229,21 @@ static bool request_halve(struct export_request *request)
     struct buffer *half;
     uint64_t count;
 
-    if (whole.len <= SPLIT_BYTES_LEAST)
+    if (whole.len <= SPLIT_BYTES_LEAST || request->span_count < 2)
         return false;
-    half = request_part(request->exporter, whole, 0, whole.len / 2, &count);
-    if (half && count < request->span_count)
+    half = request_part(request->exporter, whole, 0, request->span_count - 1, whole.len / 2, &count);
+    if (half)
         rest = calloc(1, sizeof(*rest));
     if (rest)
-        rest->bytes = request_part(request->exporter, whole, (uint32_t)count, SIZE_MAX, &rest->span_count);
+        rest->bytes = request_part(request->exporter, whole, (uint32_t)count, UINT64_MAX, SIZE_MAX, &rest->span_count);
     if (!rest || !rest->bytes) {
         free(rest);
         buffer_unref(half);
         return false;
     }
-    buffer_unref(request->bytes);
-    request->bytes = half;
+    bytes_set(request, half);
     request->span_count = count;
+    request->exporter->stats.request_bytes += rest->bytes->len;
     list_add_head(&request->rest, &rest->node);
     return true;
 }
@@ -242,8 +256,8 @@ static bool request_next(struct export_request *request)
 
     if (!rest)
         return false;
-    buffer_unref(request->bytes);
-    request->bytes = rest->bytes;
+    request->exporter->stats.request_bytes -= rest->bytes->len;
+    bytes_set(request, rest->bytes);
     request->span_count = rest->span_count;
     free(rest);
     return true;
@@ -257,16 +271,47 @@ static void request_again(struct export_request *request)
     request_move(request, REQUEST_WAITING);
 }
 
-/* All of it was answered for good. What only some halves were refused of counts as a partial success does. */
-static void request_answered(struct export_request *request)
+/* No more calls for it. Where some halves were delivered, what was not counts as a partial success does. */
+static void request_end(struct export_request *request, enum export_outcome otherwise)
 {
-    if (request_next(request)) {
-        request_again(request);
-        return;
-    }
     if (request->delivered_some)
         request->exporter->stats.rejected_spans += request->refused_spans;
-    request_settle(request, request->delivered_some ? EXPORTED : EXPORT_REFUSED);
+    request_settle(request, request->delivered_some ? EXPORTED : otherwise);
+}
+
+/* The bytes under way were answered for good. */
+static void request_answered(struct export_request *request)
+{
+    if (request_next(request))
+        request_again(request);
+    else
+        request_end(request, EXPORT_REFUSED);
+}
+
+static void request_give_up(struct export_request *request)
+{
+    do
+        request->refused_spans += request->span_count;
+    while (request_next(request));
+    request_end(request, EXPORT_GAVE_UP);
+}
+
+/* May halves fare better? */
+static bool halving_helps(const struct export_request *request, const struct link_result *result)
+{
+    bool alone = list_first(&request->units) && list_first(&request->units)->next == &request->units;
+
+    switch (result->code) {
+    case RPC_RESOURCE_EXHAUSTED: /* or overload: then smaller calls would only be more of them */
+        return !result->has_retry && request->bytes->len > request->exporter->options.max_request_bytes;
+    case RPC_OUT_OF_RANGE:
+        return request->bytes->len > request->exporter->options.max_request_bytes;
+    case RPC_INVALID_ARGUMENT:
+    case RPC_INTERNAL:
+        return !alone;
+    default:
+        return false;
+    }
 }
 
 /* -- answers -------------------------------------------------------------------------------------- */
@@ -313,7 +358,7 @@ static void call_done(struct link_call *call, const struct link_result *result)
 
     exporter->stats.failed_calls++;
     error_note(exporter, "status", (uint64_t)(unsigned)result->code, result->message);
-    if (result->code == RPC_RESOURCE_EXHAUSTED && !result->has_retry && request_halve(request)) {
+    if (halving_helps(request, result) && request_halve(request)) {
         request_again(request);
         return;
     }
@@ -471,6 +516,7 @@ static bool request_build(struct exporter *exporter, struct export_request *requ
     }
     request->bytes->len = (size_t)(regroup_write(exporter->regroup, request->bytes->bytes) - request->bytes->bytes);
     ASSERT(request->bytes->len == size);
+    exporter->stats.request_bytes += size;
     regroup_reset(exporter->regroup);
 
     request->retry = (struct retry){0};
@@ -525,7 +571,7 @@ static void failed_run(struct exporter *exporter, uint64_t now_ns)
         exporter->random = hash_seeded(&exporter->random, sizeof(exporter->random), now_ns);
         if (!retry_next(&request->retry, &exporter->options.retry, now_ns, request->named_ns, exporter->random,
                 &request->at_ns)) {
-            request_settle(request, EXPORT_GAVE_UP);
+            request_give_up(request);
             continue;
         }
         request->named_at_ns = u64_add_cap(now_ns, request->named_ns);
@@ -555,10 +601,17 @@ static bool all_idle(const struct exporter *exporter)
            list_empty(&exporter->requests[REQUEST_FAILED]);
 }
 
+/* Could a request be built at all? While the backend is away one request finds out; the rest stays where it is counted and
+ * needs no second copy. */
+static bool can_build(const struct exporter *exporter)
+{
+    return !list_empty(&exporter->queued) && !list_empty(&exporter->requests[REQUEST_IDLE]) &&
+           (exporter->link->state != LINK_DOWN || all_idle(exporter));
+}
+
 static bool flush_due(const struct exporter *exporter, uint64_t now_ns)
 {
-    if (list_empty(&exporter->queued) || list_empty(&exporter->requests[REQUEST_IDLE]) ||
-        now_ns < exporter->starved_until_ns)
+    if (!can_build(exporter) || now_ns < exporter->starved_until_ns)
         return false;
     return exporter->hurry || exporter->queued_bytes >= exporter->options.max_request_bytes || all_idle(exporter) ||
            u64_sub_floor(now_ns, exporter->queued_since_ns) >= exporter->options.flush_timeout_ns;
@@ -578,7 +631,7 @@ uint64_t exporter_run(struct exporter *exporter, uint64_t now_ns)
     }
     failed_run(exporter, now_ns); /* what found the link down */
 
-    if (!list_empty(&exporter->queued) && !list_empty(&exporter->requests[REQUEST_IDLE])) {
+    if (can_build(exporter)) {
         next_ns = exporter->queued_since_ns;
         if (!exporter->hurry && !all_idle(exporter))
             next_ns = u64_add_cap(next_ns, exporter->options.flush_timeout_ns);

@@ -8,7 +8,7 @@
  *         server named the delay. A link that is DOWN counts as a failed attempt without a call. Final refusal
  *         (INVALID_ARGUMENT, too large, ...): counted, dropped. partial_success: counted, not sent again, as the
  *         OTLP specification wants. The tier logs once a period, from exporter_stats.
- * Large   RESOURCE_EXHAUSTED without RetryInfo: the request is halved until the backend takes it or it is below 64 KiB.
+ * Halves  a request that is too large for the backend, or of which it cannot read a part, is sent in halves, not below 64 KiB.
  * Owner   one worker. No I/O of its own: a link is passed in, time is passed in.
  * Source  collector exporterhelper (sending_queue, retry_on_failure, timeout), otlp exporter.
  */
@@ -72,6 +72,7 @@ struct exporter_stats { /* running sums in spans and calls; gauges at the end */
     uint64_t starved;              /* requests that could not be built for want of memory, and were put off */
     uint64_t queue_units, queue_spans, queue_bytes, calls_in_flight; /* gauges; queue includes what is under way */
     uint64_t requests_waiting;     /* gauge: for their next attempt */
+    uint64_t request_bytes;        /* gauge: of requests written and not answered for good, on the heap */
     char last_error[192];          /* what the backend last said, printable; "": nothing was ever wrong */
 };
 

@@ -386,6 +386,87 @@ static void test_what_is_too_large_goes_in_halves(void **state)
     }
 }
 
+/* A unit whose last span is most of it, and what a server says that calls too large OUT_OF_RANGE. */
+static void test_the_largest_span_may_come_last(void **state)
+{
+    const struct link_result too_large = {.code = RPC_OUT_OF_RANGE}, fine = {.code = RPC_OK};
+    struct exporter_options options = options_of();
+    struct test_unit *unit;
+    struct fixture f;
+
+    (void)state;
+    options.max_request_bytes = 64 * 1024;
+    open_fixture(&f, LINK_UP, &options);
+    unit = take(&f, 1000); /* 70 KB */
+    (void)exporter_run(f.exporter, f.now_ns);
+    assert_int_equal(f.fake.pending, 1);
+    fake_link_end(&f.fake, fake_link_pending(&f.fake, 0), &too_large);
+    for (unsigned halves = 0; halves < 2; halves++) {
+        (void)exporter_run(f.exporter, f.now_ns);
+        assert_int_equal(f.fake.pending, 1);
+        assert_false(unit->settled);
+        fake_link_end(&f.fake, fake_link_pending(&f.fake, 0), &fine);
+    }
+    assert_int_equal(unit->outcome, EXPORTED);
+    assert_int_equal(exporter_stats(f.exporter)->request_bytes, 0);
+    unit->accepted = 1;
+
+    /* Below the size that was meant to be sent it is another matter: tried again as it is. */
+    unit = take(&f, 500);
+    (void)exporter_run(f.exporter, f.now_ns);
+    fake_link_end(&f.fake, fake_link_pending(&f.fake, 0), &too_large);
+    (void)exporter_run(f.exporter, f.now_ns);
+    assert_int_equal(f.fake.pending, 0);
+    assert_int_equal(exporter_stats(f.exporter)->requests_waiting, 1);
+    close_fixture(&f);
+}
+
+/* One unit that the backend cannot read costs at most what shares its last 64 KiB. */
+static void test_rubbish_of_one_unit_spares_the_others(void **state)
+{
+    const struct link_result broken = {.code = RPC_INTERNAL}, fine = {.code = RPC_OK};
+    const uint32_t rubbish = 1500, units = 3000;
+    struct exporter_options options = options_of();
+    uint64_t arrived = 0;
+    unsigned calls = 0;
+    struct fixture f;
+
+    (void)state;
+    options.max_request_bytes = 1024 * 1024;
+    open_fixture(&f, LINK_UP, &options);
+    for (uint32_t i = 0; i < units; i++)
+        take(&f, 1);
+    (void)exporter_run(f.exporter, f.now_ns);
+    while (f.fake.pending > 0) {
+        struct fake_message *message = fake_link_pending(&f.fake, 0);
+        bool has_rubbish = false;
+        uint64_t count = 0;
+        struct span_walk walk;
+        struct span_ref span;
+
+        span_walk_init(&walk, buffer_slice(message->bytes));
+        while (span_walk_next(&walk, &span)) {
+            uint32_t number;
+
+            memcpy(&number, span.trace_id.bytes, 4);
+            has_rubbish |= number == rubbish;
+            count++;
+        }
+        arrived += has_rubbish ? 0 : count;
+        fake_link_end(&f.fake, message, has_rubbish ? &broken : &fine);
+        calls++;
+        (void)exporter_run(f.exporter, f.now_ns);
+    }
+    assert_in_range(arrived, units - 64 * 1024 / SPAN_BYTES, units - 1);
+    assert_int_equal(exporter_stats(f.exporter)->rejected_spans, units - arrived);
+    assert_in_range(calls, 3, 20);
+    for (uint32_t i = 0; i < units; i++) {
+        assert_int_equal(f.units[i]->outcome, EXPORTED);
+        f.units[i]->accepted = 1;
+    }
+    close_fixture(&f);
+}
+
 static void test_halves_that_are_refused_count_as_rejected(void **state)
 {
     const struct link_result too_large = {.code = RPC_RESOURCE_EXHAUSTED}, refused = {.code = RPC_INVALID_ARGUMENT};
@@ -591,7 +672,8 @@ static void test_a_backend_that_is_away_costs_no_calls(void **state)
     }
     assert_int_equal(f.fake.count, 0);
     assert_int_equal(exporter_stats(f.exporter)->queue_units, 200);
-    assert_int_equal(exporter_stats(f.exporter)->requests_waiting, 3); /* max_calls; the rest are units as they were */
+    assert_int_equal(exporter_stats(f.exporter)->requests_waiting, 1); /* one finds out; the rest are units as they were */
+    assert_in_range(exporter_stats(f.exporter)->request_bytes, 1, options.max_request_bytes);
     assert_int_equal(exporter_stats(f.exporter)->calls, 0);
 
     /* Back again: what waits goes at once, and then everything else. */
@@ -802,6 +884,8 @@ int main(void)
         cmocka_unit_test(test_flush_rules),
         cmocka_unit_test(test_a_unit_larger_than_a_request_goes_alone),
         cmocka_unit_test(test_what_is_too_large_goes_in_halves),
+        cmocka_unit_test(test_the_largest_span_may_come_last),
+        cmocka_unit_test(test_rubbish_of_one_unit_spares_the_others),
         cmocka_unit_test(test_halves_that_are_refused_count_as_rejected),
         cmocka_unit_test(test_answers),
         cmocka_unit_test(test_partial_success_is_counted_and_not_sent_again),

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "common/base/assert.h"
+#include "common/base/num.h"
 #include "common/base/error.h"
 #include "common/otlp/wire.h"
 
@@ -66,6 +67,8 @@ struct regroup {
 };
 
 /* -- scratch that grows ------------------------------------------------------------------------------ */
+
+#define SCRATCH_KEEP_BYTES (4 * MIB) /* of spans: more than a request of usual size needs by far */
 
 /* Doubles an array that is full. False: no memory, nothing changed. */
 static bool array_grow(void **items, size_t *capacity, size_t item_size)
@@ -164,8 +167,19 @@ void regroup_free(struct regroup *regroup)
     free(regroup);
 }
 
+/* One huge request must not cost its scratch for ever. */
+static void spans_shrink(struct regroup *regroup)
+{
+    if (regroup->span_capacity * sizeof(*regroup->spans) <= SCRATCH_KEEP_BYTES)
+        return;
+    free(regroup->spans);
+    regroup->spans = NULL;
+    regroup->span_capacity = 0;
+}
+
 void regroup_reset(struct regroup *regroup)
 {
+    spans_shrink(regroup);
     index_reset(&regroup->resource_index);
     index_reset(&regroup->header_index);
     regroup->resource_count = 0;

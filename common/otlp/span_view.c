@@ -94,7 +94,7 @@ RARE_PATH static bool value_check_slow(struct slice value, unsigned depth, bool 
             *out_is_set = true;
             break;
         default:
-            if (KNOWN_BUT_WRONG(tag, 7))
+            if (KNOWN_BUT_WRONG(tag, 8) && tag != WIRE_TAG(8, WIRE_VARINT)) /* 8: string_value_strindex, of profiles */
                 return false;
             wire_skip(&w, tag);
         }
@@ -192,7 +192,7 @@ RARE_PATH static bool key_value_check_slow(
                 return false;
             if (is_set)
                 value = next;
-        } else if (KNOWN_BUT_WRONG(tag, 2)) {
+        } else if (KNOWN_BUT_WRONG(tag, 3) && tag != WIRE_TAG(3, WIRE_VARINT)) { /* 3: key_strindex, of profiles */
             return false;
         } else {
             wire_skip(&w, tag);
@@ -275,9 +275,31 @@ static bool event_check(struct slice event)
     return message_check(event, event_types, ARRAY_COUNT(event_types) - 1, WIRE_TAG(3, WIRE_BYTES), NULL, NULL);
 }
 
+/* The lengths of a link's IDs, at every occurrence: one wrong one makes a strict decoder refuse the whole request that it
+ * travels in, and with it other traces. */
+static bool link_ids_check(struct slice link)
+{
+    struct wire w = wire_of(link);
+
+    while (wire_more(&w)) {
+        uint32_t tag = wire_tag(&w);
+        struct slice id;
+
+        if (tag != WIRE_TAG(1, WIRE_BYTES) && tag != WIRE_TAG(2, WIRE_BYTES)) {
+            wire_skip(&w, tag);
+            continue;
+        }
+        id = wire_bytes(&w);
+        if (id.len != 0 && id.len != (tag == WIRE_TAG(1, WIRE_BYTES) ? 16 : 8))
+            return false;
+    }
+    return !w.bad;
+}
+
 static bool link_check(struct slice link)
 {
-    return message_check(link, link_types, ARRAY_COUNT(link_types) - 1, WIRE_TAG(4, WIRE_BYTES), NULL, NULL);
+    return link_ids_check(link) &&
+           message_check(link, link_types, ARRAY_COUNT(link_types) - 1, WIRE_TAG(4, WIRE_BYTES), NULL, NULL);
 }
 
 /* Reads a Status into *status, which keeps its code when this occurrence has none: messages merge. */
@@ -317,6 +339,7 @@ bool span_view_read(struct slice span, attribute_visit *visit, void *context, st
     struct slice name = {NULL, 0}, trace_state = {NULL, 0}, bytes;
     uint64_t start_unix_ns = 0, end_unix_ns = 0, parent = 0;
     uint32_t kind = 0, status = 0, flags = 0;
+    bool bad_id = false; /* at any occurrence: a decoder may judge each, where only the last counts */
 
     while (wire_more(&w)) {
         uint32_t tag = wire_tag(&w);
@@ -329,15 +352,18 @@ bool span_view_read(struct slice span, attribute_visit *visit, void *context, st
         switch (tag) {
         case WIRE_TAG(1, WIRE_BYTES):
             trace_id = wire_bytes(&w);
+            bad_id |= trace_id.len != 0 && trace_id.len != 16;
             break;
         case WIRE_TAG(2, WIRE_BYTES):
             span_id = wire_bytes(&w);
+            bad_id |= span_id.len != 0 && span_id.len != 8;
             break;
         case WIRE_TAG(3, WIRE_BYTES):
             trace_state = wire_bytes(&w);
             break;
         case WIRE_TAG(4, WIRE_BYTES):
             parent_id = wire_bytes(&w);
+            bad_id |= parent_id.len != 0 && parent_id.len != 8;
             break;
         case WIRE_TAG(5, WIRE_BYTES):
             name = wire_bytes(&w);
@@ -380,7 +406,7 @@ bool span_view_read(struct slice span, attribute_visit *visit, void *context, st
             wire_skip(&w, tag);
         }
     }
-    if (UNLIKELY(w.bad))
+    if (UNLIKELY(w.bad || bad_id))
         return false;
     if (UNLIKELY(!id_read(trace_id, out_view->trace_id.bytes, sizeof(out_view->trace_id.bytes)) ||
                  !id_read(span_id, out_view->span_id, sizeof(out_view->span_id)) ||
