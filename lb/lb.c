@@ -264,10 +264,12 @@ static void lb_on_request(void *tier, struct request *request)
         refuse(request, REFUSED_MALFORMED);
         return;
     case PLAN_NO_MEMBER:
+        metric_add(home->worker.metrics, METRIC_REFUSED_SPANS, router->span_count);
         refuse(request, REFUSED_NO_MEMBER);
         return;
     }
     if (!plan_reserve(router)) { /* room in every outbox, or none taken */
+        metric_add(home->worker.metrics, METRIC_REFUSED_SPANS, router->span_count);
         refuse(request, REFUSED_OUTBOX_FULL);
         return;
     }
@@ -275,8 +277,7 @@ static void lb_on_request(void *tier, struct request *request)
     r->deadline_ns = u64_min(request->deadline_ns, request->received_ns + CLIENT_DEADLINE_NS);
     r->rejected_here = (uint32_t)router->rejected_count;
     count_rejected(home);
-    for (size_t i = 0; i < router->part_count; i++)
-        r->span_count += router->parts[i].span_count;
+    r->span_count = router->span_count;
     metric_add(home->worker.metrics, METRIC_ROUTED_SPANS, r->span_count);
     r->pending = 1;
     plan_commit(home, r, 0); /* common/export: copied, on their way */
@@ -559,6 +560,12 @@ static void control_on_hello(struct mail *mail, void *receiver)
         log_event(LOG_INFO, "member_named", "address=%s member=%s state=%s hands_over=%s",
             lb->book.addresses[news->index].address, lb->book.addresses[news->index].name, state_text(answer->state),
             answer->hands_over ? "true" : "false");
+    for (size_t i = 0; i < lb->book.count; i++) {
+        if (i != news->index && lb->book.addresses[i].listed && lb->book.addresses[i].named &&
+            strcmp(lb->book.addresses[i].name, lb->book.addresses[news->index].name) == 0)
+            log_event(LOG_WARN, "members_share_name", "member=%s address=%s and=%s remedy=\"two samplers? set tailrace.cluster.self on each\"",
+                lb->book.addresses[i].name, lb->book.addresses[i].address, lb->book.addresses[news->index].address);
+    }
     lb->book_changed = true;
     free(news);
 }

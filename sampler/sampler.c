@@ -778,6 +778,19 @@ static int sampler_listen(struct sampler *sampler, char *out_error, size_t error
     return receiver_new(&options, workers, sampler->worker_count, &entry, &sampler->receiver, out_error, error_size);
 }
 
+/* Once a change, by the first worker: the others see the same backend. */
+static void backend_on_state(struct link *link, void *context, enum link_state state)
+{
+    struct sampler_worker *home = context;
+    const struct otlp_exporter_config *exporter = &home->sampler->config.exporter;
+
+    (void)link;
+    if (home->worker.index != 0 || state == LINK_CONNECTING)
+        return;
+    log_event(state == LINK_UP ? LOG_INFO : LOG_WARN, state == LINK_UP ? "backend_up" : "backend_down", "exporter=%s endpoint=%s",
+        exporter->id, exporter->endpoint);
+}
+
 static int worker_exporter(struct sampler_worker *home)
 {
     const struct otlp_exporter_config *from = &home->sampler->config.exporter;
@@ -798,7 +811,7 @@ static int worker_exporter(struct sampler_worker *home)
     };
     int r;
 
-    r = link_grpc_new(&home->worker, &link_options, NULL, NULL, &home->link);
+    r = link_grpc_new(&home->worker, &link_options, backend_on_state, home, &home->link);
     if (r)
         return error_pass(r);
     r = exporter_new(&options, home->link, &owner, &home->exporter);

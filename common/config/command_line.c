@@ -188,7 +188,8 @@ const char *command_line_help(const char *program, char *text, size_t size)
         "  --version             print the version, and end\n"
         "  --help                print this, and end\n"
         "\n"
-        "Ends with 0 after a clean stop, 1 when the configuration is wrong, 2 when starting failed.\n",
+        "Ends with 0 after a clean stop, 1 when the configuration is wrong, 2 when starting failed, 3 when the stop\n"
+        "was cut short (a second signal, or tailrace.drain_timeout) and not everything was delivered.\n",
         program);
     return text;
 }

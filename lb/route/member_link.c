@@ -194,6 +194,7 @@ static void link_on_state(struct link *link, void *context, enum link_state stat
         return;
     switch (state) {
     case LINK_UP:
+        member->was_up = true;
         condition_set(member, MEMBER_UP);
         member->hello_done = false; /* it may be another one now */
         member->hello_at_ns = member->worker->now_ns;
@@ -201,6 +202,9 @@ static void link_on_state(struct link *link, void *context, enum link_state stat
     case LINK_CONNECTING:
         break; /* what is queued waits a moment */
     case LINK_DOWN:
+        if (!member->was_up && !member->told_down) /* down from the start: no change of condition tells of it */
+            member->events.condition(member->events.context, member->index, MEMBER_DOWN);
+        member->told_down = true;
         condition_set(member, MEMBER_DOWN);
         break;
     }

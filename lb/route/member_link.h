@@ -59,7 +59,7 @@ struct member_link {
     uint64_t timeout_ns;
     uint64_t calls_seen, failures_seen; /* by the metrics */
     struct mail open_mail, cancel_mail;
-    bool closed;
+    bool closed, was_up, told_down;
 };
 
 /* Ready to be opened on its worker (member_link_open). pieces: who is told of delivered and failed pieces. */

@@ -144,6 +144,7 @@ enum plan_result router_plan(struct router *router, struct slice bytes, const st
     router->part_count = 0;
     router->rejected_count = 0;
     router->fallback_count = 0;
+    router->span_count = 0;
     memset(router->fault_counts, 0, sizeof(router->fault_counts));
     span_walk_init(&walk, bytes);
     while (span_walk_next(&walk, &span)) {
@@ -155,6 +156,7 @@ enum plan_result router_plan(struct router *router, struct slice bytes, const st
             plan_reject(router, &span);
             continue;
         }
+        router->span_count++;
         link = router->set ? slot_link(router, ring_slot(&span.trace_id), avoid, &fallback) : NULL;
         if (UNLIKELY(!link)) {
             unreachable = true; /* the walk goes on: a malformed request is final, whoever is away */

@@ -53,6 +53,7 @@ struct router {
     size_t rejected_count, rejected_capacity;
     uint32_t fault_counts[4];  /* by enum span_fault */
     uint32_t fallback_count;   /* spans that did not go to their owner */
+    uint32_t span_count;       /* good ones, whether or not a member could be found */
 };
 
 void router_init(struct router *router);
