@@ -92,7 +92,7 @@ struct lb {
     struct member_set *set;
     bool book_changed;
     uint64_t started_unix_ns, drain_began_ns;
-    bool draining, drained;
+    bool draining;
     atomic_bool cut_short; /* the drain is over: nothing is sent again */
     struct mail drained_mail;
 };
@@ -838,7 +838,6 @@ static void control_on_drained(struct mail *mail, void *receiver)
     struct lb *lb = container_of(mail, struct lb, drained_mail);
 
     (void)receiver;
-    lb->drained = true;
     control_break(&lb->control);
 }
 

@@ -66,7 +66,6 @@ struct sampler_worker {
     bool votes_changed;
     struct exporter_stats exported_before;
     struct log_limit export_log;
-    uint64_t export_failures_seen;
     bool finishing, finished;
     struct mail finish_mail;
 };

@@ -22,7 +22,6 @@
 #include "common/base/list.h"
 #include "common/base/num.h"
 #include "common/export/link.h"
-#include "common/run/mailbox.h"
 
 #define OUTBOX_FLUSH_BYTES (128 * KIB)     /* past this a call costs more in bytes than in itself */
 #define OUTBOX_FLUSH_WAIT_NS (5 * NS_PER_MS)
@@ -34,7 +33,6 @@
 /* Spans of one request for one member: a valid ExportTraceServiceRequest of its own, so that pieces can be joined end to end. */
 struct piece {
     struct list node;
-    struct mail mail;            /* to another worker */
     struct buffer *bytes;
     uint32_t span_count;
     uint64_t deadline_ns;        /* the client's; 0 or UINT64_MAX: none */
@@ -43,7 +41,6 @@ struct piece {
     unsigned attempts;           /* calls that carried it, counted by the outbox; 0 before the first put */
     bool alone;                  /* the owner's wish: a call of its own */
     bool joined;                 /* set by the outbox: its last call carried other pieces too */
-    void *owner;                 /* the router's: whom to tell */
 };
 
 /* What is told may put pieces again, here or in another outbox, but not deinit this one. */

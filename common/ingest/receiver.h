@@ -19,7 +19,6 @@ struct request {
     uint64_t received_ns;
     uint64_t deadline_ns;    /* monotonic; UINT64_MAX: the client set none */
     uint64_t peer_ring;      /* fingerprint from metadata tailrace-ring; 0: none sent */
-    void *tier_data;         /* the tier's own, untouched here */
 };
 
 /* Why a request was refused; the label of the refusal counter. One row of design.md's bad-input table each. */

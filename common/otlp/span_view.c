@@ -322,14 +322,13 @@ static bool status_read(struct slice bytes, uint32_t *status)
 
 /* -- spans -------------------------------------------------------------------------------------------- */
 
-/* An ID of `len` bytes into out; none at all is all zero. */
-HOT_INLINE bool id_read(struct slice id, uint8_t *out, size_t len)
+/* An ID of `len` bytes, or none, into out; none at all is all zero. */
+HOT_INLINE void id_read(struct slice id, uint8_t *out, size_t len)
 {
     if (LIKELY(id.len == len))
         memcpy(out, id.at, len);
     else
         memset(out, 0, len);
-    return id.len == len || id.len == 0;
 }
 
 bool span_view_read(struct slice span, attribute_visit *visit, void *context, struct span_view *out_view)
@@ -408,10 +407,9 @@ bool span_view_read(struct slice span, attribute_visit *visit, void *context, st
     }
     if (UNLIKELY(w.bad || bad_id))
         return false;
-    if (UNLIKELY(!id_read(trace_id, out_view->trace_id.bytes, sizeof(out_view->trace_id.bytes)) ||
-                 !id_read(span_id, out_view->span_id, sizeof(out_view->span_id)) ||
-                 !id_read(parent_id, (uint8_t *)&parent, sizeof(parent))))
-        return false;
+    id_read(trace_id, out_view->trace_id.bytes, sizeof(out_view->trace_id.bytes));
+    id_read(span_id, out_view->span_id, sizeof(out_view->span_id));
+    id_read(parent_id, (uint8_t *)&parent, sizeof(parent));
     out_view->has_parent = parent != 0;
     out_view->kind = kind;
     out_view->start_unix_ns = start_unix_ns;

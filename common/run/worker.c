@@ -22,7 +22,7 @@ int worker_init(struct worker *worker, unsigned index, unsigned count, struct me
     worker->index = index;
     worker->count = count;
     worker->metrics = metrics;
-    worker->now_ns = worker->awake_since_ns = clock_now_ns();
+    worker->now_ns = clock_now_ns();
     mailbox_init(&worker->mailbox);
     list_init(&worker->hooks);
     r = pump_new(&worker->pump);
@@ -68,7 +68,6 @@ static void *worker_loop(void *argument)
         if (events == 0 && next_ns > clock_now_ns() && mailbox_sleep(&worker->mailbox)) {
             events = pump_wait(worker->pump, next_ns, TURN_EVENTS);
             mailbox_awake(&worker->mailbox);
-            worker->awake_since_ns = clock_now_ns();
         }
         next_ns = worker_turn(worker, clock_now_ns());
     }

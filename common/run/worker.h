@@ -36,7 +36,6 @@ static inline unsigned worker_count_of(uint64_t asked, unsigned cpus)
 struct worker {
     unsigned index, count;        /* this worker's number of how many */
     uint64_t now_ns;              /* read when the turn began, and by events that come out of a sleep */
-    uint64_t awake_since_ns;      /* when the loop last came back from sleep */
     struct pump *pump;
     struct mailbox mailbox;
     struct metrics_cell *metrics; /* this worker's cells: it alone writes them */

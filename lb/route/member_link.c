@@ -254,7 +254,6 @@ void member_link_init(struct member_link *member, unsigned index, const char *ad
     member->worker = worker;
     member->events = *events;
     member->pieces = *pieces;
-    member->timeout_ns = timeout_ns;
     member->hello_at_ns = UINT64_MAX;
     member->hook.run = member_link_run;
     atomic_init(&member->condition, MEMBER_DOWN);

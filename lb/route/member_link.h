@@ -56,7 +56,6 @@ struct member_link {
     bool hello_under_way, hello_done, probe_under_way, hands_over;
     uint64_t hello_at_ns, probe_at_ns, probe_wait_ns;
     uint64_t slow_since_ns;         /* first seen over the limit; 0: it is not */
-    uint64_t timeout_ns;
     uint64_t calls_seen, failures_seen; /* by the metrics */
     struct mail open_mail, cancel_mail;
     bool closed, was_up, told_down;
