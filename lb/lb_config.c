@@ -189,6 +189,7 @@ int lb_config_read(struct config_context *context, const struct config_node *roo
     int result = otlp_file_read(context, root, &tier, &file);
 
     config.telemetry = file.telemetry;
+    config.receiver_count = 1;
     if (file.receiver && otlp_receiver_read(context, file.receiver, &tier, &config.receiver))
         result = CONFIG_E_INVALID;
     if (file.exporter && read_exporter(context, file.exporter, &config))

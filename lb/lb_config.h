@@ -4,7 +4,11 @@
 #include "common/config/otlp_config.h"
 
 struct lb_config {
-    struct otlp_receiver_config receiver;
+    union {
+        struct otlp_receiver_config receiver; /* the first one */
+        struct otlp_receiver_config receivers[OTLP_RECEIVERS_MAX];
+    };
+    size_t receiver_count;
     struct otlp_exporter_config member;      /* exporters.loadbalancing.protocol.otlp: timeout; sending_queue bounds bytes in flight */
     const char *resolver_name;               /* "static" */
     struct config_strings static_hostnames;  /* as written; checked, at least one; the resolver adds the default port */

@@ -53,7 +53,7 @@ static void test_defaults(void **state)
     assert_int_equal(config.receiver.keepalive_time_ns, 7200 * NS_PER_S);
     assert_string_equal(config.member.id, "loadbalancing");
     assert_int_equal(config.member.timeout_ns, 5 * NS_PER_S);
-    assert_true(config.member.insecure);
+    assert_true(config.member.tls->insecure);
     assert_string_equal(config.resolver_name, "static");
     assert_int_equal(config.static_hostnames.count, 2);
     assert_string_equal(config.static_hostnames.items[1], "b:1");

@@ -137,6 +137,8 @@ int sampler_config_read(
     int result = otlp_file_read(context, root, &tier, &file);
 
     config.telemetry = file.telemetry;
+    config.receiver_count = 1;
+    config.exporter_count = 1;
     if (file.receiver && otlp_receiver_read(context, file.receiver, &tier, &config.receiver))
         result = CONFIG_E_INVALID;
     if (file.processor && read_tail_sampling(context, file.processor, &config.tail_sampling))

@@ -16,9 +16,17 @@ struct tail_sampling_config {              /* processors.tail_sampling; keys as 
 };
 
 struct sampler_config {
-    struct otlp_receiver_config receiver;
+    union {
+        struct otlp_receiver_config receiver; /* the first one */
+        struct otlp_receiver_config receivers[OTLP_RECEIVERS_MAX];
+    };
+    size_t receiver_count;
     struct tail_sampling_config tail_sampling;
-    struct otlp_exporter_config exporter;
+    union {
+        struct otlp_exporter_config exporter; /* the first one */
+        struct otlp_exporter_config exporters[OTLP_EXPORTERS_MAX];
+    };
+    size_t exporter_count;
     struct tailrace_config tailrace;
     struct telemetry_config telemetry;
 };

@@ -108,7 +108,13 @@ int otlp_receiver_read(struct config_context *context, const struct config_node 
     struct otlp_receiver_config *out_config)
 {
     struct otlp_receiver_config config = {
+        .id = config_node_name(node),
         .grpc_endpoint = "localhost:4317",
+        .http_endpoint = "localhost:4318",
+        .traces_url_path = "/v1/traces",
+        .max_request_body_bytes = 20 * MIB,
+        .idle_timeout_ns = (int64_t)(60 * NS_PER_S),
+        .keep_alives_enabled = true,
         .keepalive_time_ns = (int64_t)(7200 * NS_PER_S),
         .keepalive_timeout_ns = (int64_t)(20 * NS_PER_S),
         .keepalive_min_time_ns = (int64_t)(300 * NS_PER_S),
@@ -196,7 +202,7 @@ const struct config_key otlp_queue_keys[] = {
 };
 
 static const struct config_key client_tls_keys[] = {
-    CONFIG_KEY(struct otlp_exporter_config, insecure, CONFIG_BOOL,
+    CONFIG_KEY(struct tls_options, insecure, CONFIG_BOOL,
         "Plain text instead of TLS; must be true in this release."),
     CONFIG_REFUSE("ca_file", NO_TLS_YET),
     CONFIG_REFUSE("ca_pem", NO_TLS_YET),
@@ -310,9 +316,18 @@ static int read_headers(struct config_context *context, const struct config_node
     return result;
 }
 
+static int read_client_tls(struct config_context *context, const struct config_node *node, void *out_field)
+{
+    struct tls_options *tls = config_alloc(context, sizeof(*tls));
+    int result = config_read(context, node, client_tls_keys, tls);
+
+    memcpy(out_field, &tls, sizeof(tls));
+    return result;
+}
+
 static const struct config_key exporter_keys[] = {
     CONFIG_KEY(struct otlp_exporter_config, endpoint, CONFIG_STRING, "Address of the backend, host:port; required."),
-    CONFIG_SECTION("tls", client_tls_keys, "How the connection is secured."),
+    CONFIG_READ_BY(struct otlp_exporter_config, tls, "tls", read_client_tls, "How the connection is secured."),
     CONFIG_REFUSE_UNLESS("compression", "none",
         "compression is not in this release; write `compression: none` (also what no key means, which differs from the "
         "Collector: there gzip)"),
@@ -337,8 +352,12 @@ static const struct config_key exporter_keys[] = {
 
 struct otlp_exporter_config otlp_exporter_defaults(void)
 {
+    static const struct tls_options no_tls_keys;
+
     return (struct otlp_exporter_config){
-        .compression = "none",
+        .kind = EXPORTER_OTLP_GRPC,
+        .compression = COMPRESS_NONE,
+        .tls = &no_tls_keys,
         .timeout_ns = (int64_t)(5 * NS_PER_S),
         .retry = retry_defaults(),
         .queue_enabled = true,
@@ -416,7 +435,7 @@ int otlp_exporter_read(struct config_context *context, const struct config_node 
     int result = config_read(context, node, exporter_keys, &config);
 
     config.id = above && above->key ? above->key : "otlp";
-    if (check_insecure(context, node, above, config.insecure))
+    if (check_insecure(context, node, above, config.tls->insecure))
         result = CONFIG_E_INVALID;
     if (use == OTLP_TO_MEMBER) {
         if (config.endpoint && *config.endpoint)
@@ -832,6 +851,7 @@ int tailrace_read(struct config_context *context, const struct otlp_file *file, 
 
     *out_config = (struct tailrace_config){
         .admin_endpoint = tier->admin_endpoint,
+        .http_threads = 1,
         .at_limit = AT_LIMIT_DECIDE_EARLY,
         .verdict_keep_ns = (int64_t)(70 * NS_PER_S),
         .resend_window_ns = (int64_t)(300 * NS_PER_S),

@@ -4,12 +4,21 @@
 #include "common/base/log.h"
 #include "common/config/config.h"
 #include "common/export/retry.h"
+#include "common/security/auth.h"
+#include "common/security/tls.h"
 
 #define TAILRACE_WORKERS_MAX 256u /* tailrace.workers */
 #define OTLP_HEADERS_MAX 32u      /* of one exporter */
 
-struct otlp_receiver_config {
-    bool grpc_set;                   /* protocols.grpc is there (an empty section turns it on) */
+struct cors_config {
+    struct config_strings allowed_origins, allowed_headers, exposed_headers;
+    int64_t max_age_s;
+};
+
+struct otlp_receiver_config {        /* one `otlp` receiver of the pipeline */
+    const char *id;                  /* component ID: label of its metrics */
+    bool grpc_set, http_set;         /* an empty section turns the protocol on */
+    /* grpc */
     const char *grpc_endpoint;       /* default localhost:4317 */
     uint64_t max_recv_msg_bytes;     /* max_recv_msg_size_mib; default 4 MiB, on a sampler at least 64 MiB (design.md section 4) */
     uint64_t max_concurrent_streams;
@@ -17,30 +26,62 @@ struct otlp_receiver_config {
     int64_t keepalive_time_ns, keepalive_timeout_ns;       /* server_parameters */
     int64_t keepalive_min_time_ns;                         /* enforcement_policy */
     bool keepalive_permit_without_stream;
+    bool grpc_include_metadata;
+    const struct tls_options *grpc_tls;
+    const struct auth_options *grpc_auth;
+    /* http */
+    const char *http_endpoint;       /* default localhost:4318 */
+    const char *traces_url_path;     /* default /v1/traces */
+    uint64_t max_request_body_bytes; /* default 20 MiB, of the body as sent and as inflated */
+    struct cors_config cors;
+    int64_t read_timeout_ns, read_header_timeout_ns, write_timeout_ns, idle_timeout_ns; /* 0: the receiver's own bounds */
+    bool keep_alives_enabled;
+    char **response_headers;         /* key, value, …, NULL; or NULL */
+    bool http_include_metadata;
+    const struct tls_options *http_tls;
+    const struct auth_options *http_auth;
 };
+#define OTLP_RECEIVERS_MAX 8u
+
+enum exporter_kind { EXPORTER_OTLP_GRPC, EXPORTER_OTLP_HTTP, EXPORTER_DEBUG, EXPORTER_NOP };
+enum export_compression { COMPRESS_NONE, COMPRESS_GZIP, COMPRESS_ZSTD };
 
 struct otlp_exporter_config {
     const char *id;                  /* component ID, such as otlp or otlp/tempo */
-    const char *endpoint;            /* host:port, scheme taken off */
-    bool insecure;                   /* tls.insecure: must be true until TLS is there: else refused at start with the remedy */
-    const char *compression;         /* "none"; others refused for now by name */
+    enum exporter_kind kind;
+    const char *endpoint;            /* gRPC: host:port, scheme taken off; HTTP: the whole URL, /v1/traces included */
+    bool json;                       /* otlp_http `encoding: json`: refused by name for now */
+    enum export_compression compression; /* default gzip for pasted files, as in the Collector */
     char **header_pairs;             /* key, value, key, value, …, NULL */
-    int64_t timeout_ns;              /* of one attempt; 5 s. The user's 0 (no limit) is a day: no caller needs a special case */
+    const struct tls_options *tls;   /* never NULL for OTLP; ->insecure: plain text (HTTP: the URL's scheme decides) */
+    const struct auth_options *auth;
+    const char *proxy_url;           /* otlp_http `proxy_url`; NULL: none, not even the environment's */
+    const char *authority, *user_agent; /* NULL: the library's, our own */
+    bool wait_for_ready;
+    int64_t keepalive_time_ns, keepalive_timeout_ns; /* 0: the link's own */
+    bool keepalive_permit_without_stream;
+    int64_t timeout_ns;              /* of one attempt; 5 s (HTTP 30 s). The user's 0 (no limit) is a day: no caller needs a special case */
     struct retry_options retry;      /* retry_on_failure; keys absent: without end */
     bool queue_enabled;              /* sending_queue.enabled; a queue is there all the same */
     bool queue_size_set;
     uint64_t queue_size;             /* sending_queue.queue_size */
     enum { QUEUE_REQUESTS, QUEUE_ITEMS, QUEUE_BYTES } queue_sizer;
     uint64_t num_consumers;          /* 10 */
-    bool batch_set;
+    bool batch_set;                  /* sending_queue.batch, or the `batch` processor where that one is absent */
     int64_t batch_flush_timeout_ns;  /* 200 ms */
     enum { BATCH_ITEMS, BATCH_BYTES } batch_sizer;
-    uint64_t batch_min_size, batch_max_size; /* 0: not set. Checked; without effect in this release (warned of) */
+    uint64_t batch_min_size, batch_max_size; /* 0: not set */
+    enum { DEBUG_BASIC, DEBUG_NORMAL, DEBUG_DETAILED } debug_verbosity; /* EXPORTER_DEBUG */
 };
+#define OTLP_EXPORTERS_MAX 8u
 
 struct tailrace_config {             /* the `tailrace:` key, common part */
     const char *admin_endpoint;      /* default 127.0.0.1:13133 (lb: 127.0.0.1:13134); "" turns it off */
     const char *admin_token_file;
+    struct config_strings forward_headers; /* request headers carried to the backend: tailrace.forward_headers, and what
+                                            * batch.metadata_keys, sending_queue.batch.partition.metadata_keys and headers_setter's
+                                            * from_context name */
+    uint64_t http_threads;           /* 1 */
     uint64_t workers;                /* 0: CPUs of the cgroup - 1, at least 1 */
     const char *cluster_self;        /* sampler: member name; default the host name */
     uint64_t memory_limit_bytes;     /* memory.limit_mib; 0: 65 % of the cgroup's or the machine's memory */
