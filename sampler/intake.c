@@ -89,7 +89,7 @@ bool intake_read(struct intake *intake, struct slice request, const struct polic
             intake->spans = grow(intake->spans, &intake->span_capacity, sizeof(intake->spans[0]));
         span = &intake->spans[intake->span_count];
         if (UNLIKELY(intake->headers[intake->header_count - 1].malformed ||
-                !predicates_span(predicates, scratch, ref.bytes, &view, &span->facts))) {
+                !predicates_span(predicates, scratch, ref.header, ref.bytes, &view, &span->facts))) {
             intake_reject(intake, ref.index, SPAN_MALFORMED);
             continue;
         }

@@ -74,7 +74,7 @@ static void run_facts(struct work *work)
             work->sum += facts.max_end_unix_ns + facts.hits.words[0];
             facts = (struct facts){0};
         }
-        if (predicates_span(predicates, work->scratch, work->spans[i], &view, &span))
+        if (predicates_span(predicates, work->scratch, &work->headers[work->header_of[i]], work->spans[i], &view, &span))
             facts_fold(&facts, &span, &work->header_hits[work->header_of[i]], (uint32_t)work->spans[i].len);
     }
     work->sum += facts.spans_count;

@@ -1,5 +1,6 @@
-/* Folding is all OR, min, max and sum, so the order of spans does not matter. Only evidence remembers an order: it says
- * which span answered a question first, for people to read, and no policy votes on it. */
+/* Folding is all OR, min, max and sum, so the order of spans does not matter. Two things remember an order: evidence says
+ * which span answered a question first, for people to read, and no policy votes on it; and an ordered question keeps the
+ * first outcome there was, because an error after it changes nothing and an error before it does. */
 #include "sampler/decide/facts.h"
 
 #include "common/base/cleanup.h"
@@ -30,6 +31,12 @@ void facts_fold(struct facts *facts, const struct span_facts *span, const struct
             facts->hits.words[word] |= fresh;
             facts_note(facts, word, fresh, header_hits->words[word], span->span_id);
         }
+    }
+    if (UNLIKELY(span->first_true | span->first_error)) {
+        uint32_t open = ~(facts->first_true | facts->first_error);
+
+        facts->first_true |= span->first_true & open;
+        facts->first_error |= span->first_error & open;
     }
     if (span->start_unix_ns > 0 &&
         (facts->min_start_unix_ns == 0 || span->start_unix_ns < facts->min_start_unix_ns))

@@ -2,7 +2,8 @@
  *
  * Predicates (predicate.h) are questions about one span or one header, answered while its bytes are hot; each has a bit.
  * A span's answers are OR-ed into its trace's bits; aggregates are folded by the owner after dedupe. Facts follow from a
- * trace's spans alone, whatever their order.
+ * trace's spans alone, whatever their order, but for one kind: an ordered question has the outcome, true or error, of the
+ * first span to reach the owner that has one.
  */
 #pragma once
 
@@ -12,6 +13,7 @@
 #include "common/base/slice.h"
 
 #define PREDICATES_MAX 256 /* distinct predicates of one policy set; more are refused at start */
+#define ORDERED_MAX 32     /* ordered questions of one policy set (OTTL conditions that propagate errors) */
 #define HIT_WORDS (PREDICATES_MAX / 64)
 
 struct hits {
@@ -34,6 +36,7 @@ struct span_facts {
     uint64_t start_unix_ns, end_unix_ns;
     uint64_t span_id; /* its 8 bytes as they are, for evidence */
     bool is_root;
+    uint32_t first_true, first_error; /* a bit an ordered question: how it came out first within the span */
 };
 
 /* Which span set a bit first. Kept for the first few bits: enough to explain a decision. */
@@ -45,6 +48,7 @@ struct evidence {
 
 struct facts {
     struct hits hits;
+    uint32_t first_true, first_error; /* of each ordered question, by the first span that had an outcome */
     uint64_t min_start_unix_ns; /* smallest non-zero start; 0: none */
     uint64_t max_end_unix_ns;
     uint64_t bytes;             /* of spans */

@@ -28,10 +28,10 @@ static struct hits bits(uint32_t a, uint32_t b)
 static void test_fold(void **state)
 {
     const struct span_facts spans[] = {
-        {bits(0, NO_BIT), 0, 50, 1, false},
-        {bits(63, 64), 20, 0, 2, false},
-        {bits(NO_BIT, NO_BIT), 10, 40, 3, true},
-        {bits(255, 0), 30, 60, 4, false},
+        {bits(0, NO_BIT), 0, 50, 1, false, 0, 0},
+        {bits(63, 64), 20, 0, 2, false, 0, 0},
+        {bits(NO_BIT, NO_BIT), 10, 40, 3, true, 0, 0},
+        {bits(255, 0), 30, 60, 4, false, 0, 0},
     };
     const struct hits headers[] = {
         bits(7, NO_BIT), bits(NO_BIT, NO_BIT), bits(130, 255), bits(7, NO_BIT)};
@@ -100,10 +100,35 @@ static void test_evidence(void **state)
     assert_true(hits_has(&facts.hits, 201));
 }
 
+/* An ordered question keeps its first outcome: later spans with another one, or with none, change nothing. */
+static void test_ordered(void **state)
+{
+    static const struct span_facts nothing = {.is_root = true}, yes = {.first_true = 1u << 3},
+                                   error = {.first_error = 1u << 3},
+                                   other = {.first_true = 1u << 31, .first_error = 1};
+    const struct hits no_hits = {0};
+    struct facts facts = {0};
+
+    (void)state;
+    facts_fold(&facts, &nothing, &no_hits, 1);
+    facts_fold(&facts, &yes, &no_hits, 1);
+    facts_fold(&facts, &error, &no_hits, 1);
+    facts_fold(&facts, &other, &no_hits, 1);
+    assert_int_equal(facts.first_true, 1u << 3 | 1u << 31);
+    assert_int_equal(facts.first_error, 1);
+
+    facts = (struct facts){0};
+    facts_fold(&facts, &error, &no_hits, 1);
+    facts_fold(&facts, &yes, &no_hits, 1);
+    assert_int_equal(facts.first_true, 0);
+    assert_int_equal(facts.first_error, 1u << 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fold),
+        cmocka_unit_test(test_ordered),
         cmocka_unit_test(test_nothing),
         cmocka_unit_test(test_evidence),
     };

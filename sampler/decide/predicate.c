@@ -619,14 +619,17 @@ bool predicates_header(const struct predicates *predicates, struct predicate_scr
 }
 
 bool predicates_span(const struct predicates *predicates, struct predicate_scratch *scratch,
-    struct slice span, struct span_view *out_view, struct span_facts *out_facts)
+    const struct span_header *header, struct slice span, struct span_view *out_view,
+    struct span_facts *out_facts)
 {
     struct answering answering = {.predicates = predicates,
         .scratch = scratch,
         .hits = &out_facts->hits,
         .is_resource = false};
 
+    (void)header; /* conditions over resource and scope beside the span come with OTTL */
     out_facts->hits = (struct hits){0};
+    out_facts->first_true = out_facts->first_error = 0;
     if (!span_view_read(
             span, predicates->key_count > 0 ? answer_attribute : NULL, &answering, out_view))
         return false;

@@ -46,6 +46,7 @@ void predicate_scratch_free(struct predicate_scratch *scratch);
 /* Answers for a header's resource attributes. False: malformed; it answered as far as it could be read. */
 bool predicates_header(const struct predicates *predicates, struct predicate_scratch *scratch, const struct span_header *header,
     struct hits *out_hits);
-/* Checks the span (span_view_read) and answers for it in one pass. False: malformed. */
-bool predicates_span(const struct predicates *predicates, struct predicate_scratch *scratch, struct slice span,
-    struct span_view *out_view, struct span_facts *out_facts);
+/* Checks the span (span_view_read) and answers for it in one pass. header: its resource and scope, well-formed, which an
+ * OTTL condition may ask about beside the span; NULL: none. False: malformed. */
+bool predicates_span(const struct predicates *predicates, struct predicate_scratch *scratch, const struct span_header *header,
+    struct slice span, struct span_view *out_view, struct span_facts *out_facts);

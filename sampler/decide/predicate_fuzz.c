@@ -91,7 +91,7 @@ static void check_span(struct slice span)
     struct span_view view, plain_view;
     struct span_facts facts;
     struct hits plain = {0};
-    bool fine = predicates_span(predicates, scratch, span, &view, &facts);
+    bool fine = predicates_span(predicates, scratch, NULL, span, &view, &facts);
 
     for (uint32_t i = 0; i < ARRAY_COUNT(questions); i++) {
         struct looking looking = {.question = i, .hits = &plain};

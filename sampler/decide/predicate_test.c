@@ -54,7 +54,7 @@ static struct hits ask_span(const struct program *program, size_t count,
     memset(&facts, 0xff, sizeof(facts)); /* what was there before does not matter */
     otlp_span_fields(&build, &span);
     assert_true(
-        predicates_span(program->predicates, program->scratch, otlp_slice(&build), &view, &facts));
+        predicates_span(program->predicates, program->scratch, NULL, otlp_slice(&build), &view, &facts));
     assert_int_equal(facts.start_unix_ns, 7);
     assert_int_equal(facts.end_unix_ns, 9);
     assert_memory_equal(&facts.span_id, span.span_id.bytes, 8);
@@ -278,7 +278,7 @@ static void test_malformed(void **state)
     (void)state;
     program = compile(builder);
     assert_false(predicates_span(
-        program.predicates, program.scratch, slice_make(cut, sizeof(cut)), &view, &facts));
+        program.predicates, program.scratch, NULL, slice_make(cut, sizeof(cut)), &view, &facts));
     header.resource = header_part_of(slice_make("\x0a\x02\x0a\x7f", 4), 0);
     assert_false(predicates_header(program.predicates, program.scratch, &header, &hits));
     header.resource = header_part_of(slice_make("", 0), 0);

@@ -76,7 +76,7 @@ struct judged judge_trace(struct judge *judge, const struct case_trace *trace, b
         }
         spans = reallocarray(spans, count + 1, sizeof(*spans));
         ASSERT(spans);
-        ASSERT(predicates_span(predicates, judge->scratch, span.bytes, &view, &spans[count].facts));
+        ASSERT(predicates_span(predicates, judge->scratch, span.header, span.bytes, &view, &spans[count].facts));
         spans[count].header_hits = header_hits;
         spans[count++].bytes = (uint32_t)span.bytes.len;
     }
