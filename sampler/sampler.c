@@ -106,7 +106,7 @@ static void trace_export(struct sampler_worker *home, struct trace *trace, uint6
 
     unit->size_bytes = info.bytes + UNIT_OVERHEAD_BYTES;
     unit->span_count = info.span_count;
-    exporter_take(home->exporter, unit, now_ns);
+    worker_backends_take(home->backends, unit, now_ns);
 }
 
 /* -- decide --------------------------------------------------------------------------------------------------- */
@@ -481,7 +481,7 @@ static void sampler_on_request(void *tier, struct request *request)
     } else if (!intake_fits(home, bytes.len)) {
         refuse(request, REFUSED_MEMORY);
     } else {
-        count(home, request->transport->accepted_spans, intake->span_count);
+        count(home, METRIC_ACCEPTED_SPANS, intake->span_count);
         count(home, METRIC_REJECTED_NO_TRACE_ID, intake->fault_counts[SPAN_NO_TRACE_ID]);
         count(home, METRIC_REJECTED_NO_SPAN_ID, intake->fault_counts[SPAN_NO_SPAN_ID]);
         count(home, METRIC_REJECTED_MALFORMED, intake->fault_counts[SPAN_MALFORMED]);
@@ -553,39 +553,8 @@ static bool finish_some(struct sampler_worker *home, uint64_t now_ns)
             trace_decide(home, trace, now_ns);
         }
     }
-    exporter_hurry(home->exporter);
+    worker_backends_hurry(home->backends);
     return trace_table_count(home->traces) > 0;
-}
-
-/* Rises with everything that an operator should read of. */
-static uint64_t trouble(const struct exporter_stats *stats)
-{
-    return stats->failed_spans + stats->failed_calls + stats->enqueue_failed_spans + stats->rejected_spans;
-}
-
-static void exporter_count(struct sampler_worker *home, uint64_t now_ns)
-{
-    const struct exporter_stats *now = exporter_stats(home->exporter);
-    struct exporter_stats *before = &home->exported_before;
-    uint64_t suppressed;
-
-    if (trouble(now) != trouble(before) && log_limit_pass(&home->export_log, now_ns, &suppressed))
-        log_event(LOG_WARN, "export_trouble",
-            "exporter=%s retries=%llu given_up_spans=%llu refused_spans=%llu rejected_spans=%llu queue_full_spans=%llu "
-            "queue_spans=%llu last_error=\"%s\"",
-            home->sampler->config.exporter.id, (unsigned long long)now->retries, (unsigned long long)now->failed_spans,
-            (unsigned long long)now->refused_spans, (unsigned long long)now->rejected_spans,
-            (unsigned long long)now->enqueue_failed_spans, (unsigned long long)now->queue_spans, now->last_error);
-    count(home, METRIC_EXPORTER_SENT_SPANS, now->sent_spans - before->sent_spans);
-    count(home, METRIC_EXPORTER_FAILED_SPANS, now->failed_spans - before->failed_spans);
-    count(home, METRIC_EXPORTER_ENQUEUE_FAILED_SPANS, now->enqueue_failed_spans - before->enqueue_failed_spans);
-    count(home, METRIC_EXPORTER_REJECTED_SPANS, now->rejected_spans - before->rejected_spans);
-    count(home, METRIC_EXPORTER_CALLS, now->calls - before->calls);
-    count(home, METRIC_EXPORTER_RETRIES, now->retries - before->retries);
-    metric_set(home->worker.metrics, METRIC_EXPORTER_QUEUE_BYTES, now->queue_bytes);
-    metric_set(home->worker.metrics, METRIC_EXPORTER_QUEUE_SPANS, now->queue_spans);
-    metric_set(home->worker.metrics, METRIC_EXPORTER_IN_FLIGHT, now->calls_in_flight);
-    *before = *now;
 }
 
 /* All at once under a version, so that a reader never sees half a turn: who sees a new number sees the odd version too. */
@@ -593,7 +562,7 @@ static void books_publish(struct sampler_worker *home)
 {
     unsigned version = atomic_load_explicit(&home->book_version, memory_order_relaxed);
 
-    home->books[BOOK_HELD] = trace_table_span_count(home->traces) + exporter_stats(home->exporter)->queue_spans;
+    home->books[BOOK_HELD] = trace_table_span_count(home->traces) + worker_backends_spans(home->backends);
     atomic_store_explicit(&home->book_version, version + 1, memory_order_relaxed);
     for (int i = 0; i < BOOK_COUNT; i++)
         atomic_store_explicit(&home->published_books[i], home->books[i], memory_order_release);
@@ -636,7 +605,7 @@ static void gauges_publish(struct sampler_worker *home, uint64_t now_ns)
     metric_set(cell, METRIC_TRACES_HELD, trace_table_count(home->traces));
     metric_set(cell, METRIC_HEADERS, header_table_count(home->headers));
     budget_beside(&home->sampler->budget, &home->beside_bytes,
-        header_table_bytes(home->headers) + exporter_stats(home->exporter)->request_bytes);
+        header_table_bytes(home->headers) + worker_backends_bytes(home->backends));
     metric_set(cell, METRIC_STORE_USED_BYTES, extent_store_used_bytes(home->store));
     metric_set(cell, METRIC_RECORDS, cache.records);
     if (home->worker.index == 0)
@@ -656,12 +625,11 @@ static uint64_t sampler_worker_run(struct turn_hook *hook, uint64_t now_ns)
     if (home->finishing)
         more |= finish_some(home, now_ns);
     decision_cache_tend(home->cache, trace_table_count(home->traces), now_ns);
-    next_ns = exporter_run(home->exporter, now_ns);
-    exporter_count(home, now_ns);
+    next_ns = worker_backends_run(home->backends, now_ns);
     votes_publish(home);
     gauges_publish(home, now_ns);
     books_publish(home);
-    if (home->finishing && !more && exporter_stats(home->exporter)->queue_units == 0)
+    if (home->finishing && !more && worker_backends_units(home->backends) == 0)
         finish_report(home);
     if (more)
         return now_ns;
@@ -696,11 +664,11 @@ static void worker_on_finish(struct mail *mail, void *receiver)
 }
 
 /* The last request was answered: from here on nothing comes in. */
-static void sampler_on_listeners_done(void *context)
+static void sampler_on_receiver_done(void *context)
 {
     struct sampler *sampler = context;
 
-    atomic_store(&sampler->listeners_done, true);
+    atomic_store(&sampler->receiver_done, true);
     if (atomic_load(&sampler->cut_short)) {
         control_break(&sampler->control);
         return;
@@ -716,10 +684,10 @@ static void sampler_cut_short(struct sampler *sampler, const char *why)
     if (atomic_exchange(&sampler->cut_short, true))
         return;
     log_event(LOG_WARN, "drain_cut_short", "reason=%s", why);
-    if (atomic_load(&sampler->listeners_done))
+    if (atomic_load(&sampler->receiver_done))
         control_break(&sampler->control);
     else
-        listeners_cancel_all(sampler->listeners); /* sampler_on_listeners_done breaks the loop */
+        receiver_cancel_all(sampler->receiver); /* sampler_on_receiver_done breaks the loop */
 }
 
 static void sampler_on_stop(void *context, unsigned signal_count)
@@ -730,7 +698,7 @@ static void sampler_on_stop(void *context, unsigned signal_count)
         sampler->draining = true;
         sampler->drain_began_ns = clock_now_ns();
         log_event(LOG_INFO, "draining", "traces_held=%llu", (unsigned long long)metrics_sum(&sampler->metrics, METRIC_TRACES_HELD));
-        listeners_shutdown(sampler->listeners, sampler_on_listeners_done, sampler);
+        receiver_shutdown(sampler->receiver, sampler_on_receiver_done, sampler);
     } else {
         sampler_cut_short(sampler, "second_signal");
     }
@@ -757,64 +725,25 @@ static void sampler_tend(void *context, uint64_t now_ns)
 
 static int sampler_listen(struct sampler *sampler, char *out_error, size_t error_size)
 {
+    const struct otlp_receiver_config *from = &sampler->config.receiver;
     const struct tier_entry entry = {.tier = sampler, .on_request = sampler_on_request, .methods = sampler_peer_methods};
-    struct worker *workers[WORKERS_MAX];
-    const struct listeners_options options = {
-        .configs = sampler->config.receivers,
-        .config_count = sampler->config.receiver_count,
-        .workers = workers,
-        .worker_count = sampler->worker_count,
-        .loops = sampler->loops,
-        .loop_cells = &sampler->metrics.cells[sampler->worker_count + 1],
-        .loop_count = sampler->loop_count,
-        .forward_headers = &sampler->config.tailrace.forward_headers,
+    const struct receiver_options options = {
+        .endpoint = from->grpc_endpoint,
         .internal = true,
-        .memory_bytes = sampler->limits.memory_bytes,
+        .max_recv_msg_bytes = from->max_recv_msg_bytes,
+        .max_concurrent_streams = (uint32_t)from->max_concurrent_streams,
+        .quota_bytes = u64_max(sampler->limits.memory_bytes / 10, 64 * MIB),
+        .max_connection_idle_ns = (uint64_t)from->keepalive_max_connection_idle_ns,
+        .max_connection_age_ns = (uint64_t)from->keepalive_max_connection_age_ns,
+        .max_connection_age_grace_ns = (uint64_t)from->keepalive_max_connection_age_grace_ns,
+        .keepalive_time_ns = (uint64_t)from->keepalive_time_ns,
+        .keepalive_timeout_ns = (uint64_t)from->keepalive_timeout_ns,
     };
+    struct worker *workers[WORKERS_MAX];
 
     for (unsigned i = 0; i < sampler->worker_count; i++)
         workers[i] = &sampler->workers[i].worker;
-    return listeners_new(&options, &entry, &sampler->listeners, out_error, error_size);
-}
-
-/* Once a change, by the first worker: the others see the same backend. */
-static void backend_on_state(struct link *link, void *context, enum link_state state)
-{
-    struct sampler_worker *home = context;
-    const struct otlp_exporter_config *exporter = &home->sampler->config.exporter;
-
-    (void)link;
-    if (home->worker.index != 0 || state == LINK_CONNECTING)
-        return;
-    log_event(state == LINK_UP ? LOG_INFO : LOG_WARN, state == LINK_UP ? "backend_up" : "backend_down", "exporter=%s endpoint=%s",
-        exporter->id, exporter->endpoint);
-}
-
-static int worker_exporter(struct sampler_worker *home)
-{
-    const struct otlp_exporter_config *from = &home->sampler->config.exporter;
-    const struct exporter_owner owner = {home, unit_add, unit_encoded, unit_settled};
-    const struct link_options link_options = {.address = from->endpoint, .headers = (const struct metadata_pair *)from->header_pairs};
-    /* A queue a worker: each gets its share of what the user allows in all. */
-    uint64_t queue_size = from->queue_size_set ? u64_max(from->queue_size / home->sampler->worker_count, 1) : 0;
-    struct exporter_options options = {
-        .name = from->id,
-        .timeout_ns = (uint64_t)from->timeout_ns,
-        .retry = from->retry,
-        .queue_requests = from->queue_sizer == QUEUE_REQUESTS ? queue_size : 0,
-        .queue_spans = from->queue_sizer == QUEUE_ITEMS ? queue_size : 0,
-        .queue_bytes = from->queue_sizer == QUEUE_BYTES ? queue_size : 0,
-        .max_request_bytes = 1 * MIB,
-        .flush_timeout_ns = from->batch_set ? (uint64_t)from->batch_flush_timeout_ns : 200 * NS_PER_MS,
-        .max_calls = (uint32_t)u64_max(from->num_consumers / home->sampler->worker_count, 1),
-    };
-    int r;
-
-    r = link_grpc_new(&home->worker, &link_options, backend_on_state, home, &home->link);
-    if (r)
-        return error_pass(r);
-    r = exporter_new(&options, home->link, &owner, &home->exporter);
-    return r ? error_fold(r) : 0;
+    return receiver_new(&options, workers, sampler->worker_count, &entry, &sampler->receiver, out_error, error_size);
 }
 
 static int64_t share_of(int64_t size, unsigned workers)
@@ -825,6 +754,7 @@ static int64_t share_of(int64_t size, unsigned workers)
 static int sampler_worker_init(struct sampler_worker *home, struct sampler *sampler, unsigned index)
 {
     const struct tail_sampling_config *config = &sampler->config.tail_sampling;
+    const struct exporter_owner owner = {home, unit_add, unit_encoded, unit_settled};
     uint64_t limit = extent_pool_limit_bytes(sampler->pool);
     const struct decision_cache_options cache = {
         .sampled_cache_size = share_of(config->sampled_cache_size, sampler->worker_count),
@@ -861,7 +791,7 @@ static int sampler_worker_init(struct sampler_worker *home, struct sampler *samp
     r = decision_cache_new(&cache, &home->cache);
     if (r)
         return error_fold(r);
-    r = worker_exporter(home);
+    r = worker_backends_new(sampler->backends, &home->worker, &owner, &home->backends);
     if (r)
         return error_pass(r);
     worker_hook(&home->worker, &home->hook);
@@ -904,8 +834,7 @@ int sampler_new(const struct sampler_config *config, struct policy_set *set, str
         (void)snprintf(sampler->name, sizeof(sampler->name), "%s", config->tailrace.cluster_self);
     else if (gethostname(sampler->name, sizeof(sampler->name) - 1) != 0)
         (void)snprintf(sampler->name, sizeof(sampler->name), "sampler");
-    sampler->loop_count = http_loop_count_of(config->tailrace.http_threads);
-    r = metrics_init(&sampler->metrics, sampler->worker_count + sampler->loop_count);
+    r = metrics_init(&sampler->metrics, sampler->worker_count);
     if (r)
         return error_pass(r);
     r = control_init(&sampler->control, sampler_on_stop, sampler_on_hangup, sampler);
@@ -916,7 +845,8 @@ int sampler_new(const struct sampler_config *config, struct policy_set *set, str
         return error_fold(r);
     sampler->budget = (struct budget){.pool = sampler->pool, .decide_early_allowed = config->tailrace.at_limit == AT_LIMIT_DECIDE_EARLY,
         .workers = sampler->worker_count};
-    r = http_loops_new(sampler->loops, sampler->loop_count);
+    r = backends_new(sampler->config.exporters, sampler->config.exporter_count, sampler->worker_count, &sampler->backends, out_error,
+        error_size);
     if (r)
         return error_pass(r);
     sampler->workers = calloc(sampler->worker_count, sizeof(*sampler->workers));
@@ -940,7 +870,6 @@ int sampler_new(const struct sampler_config *config, struct policy_set *set, str
 int sampler_run(struct sampler *sampler)
 {
     uint64_t books[BOOK_COUNT], held = 0;
-    char ports[LISTENERS_PORTS_SIZE];
     int r;
 
     for (unsigned i = 0; i < sampler->worker_count; i++) {
@@ -948,17 +877,16 @@ int sampler_run(struct sampler *sampler)
         if (r)
             return error_pass(r);
     }
-    r = http_loops_start(sampler->loops, sampler->loop_count);
+    r = backends_start(sampler->backends);
     if (r)
         return error_pass(r);
-    listeners_start(sampler->listeners);
-    listeners_health(sampler->listeners, true);
-    log_event(LOG_INFO, "started", "member=%s %s admin_port=%d workers=%u policies=%zu memory_limit_bytes=%llu",
-        sampler->name, listeners_ports(sampler->listeners, ports, sizeof(ports)), sampler->admin ? admin_port(sampler->admin) : 0, sampler->worker_count,
+    receiver_start(sampler->receiver);
+    receiver_health(sampler->receiver, true);
+    log_event(LOG_INFO, "started", "member=%s otlp_grpc_port=%d admin_port=%d workers=%u policies=%zu memory_limit_bytes=%llu",
+        sampler->name, receiver_port(sampler->receiver), sampler->admin ? admin_port(sampler->admin) : 0, sampler->worker_count,
         policy_set_count(sampler->set), (unsigned long long)extent_pool_limit_bytes(sampler->pool));
     log_event(LOG_INFO, "standalone", "text=\"traces are not handed over\"");
     control_run(&sampler->control);
-    http_loops_stop(sampler->loops, sampler->loop_count);
     for (unsigned i = 0; i < sampler->worker_count; i++)
         worker_stop(&sampler->workers[i].worker);
     for (unsigned i = 0; i < sampler->worker_count; i++) {
@@ -972,6 +900,7 @@ int sampler_run(struct sampler *sampler)
 
 static void sampler_worker_deinit(struct sampler_worker *home)
 {
+    worker_backends_free(home->backends);
     trace_table_free(home->traces);
     decision_cache_free(home->cache);
     header_table_free(home->headers);
@@ -996,15 +925,17 @@ void sampler_free(struct sampler *sampler)
 
         (void)mailbox_deliver(&worker->mailbox, worker);
     }
-    http_loops_stop(sampler->loops, sampler->loop_count); /* a start that failed halfway */
-    listeners_stop(sampler->listeners);
+    receiver_stop(sampler->receiver);
+    for (unsigned i = 0; sampler->workers && i < sampler->worker_count; i++)
+        worker_backends_stop(sampler->workers[i].backends); /* what was not delivered is settled as stopped */
+    backends_stop(sampler->backends);
     for (unsigned i = 0; sampler->workers && i < sampler->worker_count; i++) {
-        exporter_free(sampler->workers[i].exporter); /* what was not delivered is settled as stopped */
-        link_free(sampler->workers[i].link);
-        worker_deinit(&sampler->workers[i].worker); /* runs what gRPC still has for us */
+        struct worker *worker = &sampler->workers[i].worker;
+
+        (void)mailbox_deliver(&worker->mailbox, worker); /* calls that ended */
+        worker_deinit(worker);                           /* runs what gRPC still has for us */
     }
-    listeners_free(sampler->listeners);
-    http_loops_free(sampler->loops, sampler->loop_count);
+    receiver_free(sampler->receiver);
     for (unsigned i = 0; sampler->workers && i < sampler->worker_count; i++)
         sampler_worker_deinit(&sampler->workers[i]);
     admin_free(sampler->admin);
@@ -1014,6 +945,7 @@ void sampler_free(struct sampler *sampler)
     extent_pool_free(sampler->pool);
     policy_set_unref(sampler->set);
     metrics_deinit(&sampler->metrics);
+    backends_free(sampler->backends);
     free(sampler->workers);
     free(sampler);
 }

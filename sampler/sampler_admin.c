@@ -99,6 +99,7 @@ static void sampler_metrics(void *context, struct text *out)
     for (int i = 0; i < BOOK_COUNT; i++)
         metric_set(cell, (enum metric_id)(METRIC_BOOK_RECEIVED + i), books[i]);
     metrics_write(&sampler->metrics, METRICS_SAMPLER, out);
+    backends_metrics(sampler->backends, out);
     policies_metrics(sampler, out);
 }
 
@@ -168,16 +169,9 @@ static void sampler_status(void *context, struct text *out)
         (unsigned long long)extent_pool_limit_bytes(sampler->pool), (unsigned long long)extent_pool_committed_bytes(sampler->pool),
         (unsigned long long)metrics_sum(metrics, METRIC_STORE_USED_BYTES), rungs[metrics_sum(metrics, METRIC_LADDER_RUNG) & 3],
         sampler->budget.decide_early_allowed ? "decide_early" : "refuse");
-    text_append(out, "  \"exporters\": [{\"name\": ");
-    text_append_json(out, slice_text(sampler->config.exporter.id));
-    text_append(out, ", \"endpoint\": ");
-    text_append_json(out, slice_text(sampler->config.exporter.endpoint));
-    text_append(out, ", \"sent_spans\": %llu, \"failed_spans\": %llu, \"queue_spans\": %llu, \"queue_bytes\": %llu, \"retries\": %llu}],\n",
-        (unsigned long long)metrics_sum(metrics, METRIC_EXPORTER_SENT_SPANS),
-        (unsigned long long)metrics_sum(metrics, METRIC_EXPORTER_FAILED_SPANS),
-        (unsigned long long)metrics_sum(metrics, METRIC_EXPORTER_QUEUE_SPANS),
-        (unsigned long long)metrics_sum(metrics, METRIC_EXPORTER_QUEUE_BYTES),
-        (unsigned long long)metrics_sum(metrics, METRIC_EXPORTER_RETRIES));
+    text_append(out, "  \"exporters\": ");
+    backends_status(sampler->backends, out);
+    text_append(out, ",\n");
     text_append(out, "  \"policies\": [");
     status_policies(sampler, out);
     text_append(out, "\n  ],\n");

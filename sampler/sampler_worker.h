@@ -3,17 +3,16 @@
 
 #include <stdatomic.h>
 
-#include "common/export/exporter.h"
 #include "common/ingest/admission.h"
-#include "common/ingest/listeners.h"
+#include "common/ingest/receiver.h"
 #include "common/metrics/admin_http.h"
 #include "common/run/cgroup.h"
 #include "common/run/control.h"
-#include "common/run/http_loop.h"
 #include "sampler/buffer/budget.h"
 #include "sampler/buffer/trace_table.h"
 #include "sampler/decide/decision_cache.h"
 #include "sampler/decide/policy_set.h"
+#include "sampler/export/backends.h"
 #include "sampler/intake.h"
 #include "sampler/sampler_config.h"
 
@@ -49,8 +48,7 @@ struct sampler_worker {
     struct predicate_scratch *scratch;
     struct policy_set *set;
     struct intake intake;
-    struct link *link;
-    struct exporter *exporter;
+    struct worker_backends *backends;
     struct turn_hook hook;
     uint64_t *hash_scratch; /* of a trace that is being decided */
     size_t hash_capacity;
@@ -65,8 +63,6 @@ struct sampler_worker {
     uint64_t *credits;
     struct policy_count *policy_counts;
     bool votes_changed;
-    struct exporter_stats exported_before;
-    struct log_limit export_log;
     bool finishing, finished;
     struct mail finish_mail;
 };
@@ -78,20 +74,19 @@ struct sampler {
     struct cgroup_limits limits;
     unsigned worker_count;
     struct sampler_worker *workers;
-    struct http_loop *loops[HTTP_LOOPS_MAX];
-    unsigned loop_count;
-    struct listeners *listeners;
+    struct receiver *receiver;
     struct admin *admin;
     struct control_timer *tend_timer;
     struct extent_pool *pool;
     struct budget budget;
+    struct backends *backends;
     struct admission admission; /* bytes on their way between workers */
     struct policy_set *set;
     uint64_t big_trace_bytes;   /* a trace larger than this is decided and streamed: 5 % of the budget */
     char name[256];
     uint64_t incarnation, started_unix_ns, drain_began_ns;
     bool draining;
-    atomic_bool cut_short, listeners_done;
+    atomic_bool cut_short, receiver_done;
     atomic_uint workers_finished;
     struct mail drained_mail;
 };

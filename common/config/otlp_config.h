@@ -3,6 +3,7 @@
 
 #include "common/base/log.h"
 #include "common/config/config.h"
+#include "common/export/link.h"
 #include "common/export/retry.h"
 #include "common/security/auth.h"
 #include "common/security/tls.h"
@@ -44,7 +45,6 @@ struct otlp_receiver_config {        /* one `otlp` receiver of the pipeline */
 #define OTLP_RECEIVERS_MAX 8u
 
 enum exporter_kind { EXPORTER_OTLP_GRPC, EXPORTER_OTLP_HTTP, EXPORTER_DEBUG, EXPORTER_NOP };
-enum export_compression { COMPRESS_NONE, COMPRESS_GZIP, COMPRESS_ZSTD };
 
 struct otlp_exporter_config {
     const char *id;                  /* component ID, such as otlp or otlp/tempo */
@@ -71,7 +71,7 @@ struct otlp_exporter_config {
     int64_t batch_flush_timeout_ns;  /* 200 ms */
     enum { BATCH_ITEMS, BATCH_BYTES } batch_sizer;
     uint64_t batch_min_size, batch_max_size; /* 0: not set */
-    enum { DEBUG_BASIC, DEBUG_NORMAL, DEBUG_DETAILED } debug_verbosity; /* EXPORTER_DEBUG */
+    enum debug_verbosity debug_verbosity; /* EXPORTER_DEBUG */
 };
 #define OTLP_EXPORTERS_MAX 8u
 

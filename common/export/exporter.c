@@ -28,16 +28,19 @@
 #include "common/base/error.h"
 #include "common/base/hash.h"
 #include "common/base/num.h"
+#include "common/export/cut.h"
+#include "common/export/lanes.h"
 #include "common/export/rpc_code.h"
 #include "common/otlp/rpc_status.h"
 
 #define REQUEST_BYTES_DEFAULT (1 * MIB)
+#define REQUEST_BYTES_WANTED (4 * MIB)    /* most that a least size makes: gRPC servers' default limit */
 #define SPLIT_BYTES_LEAST (64 * KIB)      /* smaller is not halved */
 #define STARVED_WAIT_NS (100 * NS_PER_MS) /* until memory is asked for again */
 
 enum request_state { REQUEST_IDLE, REQUEST_IN_FLIGHT, REQUEST_FAILED, REQUEST_WAITING, REQUEST_STATES };
 
-/* Half of a request that was too large, waiting for the half before it. */
+/* A part of a request that was too large, waiting for the part before it. */
 struct request_rest {
     struct list node;
     struct buffer *bytes;
@@ -51,6 +54,7 @@ struct export_request {
     enum request_state state;
     struct list units;
     struct buffer *bytes; /* of the call that is or was under way */
+    struct buffer *packed; /* the same compressed, once it was sent */
     uint64_t span_count;  /* in bytes */
     struct list rest;     /* request_rest: what goes after it */
     uint64_t refused_spans;
@@ -67,8 +71,9 @@ struct exporter {
     struct exporter_owner owner;
     struct link *link;
     struct regroup *regroup;
-    struct list queued; /* units */
-    uint64_t queued_bytes, queued_since_ns;
+    struct compressor *compressor; /* NULL: requests go as they are */
+    struct lanes lanes;            /* units that wait */
+    uint64_t target_bytes;         /* of one request */
     struct list requests[REQUEST_STATES];
     uint64_t starved_until_ns;
     uint64_t random;
@@ -115,6 +120,10 @@ static void bytes_set(struct export_request *request, struct buffer *bytes)
     }
     buffer_unref(request->bytes);
     request->bytes = bytes;
+    if (request->exporter && request->packed)
+        request->exporter->stats.request_bytes -= request->packed->len;
+    buffer_unref(request->packed);
+    request->packed = NULL;
 }
 
 static void rest_free(struct export_request *request)
@@ -188,67 +197,89 @@ static void request_settle(struct export_request *request, enum export_outcome o
     units_settle(exporter, &units, outcome);
 }
 
-/* -- halves of what was too large ----------------------------------------------------------------- */
+/* -- parts of what was too large ------------------------------------------------------------------ */
 
-/* Writes the spans from first on as a request of their own, at most so many, until it has most_bytes or so. */
-static struct buffer *request_part(struct exporter *exporter, struct slice request, uint32_t first, uint64_t most_spans,
-    size_t most_bytes, uint64_t *out_count)
+static void rest_add(struct export_request *request, struct list *before, struct request_rest *rest)
 {
-    uint32_t header_index = UINT32_MAX, header = 0;
-    struct buffer *part = NULL;
-    struct span_walk walk;
-    struct span_ref span;
+    request->exporter->stats.request_bytes += rest->bytes->len;
+    list_add_before(before, &rest->node);
+}
 
-    *out_count = 0;
-    regroup_reset(exporter->regroup);
-    span_walk_init(&walk, request);
-    while (*out_count < most_spans && regroup_size_bound(exporter->regroup) < most_bytes && span_walk_next(&walk, &span)) {
-        if (span.index < first)
-            continue;
-        if (span.header_index != header_index)
-            header = regroup_header(exporter->regroup, span.header);
-        header_index = span.header_index;
-        if (regroup_span(exporter->regroup, header, rope_of(span.bytes.at, span.bytes.len)) < 0)
-            goto out;
-        (*out_count)++;
+static struct request_rest *rest_new(struct buffer *bytes, uint64_t span_count)
+{
+    struct request_rest *rest = bytes ? malloc(sizeof(*rest)) : NULL;
+
+    if (!rest)
+        buffer_unref(bytes);
+    else
+        *rest = (struct request_rest){.bytes = bytes, .span_count = span_count};
+    return rest;
+}
+
+/* In parts of at most so many bytes (and most_spans), which go one after the other in its place; last: the part that takes all
+ * that is left. False: it stays as it is, for want of memory. */
+static bool request_cut(struct export_request *request, uint64_t most_spans, size_t most_bytes, unsigned last)
+{
+    struct exporter *exporter = request->exporter;
+    struct slice whole = buffer_slice(request->bytes);
+    struct buffer *first;
+    struct list parts, *node, *after = request->rest.next;
+    uint64_t first_count, count;
+    struct cut cut;
+
+    list_init(&parts);
+    cut_init(&cut, whole);
+    first = cut_next(&cut, exporter->regroup, most_spans, most_bytes, &first_count);
+    for (unsigned part = 2; first && cut.more; part++) {
+        bool all = part == last;
+        struct buffer *bytes = cut_next(&cut, exporter->regroup, all ? UINT64_MAX : most_spans, all ? SIZE_MAX : most_bytes, &count);
+        struct request_rest *rest = rest_new(bytes, count);
+
+        if (!rest) {
+            buffer_unref(steal(&first));
+            break;
+        }
+        list_add_tail(&parts, &rest->node);
     }
-    if (*out_count > 0)
-        part = buffer_new(regroup_size(exporter->regroup));
-    if (part)
-        part->len = (size_t)(regroup_write(exporter->regroup, part->bytes) - part->bytes);
-out:
-    regroup_reset(exporter->regroup);
-    return part;
+    while ((node = list_take_first(&parts))) {
+        struct request_rest *rest = container_of(node, struct request_rest, node);
+
+        if (first) {
+            rest_add(request, after, rest);
+        } else {
+            buffer_unref(rest->bytes);
+            free(rest);
+        }
+    }
+    if (!first)
+        return false;
+    bytes_set(request, first);
+    request->span_count = first_count;
+    return true;
 }
 
 /* False: it stays as it is, because it is small, one span, or memory is short. */
 static bool request_halve(struct export_request *request)
 {
-    struct slice whole = buffer_slice(request->bytes);
-    struct request_rest *rest = NULL;
-    struct buffer *half;
-    uint64_t count;
+    size_t len = request->bytes->len;
 
-    if (whole.len <= SPLIT_BYTES_LEAST || request->span_count < 2)
+    if (len <= SPLIT_BYTES_LEAST || request->span_count < 2)
         return false;
-    half = request_part(request->exporter, whole, 0, request->span_count - 1, whole.len / 2, &count);
-    if (half)
-        rest = calloc(1, sizeof(*rest));
-    if (rest)
-        rest->bytes = request_part(request->exporter, whole, (uint32_t)count, UINT64_MAX, SIZE_MAX, &rest->span_count);
-    if (!rest || !rest->bytes) {
-        free(rest);
-        buffer_unref(half);
-        return false;
-    }
-    bytes_set(request, half);
-    request->span_count = count;
-    request->exporter->stats.request_bytes += rest->bytes->len;
-    list_add_head(&request->rest, &rest->node);
-    return true;
+    return request_cut(request, request->span_count - 1, len / 2, 2);
 }
 
-/* The next half takes the place of the one that was answered; it is sent in the next run. */
+/* What the user allows in one request is kept even where one unit is more. */
+static void request_fit(struct export_request *request)
+{
+    const struct exporter_options *options = &request->exporter->options;
+    uint64_t most_bytes = options->most_bytes ? options->most_bytes : SIZE_MAX;
+    uint64_t most_spans = options->most_spans ? options->most_spans : UINT64_MAX;
+
+    if (request->span_count > 1 && (request->bytes->len > most_bytes || request->span_count > most_spans))
+        (void)request_cut(request, most_spans, most_bytes, 0);
+}
+
+/* The next part takes the place of the one that was answered; it is sent in the next run. */
 static bool request_next(struct export_request *request)
 {
     struct list *node = list_take_first(&request->rest);
@@ -271,7 +302,7 @@ static void request_again(struct export_request *request)
     request_move(request, REQUEST_WAITING);
 }
 
-/* No more calls for it. Where some halves were delivered, what was not counts as a partial success does. */
+/* No more calls for it. Where some parts were delivered, what was not counts as a partial success does. */
 static void request_end(struct export_request *request, enum export_outcome otherwise)
 {
     if (request->delivered_some)
@@ -303,9 +334,9 @@ static bool halving_helps(const struct export_request *request, const struct lin
 
     switch (result->code) {
     case RPC_RESOURCE_EXHAUSTED: /* or overload: then smaller calls would only be more of them */
-        return !result->has_retry && request->bytes->len > request->exporter->options.max_request_bytes;
+        return !result->has_retry && request->bytes->len > request->exporter->target_bytes;
     case RPC_OUT_OF_RANGE:
-        return request->bytes->len > request->exporter->options.max_request_bytes;
+        return request->bytes->len > request->exporter->target_bytes;
     case RPC_INVALID_ARGUMENT:
     case RPC_INTERNAL:
         return !alone;
@@ -373,10 +404,38 @@ static void call_done(struct link_call *call, const struct link_result *result)
 
 /* -- life ----------------------------------------------------------------------------------------- */
 
+/* What one request aims at: what the user allows at most; or enough for what the user wants at least; or our own. */
+static uint64_t target_of(const struct exporter_options *options)
+{
+    uint64_t bytes = options->max_request_bytes ? options->max_request_bytes : REQUEST_BYTES_DEFAULT;
+
+    if (options->most_bytes > 0)
+        return options->most_bytes;
+    if (options->least_bytes > 0 || options->least_spans > 0)
+        bytes = u64_max(u64_max(bytes, options->least_bytes), REQUEST_BYTES_WANTED);
+    return bytes;
+}
+
+/* From when on a batch need not wait. */
+static struct lane_limits limits_of(const struct exporter *exporter)
+{
+    const struct exporter_options *options = &exporter->options;
+    struct lane_limits limits = {exporter->target_bytes, UINT64_MAX};
+
+    if (options->most_spans > 0)
+        limits.spans = options->most_spans;
+    if (options->least_spans > 0)
+        limits.spans = u64_min(limits.spans, options->least_spans);
+    if (options->least_bytes > 0)
+        limits.bytes = u64_min(limits.bytes, options->least_bytes);
+    return limits;
+}
+
 int exporter_new(const struct exporter_options *options, struct link *link, const struct exporter_owner *owner,
     struct exporter **out_exporter)
 {
     struct exporter *exporter = calloc(1, sizeof(*exporter));
+    struct lane_limits limits;
 
     if (!exporter)
         return error_raise(-ENOMEM);
@@ -384,17 +443,23 @@ int exporter_new(const struct exporter_options *options, struct link *link, cons
     exporter->owner = *owner;
     exporter->link = link;
     exporter->random = hash_bytes(options->name, strlen(options->name));
-    if (exporter->options.max_request_bytes == 0)
-        exporter->options.max_request_bytes = REQUEST_BYTES_DEFAULT;
+    exporter->target_bytes = target_of(options);
     if (exporter->options.max_calls == 0)
         exporter->options.max_calls = 1;
-    list_init(&exporter->queued);
     for (size_t i = 0; i < REQUEST_STATES; i++)
         list_init(&exporter->requests[i]);
+    limits = limits_of(exporter);
+    if (lanes_init(&exporter->lanes, &limits))
+        goto no_memory;
 
     exporter->regroup = regroup_new();
     if (!exporter->regroup)
         goto no_memory;
+    if (options->compression != COMPRESS_NONE) {
+        exporter->compressor = compressor_new(options->compression);
+        if (!exporter->compressor)
+            goto no_memory;
+    }
     for (uint32_t i = 0; i < exporter->options.max_calls; i++) {
         /* Each on its own: a call that ends after us frees its request itself. */
         struct export_request *request = calloc(1, sizeof(*request));
@@ -415,6 +480,21 @@ no_memory:
     return error_raise(-ENOMEM);
 }
 
+static void lanes_stop(struct exporter *exporter)
+{
+    struct export_unit *unit;
+    struct lane *lane;
+    struct list units;
+
+    while ((lane = lanes_first(&exporter->lanes))) {
+        list_init(&units);
+        while ((unit = lane_take(lane)))
+            list_add_tail(&units, &unit->node);
+        lanes_settle(&exporter->lanes, lane, 0);
+        units_settle(exporter, &units, EXPORT_STOPPED);
+    }
+}
+
 void exporter_free(struct exporter *exporter)
 {
     struct list *node;
@@ -433,7 +513,9 @@ void exporter_free(struct exporter *exporter)
                 request_free(request);
         }
     }
-    units_settle(exporter, &exporter->queued, EXPORT_STOPPED); /* last: also what came while the others were settled */
+    lanes_stop(exporter); /* last: also what came while the others were settled */
+    lanes_deinit(&exporter->lanes);
+    compressor_free(exporter->compressor);
     regroup_free(exporter->regroup);
     free(exporter);
 }
@@ -463,62 +545,78 @@ void exporter_take(struct exporter *exporter, struct export_unit *unit, uint64_t
         unit_settle(exporter, unit, EXPORT_QUEUE_FULL);
         return;
     }
-    if (list_empty(&exporter->queued))
-        exporter->queued_since_ns = now_ns;
-    list_add_tail(&exporter->queued, &unit->node);
-    exporter->queued_bytes += unit->size_bytes;
+    lanes_add(&exporter->lanes, unit, now_ns);
 }
 
 /* -- sending -------------------------------------------------------------------------------------- */
 
-/* Puts the first units, at most `most`, into the regroup, until one more would pass max_request_bytes. Returns how
- * many; *out_short: memory ran out at the next one, of which spans may be in there already. */
-static size_t units_add(struct exporter *exporter, size_t most, bool *out_short)
+/* May the unit join so many bytes and spans? */
+static bool unit_fits(const struct exporter *exporter, const struct export_unit *unit, uint64_t bytes, uint64_t spans)
 {
-    uint64_t target_bytes = exporter->options.max_request_bytes;
+    const struct exporter_options *options = &exporter->options;
+
+    if (options->most_spans > 0 && spans + unit->span_count > options->most_spans)
+        return false;
+    if (options->most_spans == 0 && options->least_spans > 0 && spans >= options->least_spans)
+        return false; /* it has what it waited for */
+    return u64_add_cap(bytes, unit->size_bytes) <= exporter->target_bytes;
+}
+
+/* Puts the lane's first units, at most `most`, into the regroup, until one more would not fit. Returns how many;
+ * *out_short: memory ran out at the next one, of which spans may be in there already. */
+static size_t units_add(struct exporter *exporter, struct lane *lane, size_t most, bool *out_short)
+{
+    uint64_t spans = 0;
     size_t count = 0;
 
     regroup_reset(exporter->regroup);
     *out_short = false;
-    LIST_FOR_EACH (node, &exporter->queued) {
+    LIST_FOR_EACH (node, &lane->units) {
         struct export_unit *unit = unit_of(node);
-        uint64_t bytes = regroup_size_bound(exporter->regroup);
 
-        if (count == most || (count > 0 && u64_add_cap(bytes, unit->size_bytes) > target_bytes))
+        if (count == most || (count > 0 && !unit_fits(exporter, unit, regroup_size_bound(exporter->regroup), spans)))
             break;
         if (exporter->owner.add(exporter->owner.context, unit, exporter->regroup) < 0) {
             *out_short = true;
             break;
         }
+        spans += unit->span_count;
         count++;
     }
     return count;
 }
 
-/* Writes as many queued units as fit into the request. False: no memory, all units stay as they are. */
-static bool request_build(struct exporter *exporter, struct export_request *request, uint64_t now_ns)
+/* Writes the lane's first units as one request; *out_count: how many. NULL: no memory. */
+static struct buffer *units_write(struct exporter *exporter, struct lane *lane, size_t *out_count)
 {
+    struct buffer *bytes = NULL;
     bool short_of_memory;
-    size_t count = units_add(exporter, SIZE_MAX, &short_of_memory);
-    size_t size = 0;
 
-    if (short_of_memory && count > 0) /* half a unit must not go out: once more, with the whole ones */
-        count = units_add(exporter, count, &short_of_memory);
-    if (!short_of_memory) {
-        size = regroup_size(exporter->regroup);
-        request->bytes = buffer_new(size);
+    *out_count = units_add(exporter, lane, SIZE_MAX, &short_of_memory);
+    if (short_of_memory && *out_count > 0) /* half a unit must not go out: once more, with the whole ones */
+        *out_count = units_add(exporter, lane, *out_count, &short_of_memory);
+    if (!short_of_memory)
+        bytes = buffer_new(regroup_size(exporter->regroup));
+    if (bytes) {
+        bytes->len = (size_t)(regroup_write(exporter->regroup, bytes->bytes) - bytes->bytes);
+        ASSERT(bytes->len <= bytes->capacity);
     }
-    if (!request->bytes) {
-        regroup_reset(exporter->regroup);
+    regroup_reset(exporter->regroup);
+    return bytes;
+}
+
+/* Writes as many of the lane's units as fit into the request. False: no memory, all units stay as they are. */
+static bool request_build(struct exporter *exporter, struct export_request *request, struct lane *lane, uint64_t now_ns)
+{
+    size_t count;
+    struct buffer *bytes = units_write(exporter, lane, &count);
+
+    if (!bytes) {
         exporter->stats.starved++;
         exporter->starved_until_ns = u64_add_cap(now_ns, STARVED_WAIT_NS);
         return false;
     }
-    request->bytes->len = (size_t)(regroup_write(exporter->regroup, request->bytes->bytes) - request->bytes->bytes);
-    ASSERT(request->bytes->len == size);
-    exporter->stats.request_bytes += size;
-    regroup_reset(exporter->regroup);
-
+    bytes_set(request, bytes);
     request->retry = (struct retry){0};
     request->calls = 0;
     request->span_count = 0;
@@ -526,15 +624,30 @@ static bool request_build(struct exporter *exporter, struct export_request *requ
     request->delivered_some = false;
     request->named_at_ns = 0;
     while (count-- > 0) {
-        struct export_unit *unit = unit_of(list_take_first(&exporter->queued));
+        struct export_unit *unit = lane_take(lane);
 
-        exporter->queued_bytes -= unit->size_bytes;
         request->span_count += unit->span_count;
         list_add_tail(&request->units, &unit->node);
         exporter->owner.encoded(exporter->owner.context, unit);
     }
-    exporter->queued_since_ns = now_ns; /* what is left begins to wait anew: the batch it missed was full */
+    lanes_settle(&exporter->lanes, lane, now_ns); /* what is left begins to wait anew: the batch it missed was full */
+    request_fit(request);
     return true;
+}
+
+/* Compressed once, however often it is sent. Without memory for it the request goes as it is. */
+static void request_pack(struct export_request *request)
+{
+    struct exporter *exporter = request->exporter;
+
+    if (!exporter->compressor || request->packed)
+        return;
+    request->packed = compressor_run(exporter->compressor, buffer_slice(request->bytes));
+    if (!request->packed)
+        return;
+    exporter->stats.request_bytes += request->packed->len;
+    exporter->stats.plain_bytes += request->bytes->len;
+    exporter->stats.packed_bytes += request->packed->len;
 }
 
 static void request_send(struct export_request *request, uint64_t now_ns)
@@ -546,12 +659,18 @@ static void request_send(struct export_request *request, uint64_t now_ns)
         .pieces = &request->bytes,
         .piece_count = 1,
         .deadline_ns = timeout_ns ? u64_add_cap(now_ns, timeout_ns) : UINT64_MAX,
+        .metadata = unit_of(list_first(&request->units))->metadata,
     };
 
     if (exporter->link->state == LINK_DOWN) {
         request->named_ns = 0;
         request_move(request, REQUEST_FAILED);
         return;
+    }
+    request_pack(request);
+    if (request->packed) {
+        message.pieces = &request->packed;
+        message.encoding = exporter->options.compression;
     }
     exporter->stats.calls++;
     exporter->stats.retries += request->calls++ > 0;
@@ -605,16 +724,27 @@ static bool all_idle(const struct exporter *exporter)
  * needs no second copy. */
 static bool can_build(const struct exporter *exporter)
 {
-    return !list_empty(&exporter->queued) && !list_empty(&exporter->requests[REQUEST_IDLE]) &&
+    return lanes_first(&exporter->lanes) && !list_empty(&exporter->requests[REQUEST_IDLE]) &&
            (exporter->link->state != LINK_DOWN || all_idle(exporter));
+}
+
+/* How long a batch that is not full waits: not at all while nothing is under way, unless the user wants a least size. */
+static uint64_t wait_ns(const struct exporter *exporter)
+{
+    bool wants_least = exporter->options.least_bytes > 0 || exporter->options.least_spans > 0;
+
+    if (exporter->hurry || (!wants_least && all_idle(exporter)))
+        return 0;
+    return exporter->options.flush_timeout_ns;
 }
 
 static bool flush_due(const struct exporter *exporter, uint64_t now_ns)
 {
+    const struct lane *lane = lanes_first(&exporter->lanes);
+
     if (!can_build(exporter) || now_ns < exporter->starved_until_ns)
         return false;
-    return exporter->hurry || exporter->queued_bytes >= exporter->options.max_request_bytes || all_idle(exporter) ||
-           u64_sub_floor(now_ns, exporter->queued_since_ns) >= exporter->options.flush_timeout_ns;
+    return lane->ripe || u64_sub_floor(now_ns, lane->since_ns) >= wait_ns(exporter);
 }
 
 uint64_t exporter_run(struct exporter *exporter, uint64_t now_ns)
@@ -626,15 +756,15 @@ uint64_t exporter_run(struct exporter *exporter, uint64_t now_ns)
     while (flush_due(exporter, now_ns)) {
         struct export_request *request = request_of(list_first(&exporter->requests[REQUEST_IDLE]));
 
-        if (request_build(exporter, request, now_ns))
+        if (request_build(exporter, request, lanes_first(&exporter->lanes), now_ns))
             request_send(request, now_ns);
     }
     failed_run(exporter, now_ns); /* what found the link down */
 
     if (can_build(exporter)) {
-        next_ns = exporter->queued_since_ns;
-        if (!exporter->hurry && !all_idle(exporter))
-            next_ns = u64_add_cap(next_ns, exporter->options.flush_timeout_ns);
+        const struct lane *lane = lanes_first(&exporter->lanes);
+
+        next_ns = u64_add_cap(lane->since_ns, lane->ripe ? 0 : wait_ns(exporter));
         next_ns = u64_max(u64_max(next_ns, exporter->starved_until_ns), now_ns);
     }
     LIST_FOR_EACH (node, &exporter->requests[REQUEST_WAITING])

@@ -1,9 +1,12 @@
 /* Survivors on their way to a backend: a queue of units bounded in bytes, regrouped into requests when a call is
  * free, retried until the backend has them.
  *
- * Shape   units wait as they are (in their trace's blocks: no second copy) until a call may start; then up to
- *         `max_request_bytes` of them become one request. At most `max_calls` are under way.
- * Flush   at once while no request is under way or the batch is full, else after flush_timeout.
+ * Shape   units wait as they are (in their trace's blocks: no second copy) until a call may start; then as many as one request
+ *         may hold become one request. At most `max_calls` are under way. Units of unequal metadata never share a request.
+ * Flush   when a batch is full or as large as the user wants at least, else after flush_timeout; where the user names no least
+ *         size, also at once while no request is under way.
+ * Sizes   a request aims at 1 MiB. A user's least size may pass that, up to 4 MiB, the limit of most gRPC servers; a user's
+ *         most is kept by cutting a larger unit into several requests, sent one after the other.
  * Failure retryable: the same bytes again after retry.h's delay; a link that comes up ends that wait, unless the
  *         server named the delay. A link that is DOWN counts as a failed attempt without a call. Final refusal
  *         (INVALID_ARGUMENT, too large, ...): counted, dropped. partial_success: counted, not sent again, as the
@@ -18,6 +21,8 @@
 #include <stdint.h>
 
 #include "common/base/list.h"
+#include "common/base/metadata.h"
+#include "common/export/compress.h"
 #include "common/export/link.h"
 #include "common/export/retry.h"
 #include "common/otlp/regroup.h"
@@ -35,6 +40,7 @@ enum export_outcome {
 struct export_unit {
     struct list node;
     uint64_t size_bytes;  /* about, as regrouped */
+    const struct metadata_set *metadata; /* of the client, lent until settled; NULL: none */
     uint32_t span_count;
 };
 
@@ -56,7 +62,10 @@ struct exporter_options {
     uint64_t queue_bytes;          /* 0: bounded by the node's budget only */
     uint64_t queue_requests;       /* the user's queue_size with sizer requests: units; 0: not set */
     uint64_t queue_spans;          /* ... with sizer items; 0: not set */
-    uint64_t max_request_bytes;    /* target of one request, passed only by a unit that is larger; 0: 1 MiB */
+    uint64_t least_bytes, least_spans; /* batch.min_size: a request waits for so many, or for flush_timeout; 0: for none */
+    uint64_t most_bytes, most_spans;   /* batch.max_size: no request holds more, but for a single larger span; 0: not set */
+    uint64_t max_request_bytes;    /* without them: target of one request, passed only by a unit that is larger; 0: 1 MiB */
+    enum export_compression compression;
     uint64_t flush_timeout_ns;
     uint32_t max_calls;            /* num_consumers: requests under way, those that wait for a retry included; 0: 1 */
 };
@@ -72,7 +81,8 @@ struct exporter_stats { /* running sums in spans and calls; gauges at the end */
     uint64_t starved;              /* requests that could not be built for want of memory, and were put off */
     uint64_t queue_units, queue_spans, queue_bytes, calls_in_flight; /* gauges; queue includes what is under way */
     uint64_t requests_waiting;     /* gauge: for their next attempt */
-    uint64_t request_bytes;        /* gauge: of requests written and not answered for good, on the heap */
+    uint64_t request_bytes;        /* gauge: of requests written and not answered for good, on the heap, and their compressed form */
+    uint64_t plain_bytes, packed_bytes; /* of requests that were compressed: before and after */
     char last_error[192];          /* what the backend last said, printable; "": nothing was ever wrong */
 };
 

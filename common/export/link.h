@@ -6,7 +6,9 @@
 #include <stdint.h>
 
 #include "common/base/buffer.h"
+#include "common/base/metadata.h"
 #include "common/base/slice.h"
+#include "common/export/compress.h"
 
 enum link_state { LINK_DOWN, LINK_CONNECTING, LINK_UP };
 
@@ -32,6 +34,8 @@ struct link_message {
     size_t piece_count;
     uint64_t deadline_ns;         /* monotonic */
     uint64_t ring;                /* sent as metadata tailrace-ring when not 0 */
+    enum export_compression encoding;    /* of the pieces' bytes; compressed ones are one piece */
+    const struct metadata_set *metadata; /* sent along, but for names that the link itself sends; NULL: none. Borrowed for send */
 };
 #define LINK_EXPORT "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
@@ -70,11 +74,30 @@ struct worker;
 struct metadata_pair {
     const char *key, *value;
 };
+struct tls;
+struct auth;
+struct http_loop;
+
 struct link_options {
-    const char *address;               /* host:port; numeric addresses are used as they are */
+    const char *address;               /* gRPC: host:port, numeric addresses are used as they are; HTTP: the URL */
     bool internal;                     /* lb -> sampler: large windows, quick reconnects, keepalive */
     const struct metadata_pair *headers; /* sent with each Export; ends with key NULL; may be NULL */
+    struct tls *tls;                   /* NULL: plain text (HTTP: the URL says which) */
+    struct auth *auth;                 /* a header of each Export; NULL: none */
+    const char *user_agent, *authority; /* NULL: ours, the address's */
+    const char *proxy_url;             /* HTTP only; NULL: none */
+    bool wait_for_ready;               /* gRPC only: calls wait for a connection until their deadline */
+    int64_t keepalive_time_ns, keepalive_timeout_ns; /* gRPC only; 0: the link's own */
+    bool keepalive_permit_without_stream;
 };
 /* Opens a gRPC channel of its own on the worker's queue and keeps trying to connect. On the worker's thread or before it starts. */
 int link_grpc_new(struct worker *worker, const struct link_options *options,
     void (*on_state)(struct link *, void *, enum link_state), void *context, struct link **out_link);
+/* OTLP/HTTP by POST, on the loop's thread; options' strings outlive the link. Before the loop starts. */
+int link_http_new(struct worker *worker, struct http_loop *loop, const struct link_options *options,
+    void (*on_state)(struct link *, void *, enum link_state), void *context, struct link **out_link);
+enum debug_verbosity { DEBUG_BASIC, DEBUG_NORMAL, DEBUG_DETAILED };
+/* Each message as log lines. name: of the exporter, borrowed. Messages must not be compressed. */
+int link_debug_new(struct worker *worker, const char *name, enum debug_verbosity verbosity, struct link **out_link);
+/* Takes and forgets. */
+int link_nop_new(struct worker *worker, struct link **out_link);

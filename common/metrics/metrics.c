@@ -13,6 +13,7 @@
 #define LB      METRICS_LB
 #define SAMPLER METRICS_SAMPLER
 #define BOTH    (METRICS_LB | METRICS_SAMPLER)
+#define SAMPLER_NAMED METRICS_SAMPLER_NAMED
 
 const struct metric_info metric_infos[METRIC_COUNT] = {
 #define METRIC(id, name, kind, tiers, labels, help)                                                \

@@ -26,7 +26,7 @@ enum metric_id {
 enum metric_kind { METRIC_KIND_COUNTER, METRIC_KIND_GAUGE };
 
 /* Whose page shows a metric: one bit a program. */
-enum metrics_tier { METRICS_LB = 1, METRICS_SAMPLER = 2 };
+enum metrics_tier { METRICS_LB = 1, METRICS_SAMPLER = 2, METRICS_SAMPLER_NAMED = 4 };
 
 struct metric_info {
     const char *name, *labels, *help;
@@ -55,11 +55,11 @@ static inline void metric_set(struct metrics_cell *cell, enum metric_id id, uint
 }
 
 struct metrics {
-    struct metrics_cell *cells; /* one a worker, then the control thread's, then one an HTTP thread */
+    struct metrics_cell *cells; /* one a worker, the last is the control thread's */
     unsigned cell_count;
 };
 
-/* All cells zero. worker_count: threads beside the control thread. 0, or -ENOMEM. */
+/* All cells zero. 0, or -ENOMEM. */
 int metrics_init(struct metrics *metrics, unsigned worker_count);
 void metrics_deinit(struct metrics *metrics);
 /* The sum over all cells, wrapping at 64 bits. */

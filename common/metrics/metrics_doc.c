@@ -41,6 +41,8 @@ static void write_table(struct text *out, const char *title, unsigned tiers)
         /* A name shown by both programs is one row, even if some of its cells are one program's. */
         while (end < METRIC_COUNT && strcmp(metric_infos[end].name, first->name) == 0)
             family_tiers |= metric_infos[end++].tiers;
+        if (family_tiers == METRICS_SAMPLER_NAMED)
+            family_tiers = METRICS_SAMPLER;
         if (family_tiers == tiers) {
             text_append(out, "| `%s` | %s | ", first->name,
                 first->kind == METRIC_KIND_COUNTER ? "counter" : "gauge");

@@ -1,0 +1,417 @@
+#include "sampler/export/backends.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "common/base/assert.h"
+#include "common/base/error.h"
+#include "common/metrics/metrics.h"
+#include "common/run/http_loop.h"
+#include "common/run/worker.h"
+
+static_assert(OTLP_EXPORTERS_MAX <= FAN_OUT_MAX, "a pipeline's exporters fit one fan");
+
+/* One exporter at one worker, as it was at the last turn's end: written there, read by anyone. */
+struct shown {
+    _Atomic uint64_t sent_spans, failed_spans, refused_spans, enqueue_failed_spans, rejected_spans, calls, failed_calls, retries,
+        plain_bytes, packed_bytes, queue_bytes, queue_spans, calls_in_flight, links_up;
+};
+
+struct shown_sum {
+    uint64_t sent_spans, failed_spans, refused_spans, enqueue_failed_spans, rejected_spans, calls, failed_calls, retries,
+        plain_bytes, packed_bytes, queue_bytes, queue_spans, calls_in_flight, links_up;
+};
+
+struct worker_backend { /* one exporter at one worker */
+    const struct otlp_exporter_config *config;
+    struct worker_backends *mine;
+    struct link *link;
+    struct exporter *exporter;
+    uint64_t trouble; /* as it was when it was last looked at */
+    struct log_limit log;
+    struct shown shown;
+};
+
+struct worker_backends {
+    struct backends *backends;
+    struct worker *worker;
+    struct fan_out *fan;
+    uint64_t partly_before;
+    size_t count;
+    struct worker_backend each[];
+};
+
+struct backends {
+    const struct otlp_exporter_config *configs;
+    size_t count;
+    unsigned workers, workers_ready;
+    struct worker_backends *by_worker[WORKERS_MAX];
+};
+
+/* -- links ----------------------------------------------------------------------------------------------- */
+
+/* Once a change, by the first worker: the others see the same backend. */
+static void backend_on_state(struct link *link, void *context, enum link_state state)
+{
+    struct worker_backend *backend = context;
+
+    (void)link;
+    if (backend->mine->worker->index != 0 || state == LINK_CONNECTING)
+        return;
+    log_event(state == LINK_UP ? LOG_INFO : LOG_WARN, state == LINK_UP ? "backend_up" : "backend_down", "exporter=%s endpoint=%s",
+        backend->config->id, backend->config->endpoint);
+}
+
+static int link_make(struct worker_backend *backend)
+{
+    const struct otlp_exporter_config *config = backend->config;
+    struct worker *worker = backend->mine->worker;
+    const struct link_options options = {
+        .address = config->endpoint,
+        .headers = (const struct metadata_pair *)config->header_pairs,
+        .user_agent = config->user_agent,
+        .authority = config->authority,
+        .proxy_url = config->proxy_url,
+        .wait_for_ready = config->wait_for_ready,
+        .keepalive_time_ns = config->keepalive_time_ns,
+        .keepalive_timeout_ns = config->keepalive_timeout_ns,
+        .keepalive_permit_without_stream = config->keepalive_permit_without_stream,
+    };
+
+    switch (config->kind) {
+    case EXPORTER_OTLP_GRPC:
+        return link_grpc_new(worker, &options, backend_on_state, backend, &backend->link);
+    case EXPORTER_OTLP_HTTP:
+        return error_raise(-ENOTSUP);
+    case EXPORTER_DEBUG:
+        return link_debug_new(worker, config->id, config->debug_verbosity, &backend->link);
+    case EXPORTER_NOP:
+        return link_nop_new(worker, &backend->link);
+    }
+    return error_raise(-EINVAL);
+}
+
+/* -- exporters --------------------------------------------------------------------------------------------- */
+
+static bool is_otlp(const struct otlp_exporter_config *config)
+{
+    return config->kind == EXPORTER_OTLP_GRPC || config->kind == EXPORTER_OTLP_HTTP;
+}
+
+static struct exporter_options options_of(const struct otlp_exporter_config *from, unsigned workers)
+{
+    /* A queue a worker: each gets its share of what the user allows in all. */
+    uint64_t queue_size = from->queue_size_set ? u64_max(from->queue_size / workers, 1) : 0;
+    bool by_bytes = from->batch_sizer == BATCH_BYTES;
+
+    return (struct exporter_options){
+        .name = from->id,
+        .timeout_ns = (uint64_t)from->timeout_ns,
+        .retry = from->retry,
+        .queue_requests = from->queue_sizer == QUEUE_REQUESTS ? queue_size : 0,
+        .queue_spans = from->queue_sizer == QUEUE_ITEMS ? queue_size : 0,
+        .queue_bytes = from->queue_sizer == QUEUE_BYTES ? queue_size : 0,
+        .least_bytes = from->batch_set && by_bytes ? from->batch_min_size : 0,
+        .least_spans = from->batch_set && !by_bytes ? from->batch_min_size : 0,
+        .most_bytes = from->batch_set && by_bytes ? from->batch_max_size : 0,
+        .most_spans = from->batch_set && !by_bytes ? from->batch_max_size : 0,
+        .compression = is_otlp(from) ? from->compression : COMPRESS_NONE,
+        .flush_timeout_ns = from->batch_set ? (uint64_t)from->batch_flush_timeout_ns : 200 * NS_PER_MS,
+        .max_calls = (uint32_t)u64_max(from->num_consumers / workers, 1),
+    };
+}
+
+static int backend_open(struct worker_backend *backend, size_t index)
+{
+    struct worker_backends *mine = backend->mine;
+    const struct exporter_options options = options_of(backend->config, mine->backends->workers);
+    const struct exporter_owner owner = fan_out_owner(mine->fan, index);
+    int r = link_make(backend);
+
+    if (r)
+        return error_pass(r);
+    r = exporter_new(&options, backend->link, &owner, &backend->exporter);
+    if (r)
+        return error_fold(r);
+    fan_out_set(mine->fan, index, backend->exporter);
+    return 0;
+}
+
+int worker_backends_new(struct backends *backends, struct worker *worker, const struct exporter_owner *owner,
+    struct worker_backends **out_mine)
+{
+    struct worker_backends *mine = calloc(1, sizeof(*mine) + backends->count * sizeof(mine->each[0]));
+    int r;
+
+    if (!mine)
+        return error_raise(-ENOMEM);
+    *out_mine = mine; /* also when it fails: freed like the rest */
+    mine->backends = backends;
+    mine->worker = worker;
+    mine->count = backends->count;
+    r = fan_out_new(owner, mine->count, &mine->fan);
+    if (r)
+        return error_fold(r);
+    for (size_t i = 0; i < mine->count; i++) {
+        mine->each[i].config = &backends->configs[i];
+        mine->each[i].mine = mine;
+        r = backend_open(&mine->each[i], i);
+        if (r)
+            return error_pass(r);
+    }
+    ASSERT(backends->workers_ready < backends->workers);
+    backends->by_worker[backends->workers_ready++] = mine;
+    return 0;
+}
+
+void worker_backends_stop(struct worker_backends *mine)
+{
+    if (!mine)
+        return;
+    for (size_t i = 0; i < mine->count; i++) {
+        exporter_free(mine->each[i].exporter);
+        mine->each[i].exporter = NULL;
+        link_free(mine->each[i].link);
+        mine->each[i].link = NULL;
+    }
+}
+
+void worker_backends_free(struct worker_backends *mine)
+{
+    if (!mine)
+        return;
+    worker_backends_stop(mine);
+    fan_out_free(mine->fan);
+    free(mine);
+}
+
+/* -- a turn -------------------------------------------------------------------------------------------------- */
+
+void worker_backends_take(struct worker_backends *mine, struct export_unit *unit, uint64_t now_ns)
+{
+    fan_out_take(mine->fan, unit, now_ns);
+}
+
+/* Rises with everything that an operator should read of. */
+static uint64_t trouble_of(const struct exporter_stats *stats)
+{
+    return stats->failed_spans + stats->failed_calls + stats->enqueue_failed_spans + stats->rejected_spans;
+}
+
+static void trouble_log(struct worker_backend *backend, const struct exporter_stats *stats, uint64_t now_ns)
+{
+    uint64_t trouble = trouble_of(stats), suppressed;
+
+    if (trouble == backend->trouble)
+        return;
+    backend->trouble = trouble;
+    if (!log_limit_pass(&backend->log, now_ns, &suppressed))
+        return;
+    log_event(LOG_WARN, "export_trouble",
+        "exporter=%s retries=%llu given_up_spans=%llu refused_spans=%llu rejected_spans=%llu queue_full_spans=%llu queue_spans=%llu "
+        "last_error=\"%s\"",
+        backend->config->id, (unsigned long long)stats->retries, (unsigned long long)stats->failed_spans,
+        (unsigned long long)stats->refused_spans, (unsigned long long)stats->rejected_spans,
+        (unsigned long long)stats->enqueue_failed_spans, (unsigned long long)stats->queue_spans, stats->last_error);
+}
+
+static void show(_Atomic uint64_t *cell, uint64_t value)
+{
+    atomic_store_explicit(cell, value, memory_order_relaxed);
+}
+
+static void backend_show(struct worker_backend *backend, const struct exporter_stats *stats)
+{
+    struct shown *shown = &backend->shown;
+
+    show(&shown->sent_spans, stats->sent_spans);
+    show(&shown->failed_spans, stats->failed_spans);
+    show(&shown->refused_spans, stats->refused_spans);
+    show(&shown->enqueue_failed_spans, stats->enqueue_failed_spans);
+    show(&shown->rejected_spans, stats->rejected_spans);
+    show(&shown->calls, stats->calls);
+    show(&shown->failed_calls, stats->failed_calls);
+    show(&shown->retries, stats->retries);
+    show(&shown->plain_bytes, stats->plain_bytes);
+    show(&shown->packed_bytes, stats->packed_bytes);
+    show(&shown->queue_bytes, stats->queue_bytes);
+    show(&shown->queue_spans, stats->queue_spans);
+    show(&shown->calls_in_flight, stats->calls_in_flight);
+    show(&shown->links_up, backend->link->state == LINK_UP);
+}
+
+uint64_t worker_backends_run(struct worker_backends *mine, uint64_t now_ns)
+{
+    uint64_t next_ns = UINT64_MAX, partly = fan_out_stats(mine->fan)->partly_spans;
+
+    for (size_t i = 0; i < mine->count; i++) {
+        struct worker_backend *backend = &mine->each[i];
+        const struct exporter_stats *stats = exporter_stats(backend->exporter);
+
+        next_ns = u64_min(next_ns, exporter_run(backend->exporter, now_ns));
+        trouble_log(backend, stats, now_ns);
+        backend_show(backend, stats);
+    }
+    metric_add(mine->worker->metrics, METRIC_EXPORTED_PARTLY, partly - mine->partly_before);
+    mine->partly_before = partly;
+    return next_ns;
+}
+
+void worker_backends_hurry(struct worker_backends *mine)
+{
+    for (size_t i = 0; i < mine->count; i++)
+        exporter_hurry(mine->each[i].exporter);
+}
+
+uint64_t worker_backends_units(const struct worker_backends *mine)
+{
+    return fan_out_stats(mine->fan)->units;
+}
+
+uint64_t worker_backends_spans(const struct worker_backends *mine)
+{
+    return fan_out_stats(mine->fan)->spans;
+}
+
+uint64_t worker_backends_bytes(const struct worker_backends *mine)
+{
+    uint64_t bytes = fan_out_stats(mine->fan)->job_bytes;
+
+    for (size_t i = 0; i < mine->count; i++)
+        bytes += exporter_stats(mine->each[i].exporter)->request_bytes;
+    return bytes;
+}
+
+/* -- the process's part ------------------------------------------------------------------------------------------ */
+
+int backends_new(const struct otlp_exporter_config *configs, size_t count, unsigned workers, struct backends **out_backends,
+    char *out_error, size_t error_size)
+{
+    struct backends *backends = calloc(1, sizeof(*backends));
+
+    (void)out_error;
+    (void)error_size;
+    if (!backends)
+        return error_raise(-ENOMEM);
+    backends->configs = configs;
+    backends->count = count;
+    backends->workers = workers;
+    *out_backends = backends;
+    return 0;
+}
+
+void backends_free(struct backends *backends)
+{
+    free(backends);
+}
+
+int backends_start(struct backends *backends)
+{
+    (void)backends;
+    return 0;
+}
+
+void backends_stop(struct backends *backends)
+{
+    (void)backends;
+}
+
+/* -- for who asks ------------------------------------------------------------------------------------------------- */
+
+static uint64_t seen(const _Atomic uint64_t *cell)
+{
+    return atomic_load_explicit(cell, memory_order_relaxed);
+}
+
+static struct shown_sum backend_sum(const struct backends *backends, size_t index)
+{
+    struct shown_sum sum = {0};
+
+    for (unsigned i = 0; i < backends->workers_ready; i++) {
+        const struct shown *shown = &backends->by_worker[i]->each[index].shown;
+
+        sum.sent_spans += seen(&shown->sent_spans);
+        sum.failed_spans += seen(&shown->failed_spans);
+        sum.refused_spans += seen(&shown->refused_spans);
+        sum.enqueue_failed_spans += seen(&shown->enqueue_failed_spans);
+        sum.rejected_spans += seen(&shown->rejected_spans);
+        sum.calls += seen(&shown->calls);
+        sum.failed_calls += seen(&shown->failed_calls);
+        sum.retries += seen(&shown->retries);
+        sum.plain_bytes += seen(&shown->plain_bytes);
+        sum.packed_bytes += seen(&shown->packed_bytes);
+        sum.queue_bytes += seen(&shown->queue_bytes);
+        sum.queue_spans += seen(&shown->queue_spans);
+        sum.calls_in_flight += seen(&shown->calls_in_flight);
+        sum.links_up += seen(&shown->links_up);
+    }
+    return sum;
+}
+
+/* Which metric shows which sum. */
+static const struct shown_metric {
+    enum metric_id id;
+    size_t offset;
+} shown_metrics[] = {
+#define SHOWN(id_, field) {METRIC_EXPORTER_##id_, offsetof(struct shown_sum, field)}
+    SHOWN(SENT_SPANS, sent_spans),
+    SHOWN(FAILED_SPANS, failed_spans),
+    SHOWN(REFUSED_SPANS, refused_spans),
+    SHOWN(ENQUEUE_FAILED_SPANS, enqueue_failed_spans),
+    SHOWN(REJECTED_SPANS, rejected_spans),
+    SHOWN(CALLS, calls),
+    SHOWN(FAILED_CALLS, failed_calls),
+    SHOWN(RETRIES, retries),
+    SHOWN(PLAIN_BYTES, plain_bytes),
+    SHOWN(PACKED_BYTES, packed_bytes),
+    SHOWN(QUEUE_BYTES, queue_bytes),
+    SHOWN(QUEUE_SPANS, queue_spans),
+    SHOWN(IN_FLIGHT, calls_in_flight),
+    SHOWN(LINKS_UP, links_up),
+#undef SHOWN
+};
+
+void backends_metrics(struct backends *backends, struct text *out)
+{
+    struct shown_sum sums[OTLP_EXPORTERS_MAX];
+
+    for (size_t i = 0; i < backends->count; i++)
+        sums[i] = backend_sum(backends, i);
+    for (size_t m = 0; m < sizeof(shown_metrics) / sizeof(shown_metrics[0]); m++) {
+        const struct metric_info *info = &metric_infos[shown_metrics[m].id];
+
+        metrics_write_head(out, info->name, info->kind, info->help);
+        for (size_t i = 0; i < backends->count; i++)
+            metrics_write_labeled(out, info->name, info->kind, "exporter", backends->configs[i].id,
+                *(const uint64_t *)(const void *)((const char *)&sums[i] + shown_metrics[m].offset));
+    }
+}
+
+static void backend_status(struct backends *backends, size_t index, struct text *out)
+{
+    const struct otlp_exporter_config *config = &backends->configs[index];
+    const struct shown_sum sum = backend_sum(backends, index);
+
+    text_append(out, "{\"name\": ");
+    text_append_json(out, slice_text(config->id));
+    text_append(out, ", \"endpoint\": ");
+    text_append_json(out, slice_text(config->endpoint ? config->endpoint : ""));
+    text_append(out,
+        ", \"links_up\": %llu, \"sent_spans\": %llu, \"failed_spans\": %llu, \"refused_spans\": %llu, \"queue_full_spans\": %llu, "
+        "\"rejected_spans\": %llu, \"queue_spans\": %llu, \"queue_bytes\": %llu, \"calls\": %llu, \"failed_calls\": %llu, "
+        "\"retries\": %llu, \"compression\": \"%s\"}",
+        (unsigned long long)sum.links_up, (unsigned long long)sum.sent_spans, (unsigned long long)sum.failed_spans,
+        (unsigned long long)sum.refused_spans, (unsigned long long)sum.enqueue_failed_spans, (unsigned long long)sum.rejected_spans,
+        (unsigned long long)sum.queue_spans, (unsigned long long)sum.queue_bytes, (unsigned long long)sum.calls,
+        (unsigned long long)sum.failed_calls, (unsigned long long)sum.retries, compression_name(config->compression));
+}
+
+void backends_status(struct backends *backends, struct text *out)
+{
+    text_append(out, "[");
+    for (size_t i = 0; i < backends->count; i++) {
+        text_append(out, "%s\n    ", i ? "," : "");
+        backend_status(backends, i, out);
+    }
+    text_append(out, "\n  ]");
+}

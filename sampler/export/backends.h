@@ -1,0 +1,49 @@
+/* The ways out of one sampler: every exporter of the pipeline, each with a queue, retries, counters and a link of its own at
+ * every worker.
+ *
+ *   trace ─▶ fan_out ─▶ exporter otlp/a ─▶ link ══▶ backend
+ *                  '──▶ exporter debug  ─▶ link
+ *
+ * struct backends is the process's: what is configured, and the sum of all workers for who asks. struct worker_backends is
+ * one worker's, and no other thread's.
+ */
+#pragma once
+
+#include "common/config/otlp_config.h"
+#include "common/export/fan_out.h"
+#include "common/metrics/text.h"
+
+struct worker;
+struct backends;
+struct worker_backends;
+struct http_loop;
+
+/* configs stay where they are as long as it lives. workers: how many there will be. 0, or a negative with a line in out_error
+ * where there is one. */
+int backends_new(const struct otlp_exporter_config *configs, size_t count, unsigned workers, struct backends **out_backends,
+    char *out_error, size_t error_size);
+/* After all workers' parts. Accepts NULL. */
+void backends_free(struct backends *backends);
+/* After the workers began, before the first span. 0 or -errno. */
+int backends_start(struct backends *backends);
+/* After the workers' parts were stopped: what their links still had to say is in the workers' mail. Accepts NULL. */
+void backends_stop(struct backends *backends);
+
+/* owner: of the units. On the worker's thread, or before it starts. */
+int worker_backends_new(struct backends *backends, struct worker *worker, const struct exporter_owner *owner,
+    struct worker_backends **out_mine);
+void worker_backends_take(struct worker_backends *mine, struct export_unit *unit, uint64_t now_ns);
+/* Once a turn: sends what is due, logs what went wrong once a period, shows the numbers. Returns when it wants to run again. */
+uint64_t worker_backends_run(struct worker_backends *mine, uint64_t now_ns);
+/* Draining: no batch waits to become full. */
+void worker_backends_hurry(struct worker_backends *mine);
+uint64_t worker_backends_units(const struct worker_backends *mine); /* not settled by every exporter */
+uint64_t worker_backends_spans(const struct worker_backends *mine); /* of these */
+uint64_t worker_backends_bytes(const struct worker_backends *mine); /* on the heap, beside the traces' blocks */
+/* What is not delivered is settled as EXPORT_STOPPED; calls under way are cancelled. Accepts NULL. */
+void worker_backends_stop(struct worker_backends *mine);
+void worker_backends_free(struct worker_backends *mine); /* accepts NULL */
+
+/* Any thread: families with a label exporter=ID, and a JSON list of the exporters. */
+void backends_metrics(struct backends *backends, struct text *out);
+void backends_status(struct backends *backends, struct text *out);
