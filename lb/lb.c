@@ -24,6 +24,7 @@
 #include "common/run/clock.h"
 #include "common/run/control.h"
 #include "common/run/grpc_pump.h"
+#include "lb/route/link_table.h"
 #include "lb/route/router.h"
 #include "proto/peer.h"
 
@@ -33,7 +34,6 @@
 #define RETRY_RATIO 0.1                     /* retries may be a tenth of the traffic … */
 #define RETRY_BURST 2000.0                  /* … beyond what a member held when it was lost */
 #define TEND_PERIOD_NS (100 * NS_PER_MS)    /* rings are recomputed at most so often (handoff.md section 7) */
-#define LINKS_MAX 4096
 #define EXPLAIN_TIMEOUT_NS (2 * NS_PER_S)
 
 struct lb_worker {
@@ -64,7 +64,7 @@ struct lb_request {
 struct lb_piece {
     struct piece piece;
     struct lb_request *request;
-    struct member_link *link; /* whom it was put to last */
+    struct member_link *link; /* whom it was put to last; may be gone once that link gave it back */
     struct mail mail;         /* to the link's worker, and home again */
     uint64_t again_at_ns;
     uint32_t rejected_count;
@@ -87,10 +87,10 @@ struct lb {
     /* membership: control thread */
     struct resolver *resolver;
     struct member_book book;
-    struct member_link *links[LINKS_MAX];
-    size_t link_count;
+    struct link_table links;
     struct member_set *set;
     bool book_changed;
+    uint64_t resolved_ns; /* the last good answer; 0: none yet */
     uint64_t started_unix_ns, drain_began_ns;
     bool draining;
     atomic_bool cut_short; /* the drain is over: nothing is sent again */
@@ -347,7 +347,7 @@ static void piece_on_failed(struct mail *mail, void *receiver)
     if (failure_way_of(piece->code, piece->has_retry) == WAY_CLIENT && piece->piece.joined && !piece->has_retry) {
         /* Refused for good together with other clients' pieces: alone it may be taken, and no client pays for another. */
         piece->piece.alone = true;
-        if (outbox_reserve(&piece->link->outbox, piece->piece.bytes->len)) {
+        if (member_set_names(home->router.set, piece->link) && outbox_reserve(&piece->link->outbox, piece->piece.bytes->len)) {
             metric_add(home->worker.metrics, METRIC_RETRIED_PIECES, 1);
             piece_put(home, piece, piece->link);
             return;
@@ -358,7 +358,8 @@ static void piece_on_failed(struct mail *mail, void *receiver)
         piece_give_up(home, piece);
         return;
     }
-    if (!retry_budget_spend(&home->budget)) {
+    /* What was never sent adds nothing to anybody's load: a member that leaves gives back all it has queued. */
+    if (piece->piece.first_sent_ns > 0 && !retry_budget_spend(&home->budget)) {
         metric_add(home->worker.metrics, METRIC_RETRY_BUDGET_EMPTY, 1);
         piece_give_up(home, piece);
         return;
@@ -483,10 +484,13 @@ static void set_fill(struct lb *lb, struct member_set *set)
         for (size_t k = 0; k < lb->book.count && member->link_count < MEMBER_LINKS_MAX; k++) {
             const struct member_address *entry = &lb->book.addresses[k];
 
-            if (entry->listed && entry->named && !entry->refused && strcmp(entry->name, set->ring->names[i]) == 0)
-                member->links[member->link_count++] = lb->links[k];
+            if (entry->listed && entry->named && !entry->refused && strcmp(entry->name, set->ring->names[i]) == 0) {
+                member->links[member->link_count++] = link_table_open(&lb->links, k);
+                ASSERT(member->links[member->link_count - 1] != NULL); /* who has said Hello has a link */
+            }
         }
     }
+    member_set_count(set);
 }
 
 /* The end of the grace period: clients' calls are cancelled, and so is what is on its way for them. */
@@ -496,8 +500,10 @@ static void lb_cut_short(struct lb *lb, const char *why)
         return;
     log_event(LOG_WARN, "drain_cut_short", "reason=%s", why);
     receiver_cancel_all(lb->receiver);
-    for (size_t i = 0; i < lb->link_count; i++)
-        member_link_cancel(lb->links[i]);
+    for (size_t i = 0; i < lb->links.count; i++) {
+        if (lb->links.slots[i].life == LINK_LIFE_OPEN || lb->links.slots[i].life == LINK_LIFE_LEAVING)
+            member_link_cancel(lb->links.slots[i].link); /* one that closes has nothing to cancel */
+    }
 }
 
 /* Makes the ring anew when what it is made of changed. */
@@ -512,6 +518,7 @@ static void lb_tend(void *context, uint64_t now_ns)
 
     if (lb->draining && now_ns - lb->drain_began_ns >= (uint64_t)lb->config.tailrace.drain_timeout_ns)
         lb_cut_short(lb, "drain_timeout");
+    link_table_tend(&lb->links, now_ns);
     if ((!lb->book_changed && lb->book.formed) || !member_book_ready(&lb->book, now_ns))
         return;
     lb->book_changed = false;
@@ -535,6 +542,7 @@ static void lb_tend(void *context, uint64_t now_ns)
     log_event(LOG_INFO, "ring_published", "members=%u fingerprint=%016llx", ring->member_count,
         (unsigned long long)ring->fingerprint);
     lb_publish(lb, set);
+    link_table_published(&lb->links, set, now_ns);
 }
 
 struct hello_mail {
@@ -551,6 +559,10 @@ static void control_on_hello(struct mail *mail, void *receiver)
     const struct hello_answer *answer = &news->answer;
 
     (void)receiver;
+    if (lb->links.slots[news->index].life == LINK_LIFE_CLOSING) { /* the address, if it is back, gets a new link that asks */
+        free(news);
+        return;
+    }
     member_book_hello(&lb->book, news->index, answer->name, answer->software, answer->hash_version, answer->state,
         answer->hands_over);
     if (answer->hash_version != RING_HASH_VERSION)
@@ -587,34 +599,74 @@ static void link_condition(void *context, unsigned index, enum member_condition 
 {
     static const char *const events[] = {"member_down", "member_up", "member_suspect"};
     struct lb *lb = context;
-    struct member_link *link = lb->links[index];
+    struct member_link *link = lb->links.slots[index].link;
 
     log_event(condition == MEMBER_UP ? LOG_INFO : LOG_WARN, events[condition], "address=%s outbox_bytes=%llu",
         link->address, (unsigned long long)atomic_load(&link->outbox.reserved_bytes));
 }
 
+struct closed_mail {
+    struct mail mail;
+    struct lb *lb;
+    unsigned index;
+};
+
+static void control_on_closed(struct mail *mail, void *receiver)
+{
+    struct closed_mail *news = container_of(mail, struct closed_mail, mail);
+
+    (void)receiver;
+    link_table_closed(&news->lb->links, news->index);
+    free(news);
+}
+
+static void link_closed(void *context, unsigned index)
+{
+    struct lb *lb = context;
+    struct closed_mail *news = calloc(1, sizeof(*news));
+
+    ASSERT(news != NULL);
+    news->mail.deliver = control_on_closed;
+    news->lb = lb;
+    news->index = index;
+    control_post(&lb->control, &news->mail);
+}
+
+static struct member_link *lb_link_make(void *context, unsigned index, const char *address)
+{
+    struct lb *lb = context;
+    const struct member_link_events events = {lb, link_hello, link_condition, link_closed};
+    const struct outbox_owner pieces = {lb, outbox_delivered, outbox_failed};
+    struct worker *worker = &lb->workers[hash_bytes(address, strlen(address)) % lb->worker_count].worker;
+    struct member_link *link = calloc(1, sizeof(*link));
+
+    ASSERT(link != NULL);
+    member_link_init(link, index, address, worker, &events, &pieces, lb->config.outbox_bytes,
+        (uint64_t)lb->config.member.timeout_ns);
+    return link;
+}
+
 static void lb_on_resolved(void *context, const struct resolved_address *addresses, size_t count)
 {
     struct lb *lb = context;
-    const struct member_link_events events = {lb, link_hello, link_condition};
-    const struct outbox_owner pieces = {lb, outbox_delivered, outbox_failed};
+    size_t without;
 
     metric_add(control_cell(lb), METRIC_RESOLUTIONS_OK, 1);
+    lb->resolved_ns = clock_now_ns();
     (void)member_book_resolved(&lb->book, addresses, count);
     lb->book_changed = true;
-    while (lb->link_count < lb->book.count && lb->link_count < LINKS_MAX) {
-        struct member_link *link = calloc(1, sizeof(*link));
-        const char *address = lb->book.addresses[lb->link_count].address;
-        struct worker *worker = &lb->workers[hash_bytes(address, strlen(address)) % lb->worker_count].worker;
+    log_event(LOG_INFO, "resolved", "resolver=%s addresses=%zu", lb->config.resolver_name, count);
+    without = link_table_resolved(&lb->links);
+    if (without > 0)
+        log_event(LOG_ERROR, "too_many_addresses", "listed=%zu without_link=%zu most=%u", count, without, LINKS_MAX);
+}
 
-        ASSERT(link != NULL);
-        member_link_init(link, (unsigned)lb->link_count, address, worker, &events, &pieces, lb->config.outbox_bytes,
-            (uint64_t)lb->config.member.timeout_ns);
-        lb->links[lb->link_count++] = link;
-        member_link_open(link);
-    }
-    if (lb->link_count < lb->book.count)
-        log_event(LOG_ERROR, "too_many_addresses", "listed=%zu used=%zu", lb->book.count, lb->link_count);
+static void lb_on_resolve_unchanged(void *context)
+{
+    struct lb *lb = context;
+
+    metric_add(control_cell(lb), METRIC_RESOLUTIONS_OK, 1);
+    lb->resolved_ns = clock_now_ns();
 }
 
 static void lb_on_resolve_failed(void *context, const char *reason)
@@ -640,8 +692,10 @@ static bool lb_ready(void *context, const char **out_reason)
         *out_reason = "no member has said who it is yet";
         return false;
     }
-    for (size_t i = 0; i < lb->link_count; i++) {
-        if (member_link_condition(lb->links[i]) == MEMBER_UP)
+    for (size_t i = 0; i < lb->links.count; i++) {
+        const struct member_link *link = link_table_open(&lb->links, i);
+
+        if (link && member_link_condition(link) == MEMBER_UP)
             return true;
     }
     *out_reason = "no member is reachable";
@@ -667,35 +721,45 @@ static void lb_metrics(void *context, struct text *out)
     struct lb *lb = context;
     uint64_t reserved = 0;
 
-    for (size_t i = 0; i < lb->link_count; i++)
-        reserved += relaxed(&lb->links[i]->outbox.reserved_bytes);
+    for (size_t i = 0; i < lb->links.count; i++) {
+        if (lb->links.slots[i].link)
+            reserved += relaxed(&lb->links.slots[i].link->outbox.reserved_bytes);
+    }
     metric_set(control_cell(lb), METRIC_OUTBOX_BYTES, reserved);
     metrics_write(&lb->metrics, METRICS_LB, out);
     metrics_write_head(out, OUTCOMES, METRIC_KIND_COUNTER, "Export calls to each member that ended, by outcome.");
-    for (size_t i = 0; i < lb->link_count; i++) {
-        const struct member_link_gauges *gauges = &lb->links[i]->gauges;
-        uint64_t ended = relaxed(&gauges->calls) - relaxed(&gauges->in_flight);
-        uint64_t failed = relaxed(&gauges->failures);
+    for (size_t i = 0; i < lb->links.count; i++) {
+        const struct member_link *link = lb->links.slots[i].link;
+        uint64_t ended, failed;
 
-        lb_outcome(out, lb->links[i]->address, "true", u64_sub_floor(ended, failed));
-        lb_outcome(out, lb->links[i]->address, "false", failed);
+        if (!link)
+            continue;
+        ended = relaxed(&link->gauges.calls) - relaxed(&link->gauges.in_flight);
+        failed = relaxed(&link->gauges.failures);
+        lb_outcome(out, link->address, "true", u64_sub_floor(ended, failed));
+        lb_outcome(out, link->address, "false", failed);
     }
 }
 
 static void lb_status_members(struct lb *lb, struct text *out)
 {
     static const char *const conditions[] = {"down", "up", "suspect"};
+    bool first = true;
 
-    for (size_t i = 0; i < lb->link_count; i++) {
+    for (size_t i = 0; i < lb->links.count; i++) {
         const struct member_address *entry = &lb->book.addresses[i];
-        struct member_link *link = lb->links[i];
+        const struct member_link *link = lb->links.slots[i].link;
         uint32_t slots = 0;
 
+        if (!link)
+            continue;
+
         for (uint32_t k = 0; lb->set && k < lb->set->ring->member_count; k++) {
-            if (entry->named && strcmp(lb->set->ring->names[k], entry->name) == 0)
+            if (entry->named && entry->listed && strcmp(lb->set->ring->names[k], entry->name) == 0)
                 slots = ring_share(lb->set->ring, (uint16_t)k);
         }
-        text_append(out, "%s\n    {\"address\": ", i ? "," : "");
+        text_append(out, "%s\n    {\"address\": ", first ? "" : ",");
+        first = false;
         text_append_json(out, slice_text(entry->address));
         text_append(out, ", \"name\": ");
         text_append_json(out, slice_text(entry->named ? entry->name : ""));
@@ -744,6 +808,7 @@ struct explain {
     struct mail mail;
     struct lb *lb;
     struct trace_id id;
+    struct member_set *set; /* held, so that its links stay */
     struct member_link *link;
     struct admin_call *call;
     struct link_call ask;
@@ -757,6 +822,7 @@ static void control_on_explained(struct mail *mail, void *receiver)
 
     (void)receiver;
     admin_answer(explain->call, explain->status, explain->json);
+    member_set_unref(explain->set);
     free(explain->json);
     free(explain);
 }
@@ -826,6 +892,7 @@ static void lb_explain(void *context, const struct trace_id *id, struct admin_ca
     explain->lb = lb;
     explain->id = *id;
     explain->call = call;
+    explain->set = member_set_ref(lb->set);
     explain->link = owner->links[0];
     explain->mail.deliver = worker_on_explain;
     worker_post(explain->link->worker, &explain->mail);
@@ -908,7 +975,7 @@ static int lb_admin(struct lb *lb, char *out_error, size_t error_size)
 int lb_new(const struct lb_config *config, struct lb **out_lb, char *out_error, size_t error_size)
 {
     struct lb *lb = calloc(1, sizeof(*lb));
-    const struct resolver_events events = {lb, lb_on_resolved, lb_on_resolve_failed};
+    const struct resolver_events events = {lb, lb_on_resolved, lb_on_resolve_failed, lb_on_resolve_unchanged};
     int r;
 
     if (!lb)
@@ -919,6 +986,7 @@ int lb_new(const struct lb_config *config, struct lb **out_lb, char *out_error, 
     cgroup_limits_read(&lb->limits);
     lb->worker_count = worker_count_of(config->tailrace.workers, lb->limits.cpu_count);
     member_book_init(&lb->book, clock_now_ns());
+    link_table_init(&lb->links, &lb->book, lb, lb_link_make);
     r = metrics_init(&lb->metrics, lb->worker_count);
     if (r)
         return error_pass(r);
@@ -970,7 +1038,7 @@ int lb_run(struct lb *lb)
     receiver_start(lb->receiver);
     receiver_health(lb->receiver, true);
     log_event(LOG_INFO, "started", "otlp_grpc_port=%d admin_port=%d workers=%u members_listed=%zu", receiver_port(lb->receiver),
-        lb->admin ? admin_port(lb->admin) : 0, lb->worker_count, lb->book.count);
+        lb->admin ? admin_port(lb->admin) : 0, lb->worker_count, member_book_listed(&lb->book));
     control_run(&lb->control);
     for (unsigned i = 0; i < lb->worker_count; i++)
         worker_stop(&lb->workers[i].worker);
@@ -986,8 +1054,7 @@ void lb_free(struct lb *lb)
     if (!lb)
         return;
     receiver_stop(lb->receiver);
-    for (size_t i = 0; i < lb->link_count; i++)
-        member_link_close(lb->links[i]);
+    link_table_close_all(&lb->links);
     for (unsigned i = 0; lb->workers && i < lb->worker_count; i++)
         worker_deinit(&lb->workers[i].worker); /* runs what gRPC still has for us */
     receiver_free(lb->receiver);
@@ -1002,17 +1069,14 @@ void lb_free(struct lb *lb)
             free(container_of(node, struct lb_request, node));
         router_deinit(&home->router);
     }
-    for (size_t i = 0; i < lb->link_count; i++) {
-        member_link_deinit(lb->links[i]);
-        free(lb->links[i]);
-    }
     admin_free(lb->admin);
     control_timer_free(lb->tend_timer);
     if (lb->resolver)
         lb->resolver->ops->free(lb->resolver);
     (void)mailbox_deliver(&lb->control.mailbox, &lb->control);
     control_deinit(&lb->control);
-    member_set_unref(lb->set);
+    member_set_unref(lb->set); /* before the links: a set counts itself in them */
+    link_table_deinit(&lb->links);
     member_book_deinit(&lb->book);
     metrics_deinit(&lb->metrics);
     free(lb->workers);

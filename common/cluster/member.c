@@ -30,9 +30,9 @@ static struct member_address *book_find(struct member_book *book, const char *ad
 
 static struct member_address *book_add(struct member_book *book, const char *address)
 {
-    struct member_address *entry;
+    struct member_address *entry = book_find(book, ""); /* one that was given back */
 
-    if (book->count == book->capacity) {
+    if (!entry && book->count == book->capacity) {
         size_t capacity = size_max(book->capacity * 2, 8);
         struct member_address *more = realloc(book->addresses, capacity * sizeof(*more));
 
@@ -40,7 +40,8 @@ static struct member_address *book_add(struct member_book *book, const char *add
         book->addresses = more;
         book->capacity = capacity;
     }
-    entry = &book->addresses[book->count++];
+    if (!entry)
+        entry = &book->addresses[book->count++];
     memset(entry, 0, sizeof(*entry));
     (void)snprintf(entry->address, sizeof(entry->address), "%s", address);
     return entry;
@@ -48,7 +49,7 @@ static struct member_address *book_add(struct member_book *book, const char *add
 
 bool member_book_resolved(struct member_book *book, const struct resolved_address *addresses, size_t count)
 {
-    size_t before = book->count;
+    bool added = false;
 
     if (count == 0) {
         member_book_failed(book, "the answer was empty");
@@ -59,11 +60,40 @@ bool member_book_resolved(struct member_book *book, const struct resolved_addres
     for (size_t i = 0; i < count; i++) {
         struct member_address *entry = book_find(book, addresses[i].address);
 
-        if (!entry)
+        if (!entry) {
             entry = book_add(book, addresses[i].address);
+            added = true;
+        }
         entry->listed = addresses[i].ready;
+        (void)snprintf(entry->hint, sizeof(entry->hint), "%s", addresses[i].name);
     }
-    return book->count > before;
+    return added;
+}
+
+void member_book_forget(struct member_book *book, size_t index)
+{
+    ASSERT(index < book->count && !book->addresses[index].listed);
+    memset(&book->addresses[index], 0, sizeof(book->addresses[index]));
+    while (book->count > 0 && book->addresses[book->count - 1].address[0] == '\0')
+        book->count--;
+}
+
+size_t member_book_used(const struct member_book *book)
+{
+    size_t used = 0;
+
+    for (size_t i = 0; i < book->count; i++)
+        used += book->addresses[i].address[0] != '\0';
+    return used;
+}
+
+size_t member_book_listed(const struct member_book *book)
+{
+    size_t listed = 0;
+
+    for (size_t i = 0; i < book->count; i++)
+        listed += book->addresses[i].listed;
+    return listed;
 }
 
 void member_book_failed(struct member_book *book, const char *reason)
@@ -79,7 +109,7 @@ void member_book_hello(struct member_book *book, size_t index, const char *name,
 
     ASSERT(index < book->count);
     entry->named = true;
-    (void)snprintf(entry->name, sizeof(entry->name), "%s", name[0] ? name : entry->address);
+    (void)snprintf(entry->name, sizeof(entry->name), "%s", name[0] ? name : entry->hint[0] ? entry->hint : entry->address);
     (void)snprintf(entry->software, sizeof(entry->software), "%s", software);
     entry->hash_version = hash_version;
     entry->state = state;

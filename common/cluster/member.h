@@ -3,6 +3,9 @@
  * A member's name, state and protocol version come from its Hello, kept per address: a pod that comes back with another
  * address is the same member, two addresses with one name are one member. Pure: no I/O, time is passed in.
  * An empty or failed answer of the resolver never empties it.
+ *
+ * An address keeps its index from the answer that brings it until member_book_forget, which whoever holds something for
+ * that address calls when it is no longer listed and nothing is held for it. The index is then taken by another.
  */
 #pragma once
 
@@ -16,7 +19,8 @@
 #define MEMBER_HELLO_WAIT_NS 3000000000ull /* how long the first ring waits for addresses that have not said Hello */
 
 struct member_address {
-    char address[264];
+    char address[264];     /* "": nobody's; all else is zero then */
+    char hint[264];        /* the resolver's name for it; "": none */
     bool listed;           /* in the resolver's last good answer, and ready there */
     bool named;            /* has said Hello, in this life or an earlier one */
     bool refused;          /* places traces by another hash version: shown, never used */
@@ -29,7 +33,7 @@ struct member_address {
 
 struct member_book {
     struct member_address *addresses;
-    size_t count, capacity;
+    size_t count, capacity; /* count: of indices in use or given back */
     uint64_t started_ns;
     bool formed;           /* a first ring was made */
     uint64_t failures;
@@ -38,10 +42,15 @@ struct member_book {
 
 void member_book_init(struct member_book *book, uint64_t now_ns);
 void member_book_deinit(struct member_book *book);
-/* The resolver's whole list. Returns true when an address was added (then it is the last ones of `addresses`, in order). */
+/* The resolver's whole list. Returns true when an address was added. */
 bool member_book_resolved(struct member_book *book, const struct resolved_address *addresses, size_t count);
 void member_book_failed(struct member_book *book, const char *reason);
-/* index: of the address. Empty name: not a Tailrace node, its address is its name. */
+/* Takes an address that is not listed out of the book; what it said of itself is forgotten. */
+void member_book_forget(struct member_book *book, size_t index);
+/* How many addresses are in the book; how many of them are listed. */
+size_t member_book_used(const struct member_book *book);
+size_t member_book_listed(const struct member_book *book);
+/* index: of the address. Empty name: not a Tailrace node, the resolver's name for it or else its address is its name. */
 void member_book_hello(struct member_book *book, size_t index, const char *name, const char *software, unsigned hash_version,
     unsigned state, bool hands_over);
 /* Is there enough to make a ring: all listed addresses have said Hello, or the wait is over and one has. After the first: always. */

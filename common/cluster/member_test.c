@@ -17,7 +17,7 @@
 #define READY 2u
 #define DRAINING 3u
 
-/* The resolver's answer: addresses apart by blanks, "-" before one that is not ready. */
+/* The resolver's answer: addresses apart by blanks, "-" before one that is not ready, "=name" behind one it has a name for. */
 static bool resolved(struct member_book *book, const char *list)
 {
     struct resolved_address addresses[64];
@@ -29,6 +29,11 @@ static bool resolved(struct member_book *book, const char *list)
 
         out->ready = list[0] != '-';
         (void)snprintf(out->address, sizeof(out->address), "%.*s", (int)len - !out->ready, list + !out->ready);
+        out->name[0] = '\0';
+        if (strchr(out->address, '=')) {
+            (void)snprintf(out->name, sizeof(out->name), "%s", strchr(out->address, '=') + 1);
+            *strchr(out->address, '=') = '\0';
+        }
         list += len + strspn(list + len, " ");
     }
     return member_book_resolved(book, addresses, count);
@@ -197,6 +202,52 @@ static void test_long_texts(void **state)
 
 /* -- the resolver ------------------------------------------------------------------------------------------- */
 
+/* Who cannot say a name is called as the resolver says, so that it stays one member when its address changes; and by its
+ * address where the resolver says nothing. Who says one is called that. */
+static void test_hints(void **state)
+{
+    struct member_book book;
+
+    (void)state;
+    member_book_init(&book, START);
+    assert_true(resolved(&book, "a:1=pod-0 b:1 c:1=pod-2"));
+    hello(&book, "a:1", "");
+    hello(&book, "b:1", "");
+    hello(&book, "c:1", "sampler-2");
+    assert_string_equal(members(&book), "pod-0 b:1 sampler-2 ");
+    assert_true(resolved(&book, "d:1=pod-0 b:1 c:1=pod-2"));
+    hello(&book, "d:1", "");
+    assert_string_equal(members(&book), "b:1 sampler-2 pod-0 ");
+    member_book_deinit(&book);
+}
+
+/* An index belongs to its address until that is forgotten, and then to the next that comes; the others keep theirs. */
+static void test_forget(void **state)
+{
+    struct member_book book;
+
+    (void)state;
+    member_book_init(&book, START);
+    assert_true(resolved(&book, "a:1 b:1 c:1"));
+    hello(&book, "b:1", "sampler-b");
+    assert_false(resolved(&book, "a:1 c:1"));
+    assert_int_equal(member_book_used(&book), 3);
+    assert_int_equal(member_book_listed(&book), 2);
+    assert_int_equal(index_of(&book, "b:1"), 1);
+    member_book_forget(&book, 1);
+    assert_int_equal(member_book_used(&book), 2);
+    assert_int_equal(index_of(&book, "c:1"), 2);
+    assert_true(resolved(&book, "a:1 c:1 d:1 e:1"));
+    assert_int_equal(index_of(&book, "d:1"), 1);
+    assert_int_equal(index_of(&book, "e:1"), 3);
+    assert_false(book.addresses[1].named); /* nothing of b is left */
+    assert_false(resolved(&book, "a:1"));
+    for (size_t i = book.count; i-- > 1;)
+        member_book_forget(&book, i);
+    assert_int_equal(book.count, 1);
+    member_book_deinit(&book);
+}
+
 static void test_failures(void **state)
 {
     struct member_book book;
@@ -316,6 +367,8 @@ int main(void)
         cmocka_unit_test(test_comes_back),
         cmocka_unit_test(test_state_and_refusal),
         cmocka_unit_test(test_long_texts),
+        cmocka_unit_test(test_hints),
+        cmocka_unit_test(test_forget),
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_not_ready),
         cmocka_unit_test(test_growth),

@@ -1,4 +1,5 @@
-/* Who finds members. A resolver reports the whole list of addresses whenever it differs from the last.
+/* Who finds members. A resolver reports the whole list of addresses whenever it differs from the last, and says so when a
+ * further good answer does not differ.
  * An empty or failed answer never empties the ring: it is reported as a failure and the last good list stays.
  * Runs on the control thread. An open set: one file in resolve/ each.
  */
@@ -12,12 +13,14 @@ struct control;
 struct resolved_address {
     char address[264]; /* host:port, [v6]:port; the port is always there */
     bool ready;        /* serving and not terminating */
+    char name[264];    /* a name that stays when the address changes, for who cannot say its own; "": the resolver knows none */
 };
 
 struct resolver_events {
     void *context;
     void (*resolved)(void *context, const struct resolved_address *addresses, size_t count);
     void (*failed)(void *context, const char *reason);
+    void (*unchanged)(void *context); /* a good answer, the same as the last */
 };
 
 struct resolver;

@@ -122,7 +122,7 @@ static void test_static_reports_once_at_start(void **state)
     static const char *const hostnames[] = {"b:1", "sampler-1", "SAMPLER-1:4317", "::1", "a", "[::1]:4317", "b:1"};
     static const char *const want[] = {"[::1]:4317", "a:4317", "b:1", "sampler-1:4317"};
     struct reported reported = {0};
-    struct resolver_events events = {&reported, on_resolved, on_failed};
+    struct resolver_events events = {&reported, on_resolved, on_failed, NULL};
     struct resolver *resolver = NULL;
 
     (void)state;
@@ -146,7 +146,7 @@ static void test_static_refuses_at_creation(void **state)
 {
     static const char *const hostnames[] = {"a", "b:x"};
     struct reported reported = {0};
-    struct resolver_events events = {&reported, on_resolved, on_failed};
+    struct resolver_events events = {&reported, on_resolved, on_failed, NULL};
     struct resolver *resolver = NULL;
 
     (void)state;

@@ -3,6 +3,7 @@
 #include "lb/route/member_link.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/base/assert.h"
@@ -57,8 +58,7 @@ static void hello_on_done(struct link_call *call, const struct link_result *resu
     if (member->closed)
         return;
     if (result->code == CODE_UNIMPLEMENTED) {
-        answer.hash_version = RING_HASH_VERSION;
-        copy_text(answer.name, sizeof(answer.name), member->address);
+        answer.hash_version = RING_HASH_VERSION; /* it has no name of its own: the book finds one */
     } else if (result->code != 0) {
         member->hello_at_ns = member->worker->now_ns + HELLO_AGAIN_NS;
         return;
@@ -210,12 +210,27 @@ static void link_on_state(struct link *link, void *context, enum link_state stat
     }
 }
 
+/* Its last turns: Hello and probe, which nobody waits for, end; then the worker forgets it. */
+static uint64_t retire_run(struct member_link *member)
+{
+    if (member->hello_under_way || member->probe_under_way)
+        return UINT64_MAX; /* their end is an event */
+    ASSERT(member->outbox.calls_in_flight == 0);
+    list_del(&member->hook.node);
+    link_free(member->link);
+    member->closed = true;
+    member->events.closed(member->events.context, member->index); /* it may be freed now */
+    return UINT64_MAX;
+}
+
 static uint64_t member_link_run(struct turn_hook *hook, uint64_t now_ns)
 {
     struct member_link *member = container_of(hook, struct member_link, hook);
     struct outbox *outbox = &member->outbox;
     uint64_t next_ns;
 
+    if (member->retired)
+        return retire_run(member);
     if (member->link->state == LINK_UP && !member->hello_done && !member->hello_under_way && now_ns >= member->hello_at_ns)
         hello_send(member, now_ns);
     if (member_link_condition(member) == MEMBER_SUSPECT) {
@@ -223,6 +238,8 @@ static uint64_t member_link_run(struct turn_hook *hook, uint64_t now_ns)
             probe_send(member, now_ns);
         outbox_recall(outbox); /* what a timeout left behind, and what was planned before others saw the suspicion */
     }
+    if (member->leaving)
+        outbox_recall(outbox); /* also what was planned before its worker saw the new ring */
     next_ns = outbox_run(outbox, now_ns);
     next_ns = u64_min(next_ns, suspicion_run(member, now_ns));
     if (member_link_condition(member) == MEMBER_SUSPECT && !member->probe_under_way)
@@ -257,6 +274,7 @@ void member_link_init(struct member_link *member, unsigned index, const char *ad
     member->hello_at_ns = UINT64_MAX;
     member->hook.run = member_link_run;
     atomic_init(&member->condition, MEMBER_DOWN);
+    atomic_init(&member->sets, 0);
     outbox_init(&member->outbox, NULL, &owner, outbox_bytes, timeout_ns);
 }
 
@@ -286,6 +304,51 @@ void member_link_open(struct member_link *member)
     worker_post(member->worker, &member->open_mail);
 }
 
+struct life_mail {
+    struct mail mail;
+    struct member_link *member;
+    enum { LIFE_LEAVE, LIFE_STAY, LIFE_RETIRE } what;
+};
+
+static void member_link_on_life(struct mail *mail, void *receiver)
+{
+    struct life_mail *news = container_of(mail, struct life_mail, mail);
+    struct member_link *member = news->member;
+
+    (void)receiver;
+    member->leaving = news->what != LIFE_STAY;
+    if (news->what == LIFE_RETIRE) {
+        ASSERT(!member->retired);
+        member->retired = true;
+        if (member->hello_under_way)
+            link_cancel(member->link, &member->hello_call);
+        if (member->probe_under_way)
+            link_cancel(member->link, &member->probe_call);
+    }
+    free(news); /* the rest is the hook's, in this same turn */
+}
+
+static void life_post(struct member_link *member, int what)
+{
+    struct life_mail *news = calloc(1, sizeof(*news));
+
+    ASSERT(news != NULL);
+    news->mail.deliver = member_link_on_life;
+    news->member = member;
+    news->what = what;
+    worker_post(member->worker, &news->mail);
+}
+
+void member_link_leave(struct member_link *member, bool leaving)
+{
+    life_post(member, leaving ? LIFE_LEAVE : LIFE_STAY);
+}
+
+void member_link_retire(struct member_link *member)
+{
+    life_post(member, LIFE_RETIRE);
+}
+
 static void member_link_on_cancel(struct mail *mail, void *receiver)
 {
     struct member_link *member = container_of(mail, struct member_link, cancel_mail);
@@ -303,6 +366,8 @@ void member_link_cancel(struct member_link *member)
 
 void member_link_close(struct member_link *member)
 {
+    if (member->closed)
+        return;
     member->closed = true;
     if (!member->link)
         return;

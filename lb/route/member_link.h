@@ -6,6 +6,9 @@
  *          router sends pieces to the fallback, an empty Export probes it with backoff. A member that does not hand traces
  *          over (Hello says so) is suspected only when a call timed out: sending its spans elsewhere splits traces for good
  *          (note 0005).
+ * Life     opened; when its address is no longer listed it leaves: what is queued or comes late is given back every turn, calls
+ *          under way go on. It may be told to stay again. Retired, which is final and asks that no snapshot names it and
+ *          nothing is reserved in it, it closes its connection and says so as its last act (lb/route/link_table.h, note 0012).
  * Owner    one worker. `condition` and the reservation of the outbox are read and taken by every worker (note 0004).
  */
 #pragma once
@@ -21,7 +24,7 @@
 enum member_condition { MEMBER_DOWN, MEMBER_UP, MEMBER_SUSPECT };
 
 struct hello_answer {          /* what a member said of itself */
-    bool spoke;                /* false: UNIMPLEMENTED, it is no Tailrace node: its name is its address */
+    bool spoke;                /* false: UNIMPLEMENTED, it is no Tailrace node and has no name */
     char name[264];
     char cluster[256];
     char software[128];
@@ -34,6 +37,7 @@ struct member_link_events {
     /* On the owner worker. */
     void (*hello)(void *context, unsigned link_index, const struct hello_answer *answer);
     void (*condition)(void *context, unsigned link_index, enum member_condition condition);
+    void (*closed)(void *context, unsigned link_index); /* retired: its worker does not know it any more. May be NULL */
 };
 
 struct member_link_gauges { /* written by the owner once a turn, read relaxed for /status */
@@ -47,6 +51,7 @@ struct member_link {
     struct link *link;
     struct outbox outbox;
     _Atomic int condition;          /* enum member_condition */
+    atomic_int sets;                /* snapshots that name it (member_set_count) */
     struct member_link_gauges gauges;
     /* the owner's own */
     struct turn_hook hook;
@@ -58,7 +63,7 @@ struct member_link {
     uint64_t slow_since_ns;         /* first seen over the limit; 0: it is not */
     uint64_t calls_seen, failures_seen; /* by the metrics */
     struct mail open_mail, cancel_mail;
-    bool closed, was_up, told_down;
+    bool closed, was_up, told_down, leaving, retired;
 };
 
 /* Ready to be opened on its worker (member_link_open). pieces: who is told of delivered and failed pieces. */
@@ -70,9 +75,13 @@ void member_link_open(struct member_link *member);
 void member_link_adopt(struct member_link *member, struct link *link);
 /* On the owner worker: takes a piece whose bytes were reserved in the outbox. */
 void member_link_put(struct member_link *member, struct piece *piece, uint64_t now_ns);
+/* The control thread: it is no longer listed, or is again. */
+void member_link_leave(struct member_link *member, bool leaving);
+/* The control thread, once, its last word to a link that leaves: nothing is reserved in the outbox, and never will be again. */
+void member_link_retire(struct member_link *member);
 /* Any thread, once: what is queued or under way fails now. */
 void member_link_cancel(struct member_link *member);
-/* After the workers were joined: ends everything. */
+/* After the workers were joined: ends everything. One that was retired and has closed is left alone. */
 void member_link_close(struct member_link *member);
 void member_link_deinit(struct member_link *member);
 

@@ -8,6 +8,31 @@
 
 #define LEVEL_BYTES_MAX 6u /* a tag and a length around a span or a part of its header */
 
+static void set_count(const struct member_set *set, int by)
+{
+    for (uint32_t i = 0; i < set->ring->member_count; i++) {
+        for (unsigned k = 0; k < set->members[i].link_count; k++)
+            atomic_fetch_add_explicit(&set->members[i].links[k]->sets, by, memory_order_acq_rel);
+    }
+}
+
+void member_set_count(struct member_set *set)
+{
+    set->counted = true;
+    set_count(set, 1);
+}
+
+bool member_set_names(const struct member_set *set, const struct member_link *link)
+{
+    for (uint32_t i = 0; i < set->ring->member_count; i++) {
+        for (unsigned k = 0; k < set->members[i].link_count; k++) {
+            if (set->members[i].links[k] == link)
+                return true;
+        }
+    }
+    return false;
+}
+
 struct member_set *member_set_ref(struct member_set *set)
 {
     atomic_fetch_add_explicit(&set->refs, 1, memory_order_relaxed);
@@ -18,6 +43,8 @@ void member_set_unref(struct member_set *set)
 {
     if (!set || atomic_fetch_sub_explicit(&set->refs, 1, memory_order_acq_rel) != 1)
         return;
+    if (set->counted)
+        set_count(set, -1);
     ring_free(set->ring);
     free(set);
 }

@@ -24,11 +24,16 @@ struct member { /* as the ring numbers them */
 
 struct member_set { /* immutable snapshot */
     atomic_uint refs;
+    bool counted;       /* each of its links knows of it (member_set_count) */
     struct ring *ring;
     struct member members[];
 };
 
+/* Tells every link that a set names it, until the set's end: once, when the set is filled. */
+void member_set_count(struct member_set *set);
 struct member_set *member_set_ref(struct member_set *set);
+/* Whether one of its members has that link, which is compared only: it may be gone. */
+bool member_set_names(const struct member_set *set, const struct member_link *link);
 void member_set_unref(struct member_set *set);
 
 struct plan_part {
@@ -62,5 +67,5 @@ void router_deinit(struct router *router);
 void router_adopt(struct router *router, struct member_set *set);
 
 /* Plans a request; what is in the plan is valid until the next call, the spans as long as bytes is.
- * avoid: a link not to use (it has just failed), or NULL. */
+ * avoid: a link not to use (it has just failed), or NULL; compared, never looked into: it may be gone. */
 enum plan_result router_plan(struct router *router, struct slice bytes, const struct member_link *avoid);

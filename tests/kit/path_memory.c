@@ -1066,7 +1066,7 @@ static void ring_publish(struct path *path, unsigned mask)
 
 static void path_init(struct path *path, struct policy_set *set, struct sight *sights)
 {
-    const struct member_link_events events = {path, on_hello, on_condition};
+    const struct member_link_events events = {path, on_hello, on_condition, NULL};
     const struct outbox_owner pieces = {path, outbox_delivered, outbox_failed};
 
     ASSERT(sem_init(&path->lb_done, 0, 0) == 0 && sem_init(&path->finished, 0, 0) == 0);
