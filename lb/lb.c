@@ -18,12 +18,13 @@
 #include "common/base/plant.h"
 #include "common/cluster/member.h"
 #include "common/export/rpc_code.h"
-#include "common/ingest/receiver.h"
+#include "common/ingest/listeners.h"
 #include "common/metrics/admin_http.h"
 #include "common/run/cgroup.h"
 #include "common/run/clock.h"
 #include "common/run/control.h"
 #include "common/run/grpc_pump.h"
+#include "common/run/http_loop.h"
 #include "lb/route/link_table.h"
 #include "lb/route/router.h"
 #include "proto/peer.h"
@@ -50,6 +51,7 @@ struct lb_worker {
 struct lb_request {
     struct list node;
     struct request *request;
+    const struct transport *transport; /* its counters */
     struct lb_worker *home;
     uint32_t pending;      /* pieces */
     uint32_t span_count;   /* in pieces */
@@ -81,7 +83,9 @@ struct lb {
     struct cgroup_limits limits;
     unsigned worker_count;
     struct lb_worker *workers;
-    struct receiver *receiver;
+    struct http_loop *loops[HTTP_LOOPS_MAX];
+    unsigned loop_count;
+    struct listeners *listeners;
     struct admin *admin;
     struct control_timer *tend_timer;
     /* membership: control thread */
@@ -120,6 +124,7 @@ static struct lb_request *lb_request_new(struct lb_worker *home, struct request 
     memset(r, 0, sizeof(*r));
     r->home = home;
     r->request = request;
+    r->transport = request->transport;
     return r;
 }
 
@@ -130,11 +135,11 @@ static void lb_request_answer(struct lb_request *r)
     uint32_t rejected = r->rejected_here + r->rejected_by_members;
 
     if (r->failed) {
-        metric_add(cell, METRIC_REFUSED_SPANS, r->span_count);
+        metric_add(cell, r->transport->refused_spans, r->span_count);
         if (r->request)
             request_refuse(r->request, r->refusal, r->failure);
     } else {
-        metric_add(cell, METRIC_ACCEPTED_SPANS, r->span_count - r->rejected_by_members);
+        metric_add(cell, r->transport->accepted_spans, r->span_count - r->rejected_by_members);
         metric_add(cell, METRIC_REJECTED_BY_MEMBER, r->rejected_by_members);
         if (r->request)
             request_settle_count(r->request, rejected, "spans without a valid trace ID or span ID, or malformed inside");
@@ -264,12 +269,12 @@ static void lb_on_request(void *tier, struct request *request)
         refuse(request, REFUSED_MALFORMED);
         return;
     case PLAN_NO_MEMBER:
-        metric_add(home->worker.metrics, METRIC_REFUSED_SPANS, router->span_count);
+        metric_add(home->worker.metrics, request->transport->refused_spans, router->span_count);
         refuse(request, REFUSED_NO_MEMBER);
         return;
     }
     if (!plan_reserve(router)) { /* room in every outbox, or none taken */
-        metric_add(home->worker.metrics, METRIC_REFUSED_SPANS, router->span_count);
+        metric_add(home->worker.metrics, request->transport->refused_spans, router->span_count);
         refuse(request, REFUSED_OUTBOX_FULL);
         return;
     }
@@ -499,7 +504,7 @@ static void lb_cut_short(struct lb *lb, const char *why)
     if (atomic_exchange(&lb->cut_short, true))
         return;
     log_event(LOG_WARN, "drain_cut_short", "reason=%s", why);
-    receiver_cancel_all(lb->receiver);
+    listeners_cancel_all(lb->listeners);
     for (size_t i = 0; i < lb->links.count; i++) {
         if (lb->links.slots[i].life == LINK_LIFE_OPEN || lb->links.slots[i].life == LINK_LIFE_LEAVING)
             member_link_cancel(lb->links.slots[i].link); /* one that closes has nothing to cancel */
@@ -798,8 +803,8 @@ static void lb_status(void *context, struct text *out)
     text_append(out, "\n  ],\n  \"spans\": {\"routed\": %llu, \"delivered\": %llu, \"accepted\": %llu, \"refused\": %llu, \"fallback\": %llu}\n}\n",
         (unsigned long long)metrics_sum(&lb->metrics, METRIC_ROUTED_SPANS),
         (unsigned long long)metrics_sum(&lb->metrics, METRIC_DELIVERED_SPANS),
-        (unsigned long long)metrics_sum(&lb->metrics, METRIC_ACCEPTED_SPANS),
-        (unsigned long long)metrics_sum(&lb->metrics, METRIC_REFUSED_SPANS),
+        (unsigned long long)ingest_accepted_spans(&lb->metrics),
+        (unsigned long long)ingest_refused_spans(&lb->metrics),
         (unsigned long long)metrics_sum(&lb->metrics, METRIC_FALLBACK_SPANS));
 }
 
@@ -908,7 +913,7 @@ static void control_on_drained(struct mail *mail, void *receiver)
     control_break(&lb->control);
 }
 
-static void lb_on_receiver_done(void *context)
+static void lb_on_listeners_done(void *context)
 {
     struct lb *lb = context;
 
@@ -925,7 +930,7 @@ static void lb_on_stop(void *context, unsigned count)
         lb->drain_began_ns = clock_now_ns();
         log_event(LOG_INFO, "draining", "requests_in_flight=%llu",
             (unsigned long long)metrics_sum(&lb->metrics, METRIC_REQUESTS_IN_FLIGHT));
-        receiver_shutdown(lb->receiver, lb_on_receiver_done, lb);
+        listeners_shutdown(lb->listeners, lb_on_listeners_done, lb);
     } else {
         lb_cut_short(lb, "second_signal");
     }
@@ -939,26 +944,23 @@ static void lb_on_hangup(void *context)
 
 static int lb_listen(struct lb *lb, char *out_error, size_t error_size)
 {
-    const struct otlp_receiver_config *from = &lb->config.receiver;
     const struct tier_entry entry = {.tier = lb, .on_request = lb_on_request};
-    struct receiver_options options = {
-        .endpoint = from->grpc_endpoint,
-        .max_recv_msg_bytes = from->max_recv_msg_bytes,
-        .max_concurrent_streams = (uint32_t)from->max_concurrent_streams,
-        .quota_bytes = u64_max(lb->limits.memory_bytes / 10, 64 * MIB),
-        .max_connection_idle_ns = (uint64_t)from->keepalive_max_connection_idle_ns,
-        .max_connection_age_ns = (uint64_t)from->keepalive_max_connection_age_ns,
-        .max_connection_age_grace_ns = (uint64_t)from->keepalive_max_connection_age_grace_ns,
-        .keepalive_time_ns = (uint64_t)from->keepalive_time_ns,
-        .keepalive_timeout_ns = (uint64_t)from->keepalive_timeout_ns,
-        .keepalive_min_time_ns = (uint64_t)from->keepalive_min_time_ns,
-        .keepalive_permit_without_stream = from->keepalive_permit_without_stream,
-    };
     struct worker *workers[WORKERS_MAX];
+    const struct listeners_options options = {
+        .configs = lb->config.receivers,
+        .config_count = lb->config.receiver_count,
+        .workers = workers,
+        .worker_count = lb->worker_count,
+        .loops = lb->loops,
+        .loop_cells = &lb->metrics.cells[lb->worker_count + 1],
+        .loop_count = lb->loop_count,
+        .forward_headers = &lb->config.tailrace.forward_headers,
+        .memory_bytes = lb->limits.memory_bytes,
+    };
 
     for (unsigned i = 0; i < lb->worker_count; i++)
         workers[i] = &lb->workers[i].worker;
-    return receiver_new(&options, workers, lb->worker_count, &entry, &lb->receiver, out_error, error_size);
+    return listeners_new(&options, &entry, &lb->listeners, out_error, error_size);
 }
 
 static int lb_admin(struct lb *lb, char *out_error, size_t error_size)
@@ -986,8 +988,9 @@ int lb_new(const struct lb_config *config, struct lb **out_lb, char *out_error, 
     cgroup_limits_read(&lb->limits);
     lb->worker_count = worker_count_of(config->tailrace.workers, lb->limits.cpu_count);
     member_book_init(&lb->book, clock_now_ns());
+    lb->loop_count = http_loop_count_of(config->tailrace.http_threads);
     link_table_init(&lb->links, &lb->book, lb, lb_link_make);
-    r = metrics_init(&lb->metrics, lb->worker_count);
+    r = metrics_init(&lb->metrics, lb->worker_count + lb->loop_count);
     if (r)
         return error_pass(r);
     r = control_init(&lb->control, lb_on_stop, lb_on_hangup, lb);
@@ -1010,6 +1013,9 @@ int lb_new(const struct lb_config *config, struct lb **out_lb, char *out_error, 
             return error_pass(r);
         worker_hook(&home->worker, &home->hook);
     }
+    r = http_loops_new(lb->loops, lb->loop_count);
+    if (r)
+        return error_pass(r);
     r = lb_listen(lb, out_error, error_size);
     if (r)
         return error_pass(r);
@@ -1027,6 +1033,7 @@ int lb_new(const struct lb_config *config, struct lb **out_lb, char *out_error, 
 
 int lb_run(struct lb *lb)
 {
+    char ports[LISTENERS_PORTS_SIZE];
     int r;
 
     for (unsigned i = 0; i < lb->worker_count; i++) {
@@ -1034,17 +1041,22 @@ int lb_run(struct lb *lb)
         if (r)
             return error_pass(r);
     }
+    r = http_loops_start(lb->loops, lb->loop_count);
+    if (r)
+        return error_pass(r);
     lb->resolver->ops->start(lb->resolver);
-    receiver_start(lb->receiver);
-    receiver_health(lb->receiver, true);
-    log_event(LOG_INFO, "started", "otlp_grpc_port=%d admin_port=%d workers=%u members_listed=%zu", receiver_port(lb->receiver),
-        lb->admin ? admin_port(lb->admin) : 0, lb->worker_count, member_book_listed(&lb->book));
+    listeners_start(lb->listeners);
+    listeners_health(lb->listeners, true);
+    log_event(LOG_INFO, "started", "%s admin_port=%d workers=%u members_listed=%zu",
+        listeners_ports(lb->listeners, ports, sizeof(ports)), lb->admin ? admin_port(lb->admin) : 0, lb->worker_count,
+        member_book_listed(&lb->book));
     control_run(&lb->control);
+    http_loops_stop(lb->loops, lb->loop_count);
     for (unsigned i = 0; i < lb->worker_count; i++)
         worker_stop(&lb->workers[i].worker);
     log_event(LOG_INFO, "stopped", "accepted_spans=%llu refused_spans=%llu clean=%s",
-        (unsigned long long)metrics_sum(&lb->metrics, METRIC_ACCEPTED_SPANS),
-        (unsigned long long)metrics_sum(&lb->metrics, METRIC_REFUSED_SPANS), atomic_load(&lb->cut_short) ? "false" : "true");
+        (unsigned long long)ingest_accepted_spans(&lb->metrics),
+        (unsigned long long)ingest_refused_spans(&lb->metrics), atomic_load(&lb->cut_short) ? "false" : "true");
     return atomic_load(&lb->cut_short) ? 1 : 0;
 }
 
@@ -1053,11 +1065,13 @@ void lb_free(struct lb *lb)
 {
     if (!lb)
         return;
-    receiver_stop(lb->receiver);
+    http_loops_stop(lb->loops, lb->loop_count); /* a start that failed halfway */
+    listeners_stop(lb->listeners);
     link_table_close_all(&lb->links);
     for (unsigned i = 0; lb->workers && i < lb->worker_count; i++)
         worker_deinit(&lb->workers[i].worker); /* runs what gRPC still has for us */
-    receiver_free(lb->receiver);
+    listeners_free(lb->listeners);
+    http_loops_free(lb->loops, lb->loop_count);
     for (unsigned i = 0; lb->workers && i < lb->worker_count; i++) {
         struct lb_worker *home = &lb->workers[i];
         struct list *node;

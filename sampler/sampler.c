@@ -481,7 +481,7 @@ static void sampler_on_request(void *tier, struct request *request)
     } else if (!intake_fits(home, bytes.len)) {
         refuse(request, REFUSED_MEMORY);
     } else {
-        count(home, METRIC_ACCEPTED_SPANS, intake->span_count);
+        count(home, request->transport->accepted_spans, intake->span_count);
         count(home, METRIC_REJECTED_NO_TRACE_ID, intake->fault_counts[SPAN_NO_TRACE_ID]);
         count(home, METRIC_REJECTED_NO_SPAN_ID, intake->fault_counts[SPAN_NO_SPAN_ID]);
         count(home, METRIC_REJECTED_MALFORMED, intake->fault_counts[SPAN_MALFORMED]);
@@ -664,11 +664,11 @@ static void worker_on_finish(struct mail *mail, void *receiver)
 }
 
 /* The last request was answered: from here on nothing comes in. */
-static void sampler_on_receiver_done(void *context)
+static void sampler_on_listeners_done(void *context)
 {
     struct sampler *sampler = context;
 
-    atomic_store(&sampler->receiver_done, true);
+    atomic_store(&sampler->listeners_done, true);
     if (atomic_load(&sampler->cut_short)) {
         control_break(&sampler->control);
         return;
@@ -684,10 +684,10 @@ static void sampler_cut_short(struct sampler *sampler, const char *why)
     if (atomic_exchange(&sampler->cut_short, true))
         return;
     log_event(LOG_WARN, "drain_cut_short", "reason=%s", why);
-    if (atomic_load(&sampler->receiver_done))
+    if (atomic_load(&sampler->listeners_done))
         control_break(&sampler->control);
     else
-        receiver_cancel_all(sampler->receiver); /* sampler_on_receiver_done breaks the loop */
+        listeners_cancel_all(sampler->listeners); /* sampler_on_listeners_done breaks the loop */
 }
 
 static void sampler_on_stop(void *context, unsigned signal_count)
@@ -698,7 +698,7 @@ static void sampler_on_stop(void *context, unsigned signal_count)
         sampler->draining = true;
         sampler->drain_began_ns = clock_now_ns();
         log_event(LOG_INFO, "draining", "traces_held=%llu", (unsigned long long)metrics_sum(&sampler->metrics, METRIC_TRACES_HELD));
-        receiver_shutdown(sampler->receiver, sampler_on_receiver_done, sampler);
+        listeners_shutdown(sampler->listeners, sampler_on_listeners_done, sampler);
     } else {
         sampler_cut_short(sampler, "second_signal");
     }
@@ -725,25 +725,24 @@ static void sampler_tend(void *context, uint64_t now_ns)
 
 static int sampler_listen(struct sampler *sampler, char *out_error, size_t error_size)
 {
-    const struct otlp_receiver_config *from = &sampler->config.receiver;
     const struct tier_entry entry = {.tier = sampler, .on_request = sampler_on_request, .methods = sampler_peer_methods};
-    const struct receiver_options options = {
-        .endpoint = from->grpc_endpoint,
-        .internal = true,
-        .max_recv_msg_bytes = from->max_recv_msg_bytes,
-        .max_concurrent_streams = (uint32_t)from->max_concurrent_streams,
-        .quota_bytes = u64_max(sampler->limits.memory_bytes / 10, 64 * MIB),
-        .max_connection_idle_ns = (uint64_t)from->keepalive_max_connection_idle_ns,
-        .max_connection_age_ns = (uint64_t)from->keepalive_max_connection_age_ns,
-        .max_connection_age_grace_ns = (uint64_t)from->keepalive_max_connection_age_grace_ns,
-        .keepalive_time_ns = (uint64_t)from->keepalive_time_ns,
-        .keepalive_timeout_ns = (uint64_t)from->keepalive_timeout_ns,
-    };
     struct worker *workers[WORKERS_MAX];
+    const struct listeners_options options = {
+        .configs = sampler->config.receivers,
+        .config_count = sampler->config.receiver_count,
+        .workers = workers,
+        .worker_count = sampler->worker_count,
+        .loops = sampler->loops,
+        .loop_cells = &sampler->metrics.cells[sampler->worker_count + 1],
+        .loop_count = sampler->loop_count,
+        .forward_headers = &sampler->config.tailrace.forward_headers,
+        .internal = true,
+        .memory_bytes = sampler->limits.memory_bytes,
+    };
 
     for (unsigned i = 0; i < sampler->worker_count; i++)
         workers[i] = &sampler->workers[i].worker;
-    return receiver_new(&options, workers, sampler->worker_count, &entry, &sampler->receiver, out_error, error_size);
+    return listeners_new(&options, &entry, &sampler->listeners, out_error, error_size);
 }
 
 static int64_t share_of(int64_t size, unsigned workers)
@@ -834,7 +833,8 @@ int sampler_new(const struct sampler_config *config, struct policy_set *set, str
         (void)snprintf(sampler->name, sizeof(sampler->name), "%s", config->tailrace.cluster_self);
     else if (gethostname(sampler->name, sizeof(sampler->name) - 1) != 0)
         (void)snprintf(sampler->name, sizeof(sampler->name), "sampler");
-    r = metrics_init(&sampler->metrics, sampler->worker_count);
+    sampler->loop_count = http_loop_count_of(config->tailrace.http_threads);
+    r = metrics_init(&sampler->metrics, sampler->worker_count + sampler->loop_count);
     if (r)
         return error_pass(r);
     r = control_init(&sampler->control, sampler_on_stop, sampler_on_hangup, sampler);
@@ -845,6 +845,9 @@ int sampler_new(const struct sampler_config *config, struct policy_set *set, str
         return error_fold(r);
     sampler->budget = (struct budget){.pool = sampler->pool, .decide_early_allowed = config->tailrace.at_limit == AT_LIMIT_DECIDE_EARLY,
         .workers = sampler->worker_count};
+    r = http_loops_new(sampler->loops, sampler->loop_count);
+    if (r)
+        return error_pass(r);
     r = backends_new(sampler->config.exporters, sampler->config.exporter_count, sampler->worker_count, &sampler->backends, out_error,
         error_size);
     if (r)
@@ -870,6 +873,7 @@ int sampler_new(const struct sampler_config *config, struct policy_set *set, str
 int sampler_run(struct sampler *sampler)
 {
     uint64_t books[BOOK_COUNT], held = 0;
+    char ports[LISTENERS_PORTS_SIZE];
     int r;
 
     for (unsigned i = 0; i < sampler->worker_count; i++) {
@@ -880,13 +884,17 @@ int sampler_run(struct sampler *sampler)
     r = backends_start(sampler->backends);
     if (r)
         return error_pass(r);
-    receiver_start(sampler->receiver);
-    receiver_health(sampler->receiver, true);
-    log_event(LOG_INFO, "started", "member=%s otlp_grpc_port=%d admin_port=%d workers=%u policies=%zu memory_limit_bytes=%llu",
-        sampler->name, receiver_port(sampler->receiver), sampler->admin ? admin_port(sampler->admin) : 0, sampler->worker_count,
+    r = http_loops_start(sampler->loops, sampler->loop_count);
+    if (r)
+        return error_pass(r);
+    listeners_start(sampler->listeners);
+    listeners_health(sampler->listeners, true);
+    log_event(LOG_INFO, "started", "member=%s %s admin_port=%d workers=%u policies=%zu memory_limit_bytes=%llu",
+        sampler->name, listeners_ports(sampler->listeners, ports, sizeof(ports)), sampler->admin ? admin_port(sampler->admin) : 0, sampler->worker_count,
         policy_set_count(sampler->set), (unsigned long long)extent_pool_limit_bytes(sampler->pool));
     log_event(LOG_INFO, "standalone", "text=\"traces are not handed over\"");
     control_run(&sampler->control);
+    http_loops_stop(sampler->loops, sampler->loop_count);
     for (unsigned i = 0; i < sampler->worker_count; i++)
         worker_stop(&sampler->workers[i].worker);
     for (unsigned i = 0; i < sampler->worker_count; i++) {
@@ -925,7 +933,8 @@ void sampler_free(struct sampler *sampler)
 
         (void)mailbox_deliver(&worker->mailbox, worker);
     }
-    receiver_stop(sampler->receiver);
+    http_loops_stop(sampler->loops, sampler->loop_count); /* a start that failed halfway */
+    listeners_stop(sampler->listeners);
     for (unsigned i = 0; sampler->workers && i < sampler->worker_count; i++)
         worker_backends_stop(sampler->workers[i].backends); /* what was not delivered is settled as stopped */
     backends_stop(sampler->backends);
@@ -935,7 +944,8 @@ void sampler_free(struct sampler *sampler)
         (void)mailbox_deliver(&worker->mailbox, worker); /* calls that ended */
         worker_deinit(worker);                           /* runs what gRPC still has for us */
     }
-    receiver_free(sampler->receiver);
+    listeners_free(sampler->listeners);
+    http_loops_free(sampler->loops, sampler->loop_count);
     for (unsigned i = 0; sampler->workers && i < sampler->worker_count; i++)
         sampler_worker_deinit(&sampler->workers[i]);
     admin_free(sampler->admin);

@@ -4,10 +4,11 @@
 #include <stdatomic.h>
 
 #include "common/ingest/admission.h"
-#include "common/ingest/receiver.h"
+#include "common/ingest/listeners.h"
 #include "common/metrics/admin_http.h"
 #include "common/run/cgroup.h"
 #include "common/run/control.h"
+#include "common/run/http_loop.h"
 #include "sampler/buffer/budget.h"
 #include "sampler/buffer/trace_table.h"
 #include "sampler/decide/decision_cache.h"
@@ -74,7 +75,9 @@ struct sampler {
     struct cgroup_limits limits;
     unsigned worker_count;
     struct sampler_worker *workers;
-    struct receiver *receiver;
+    struct http_loop *loops[HTTP_LOOPS_MAX];
+    unsigned loop_count;
+    struct listeners *listeners;
     struct admin *admin;
     struct control_timer *tend_timer;
     struct extent_pool *pool;
@@ -86,7 +89,7 @@ struct sampler {
     char name[256];
     uint64_t incarnation, started_unix_ns, drain_began_ns;
     bool draining;
-    atomic_bool cut_short, receiver_done;
+    atomic_bool cut_short, listeners_done;
     atomic_uint workers_finished;
     struct mail drained_mail;
 };

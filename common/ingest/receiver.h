@@ -1,4 +1,4 @@
-/* OTLP in: requests from clients, answered once.
+/* OTLP in: requests from clients, answered once, whatever brought them: gRPC (receiver_grpc.c) or HTTP (receiver_http.h).
  *
  * A request belongs to the worker whose queue it came on: settle or refuse it there, exactly once.
  * Its bytes are contiguous and borrowed: valid until the tier's on_request returns, longer only by
@@ -10,11 +10,21 @@
 #include <stdint.h>
 
 #include "common/base/buffer.h"
+#include "common/base/metadata.h"
 #include "common/base/slice.h"
+#include "common/metrics/metrics.h"
 #include "common/run/worker.h"
 
+struct auth;
+struct forward;
+struct tls;
+struct transport;
+
 struct request {
+    const struct transport *transport;
     struct worker *worker;
+    struct buffer *body;     /* what bytes point into; NULL: memory of the transport's */
+    const struct metadata_set *metadata; /* the client's headers that forward_headers names; NULL: none. Borrowed until the answer */
     struct slice bytes;      /* ExportTraceServiceRequest */
     uint64_t received_ns;
     uint64_t deadline_ns;    /* monotonic; UINT64_MAX: the client set none */
@@ -31,6 +41,9 @@ enum refusal {
     REFUSED_NO_MEMBER,    /* no sampler reachable: UNAVAILABLE with RetryInfo */
     REFUSED_DELIVERY,     /* a member refused or did not answer in time: status as the member's, or UNAVAILABLE with RetryInfo */
     REFUSED_EXPIRED,      /* DEADLINE_EXCEEDED: its client has given up already and will send it again */
+    REFUSED_UNAUTHENTICATED, /* UNAUTHENTICATED / 401: no credentials, or wrong ones */
+    REFUSED_CONTENT_TYPE, /* HTTP: 415 */
+    REFUSED_TIMEOUT,      /* HTTP: 408, it did not arrive in time */
     REFUSAL_COUNT,
 };
 
@@ -43,17 +56,34 @@ struct answer_status {
 
 typedef void request_fn(void *tier, struct request *request);
 
+/* What brought a request, and takes its answer. Tiers use the functions below; the metrics are for their counts of spans. */
+struct transport {
+    void (*settle)(struct request *request, const uint32_t *rejected, size_t rejected_count, const char *message, bool send_trailer);
+    void (*refuse)(struct request *request, struct answer_status status);
+    enum metric_id accepted_spans, refused_spans;
+};
+
 /* Answers OK. rejected: indices of spans (in this request, rising) that can never be accepted;
  * they become partial_success and, when send_trailer, trailer tailrace-rejected-bin (varints). message says why. */
 void request_settle(struct request *request, const uint32_t *rejected, size_t rejected_count, const char *message, bool send_trailer);
 /* As request_settle with only the number known. */
 void request_settle_count(struct request *request, size_t rejected_count, const char *message);
 void request_refuse(struct request *request, enum refusal refusal, struct answer_status status);
+static inline enum metric_id refusal_metric(enum refusal refusal)
+{
+    return (enum metric_id)(METRIC_REFUSED_MALFORMED + (int)refusal);
+}
 /* Usual status of a refusal: code, message and a retry delay of its own. */
 struct answer_status refusal_status(enum refusal refusal);
 
 /* A contiguous buffer of the request's bytes that outlives the call (no copy when there is one already); NULL: no memory. */
 struct buffer *request_hold(struct request *request);
+
+/* Sums over the transports. */
+uint64_t ingest_accepted_spans(const struct metrics *metrics);
+uint64_t ingest_refused_spans(const struct metrics *metrics);
+
+/* -- gRPC ------------------------------------------------------------------------------------------------------------------- */
 
 struct receiver_options {
     const char *endpoint;               /* host:port, [v6]:port; port 0: any free one */
@@ -65,6 +95,9 @@ struct receiver_options {
     uint64_t keepalive_time_ns, keepalive_timeout_ns;                                     /* 0: library's */
     uint64_t keepalive_min_time_ns;
     bool keepalive_permit_without_stream;
+    struct tls *tls;                    /* NULL: plain text */
+    struct auth *auth;                  /* NULL: everybody may send */
+    const struct forward *forward;      /* headers that become request.metadata; NULL: none */
 };
 
 /* One unary method of our own beside Export, for the peer protocol: answers bytes or a status. Control-size messages. */

@@ -31,6 +31,7 @@
 #include "common/base/error.h"
 #include "common/base/list.h"
 #include "common/base/num.h"
+#include "common/ingest/forward.h"
 #include "common/ingest/grpc_message.h"
 #include "common/ingest/inflate.h"
 #include "common/metrics/metrics.h"
@@ -44,7 +45,7 @@
 #define EXPORT_POSTED 64           /* per worker; 8 to 1024 made no difference in CPU, an idle one costs its struct */
 #define GENERIC_POSTED 8
 #define STREAMS_DEFAULT 1024       /* per connection: messages wait in the library's memory before we see them */
-#define METADATA_BYTES_MAX (16 * 1024)
+#define CALL_METADATA_BYTES_MAX (16 * 1024)
 #define DEADLINE_SECONDS_MAX 86400 /* later is never: and no sum overflows */
 #define SCRATCH_KEEP_BYTES (4 * MIB) /* a larger scratch is let go after use */
 #define REJECTED_TRAILER_MAX 6000  /* bytes: metadata is limited to 8 KiB by default at most clients */
@@ -55,7 +56,6 @@ struct receiver_worker {
     struct list free_calls;
     struct list watchers;
     struct buffer *scratch;
-    uint64_t calls_open; /* Export requests taken and not answered yet */
     struct mail health_mail;
     atomic_bool health_mail_posted;
 };
@@ -65,6 +65,8 @@ struct receiver {
     void *export_method;
     struct tier_entry entry;
     uint64_t max_recv_msg_bytes;
+    struct auth *auth;
+    const struct forward *forward;
     unsigned worker_count;
     int port;
     atomic_bool serving, shut_down;
@@ -91,7 +93,6 @@ struct call {
     gpr_timespec deadline;
     grpc_metadata_array metadata;
     grpc_byte_buffer *payload;
-    struct buffer *body; /* what request.bytes points into when not the payload's one slice */
     bool taken, answered;
     int cancelled;
     /* generic only */
@@ -130,8 +131,8 @@ static void call_drop_payload(struct call *call)
     if (call->payload)
         grpc_byte_buffer_destroy(call->payload);
     call->payload = NULL;
-    buffer_unref(call->body);
-    call->body = NULL;
+    buffer_unref(call->request.body);
+    call->request.body = NULL;
 }
 
 static void receiver_release(struct receiver *receiver)
@@ -145,6 +146,7 @@ static void call_free(struct call *call)
     struct receiver *receiver = call->home->receiver;
 
     call_drop_payload(call);
+    metadata_set_unref(call->request.metadata);
     grpc_metadata_array_destroy(&call->metadata);
     if (call->kind == CALL_GENERIC)
         grpc_call_details_destroy(&call->details);
@@ -241,8 +243,7 @@ static void call_reply(struct call *call, const struct reply *reply)
     grpc_slice_unref(message);
     if (call->taken) {
         call->taken = false;
-        call->home->calls_open--;
-        metric_set(call->home->worker->metrics, METRIC_REQUESTS_IN_FLIGHT, call->home->calls_open);
+        metric_add(call->home->worker->metrics, METRIC_REQUESTS_IN_FLIGHT, (uint64_t)0 - 1);
     }
 }
 
@@ -261,8 +262,8 @@ static struct call *call_of(struct request *request)
     return container_of(request, struct call, request);
 }
 
-void request_settle(struct request *request, const uint32_t *rejected, size_t rejected_count,
-    const char *message, bool send_trailer)
+static void call_settle(struct request *request, const uint32_t *rejected, size_t rejected_count, const char *message,
+    bool send_trailer)
 {
     struct reply reply = {0};
     uint8_t response[RPC_STATUS_BYTES_MAX];
@@ -284,29 +285,7 @@ void request_settle(struct request *request, const uint32_t *rejected, size_t re
     call_reply(call_of(request), &reply);
 }
 
-void request_settle_count(struct request *request, size_t rejected_count, const char *message)
-{
-    request_settle(request, NULL, rejected_count, message, false);
-}
-
-struct answer_status refusal_status(enum refusal refusal)
-{
-    static const struct answer_status statuses[REFUSAL_COUNT] = {
-        [REFUSED_MALFORMED] = {GRPC_STATUS_INVALID_ARGUMENT, 0, "the request is not a valid ExportTraceServiceRequest"},
-        [REFUSED_ENCODING] = {GRPC_STATUS_INVALID_ARGUMENT, 0, "the compressed message cannot be inflated"},
-        [REFUSED_TOO_LARGE] = {GRPC_STATUS_RESOURCE_EXHAUSTED, 0, "the message is larger than max_recv_msg_size_mib"},
-        [REFUSED_MEMORY] = {GRPC_STATUS_RESOURCE_EXHAUSTED, 1 * NS_PER_S, "memory budget reached, try again later"},
-        [REFUSED_OUTBOX_FULL] = {GRPC_STATUS_RESOURCE_EXHAUSTED, 200 * NS_PER_MS,
-            "too much is on its way to the samplers, try again later"},
-        [REFUSED_NO_MEMBER] = {GRPC_STATUS_UNAVAILABLE, 1 * NS_PER_S, "no sampler is reachable"},
-        [REFUSED_DELIVERY] = {GRPC_STATUS_UNAVAILABLE, 1 * NS_PER_S, "a sampler did not take its part in time"},
-        [REFUSED_EXPIRED] = {GRPC_STATUS_DEADLINE_EXCEEDED, 0, "the deadline had passed on arrival"},
-    };
-
-    return statuses[refusal];
-}
-
-void request_refuse(struct request *request, enum refusal refusal, struct answer_status status)
+static void call_refuse(struct request *request, struct answer_status status)
 {
     struct call *call = call_of(request);
     uint8_t details[RPC_STATUS_BYTES_MAX];
@@ -314,13 +293,15 @@ void request_refuse(struct request *request, enum refusal refusal, struct answer
 
     reply.details = details;
     reply.details_len = rpc_status_write(status.code, status.message, status.retry_ns, details);
-    metric_add(call->home->worker->metrics, (enum metric_id)(METRIC_REFUSED_MALFORMED + (int)refusal), 1);
     call_reply(call, &reply);
 }
 
-/* The refusal counters stand in metrics.def in the order of enum refusal. */
-static_assert((int)METRIC_REFUSED_EXPIRED - (int)METRIC_REFUSED_MALFORMED == (int)REFUSED_EXPIRED,
-    "refusal counters follow enum refusal");
+static const struct transport transport_grpc = {
+    .settle = call_settle,
+    .refuse = call_refuse,
+    .accepted_spans = METRIC_ACCEPTED_SPANS,
+    .refused_spans = METRIC_REFUSED_SPANS,
+};
 
 /* -- Export ------------------------------------------------------------------------------------------- */
 
@@ -357,6 +338,40 @@ static uint64_t ring_of(const grpc_metadata_array *metadata)
         }
     }
     return 0;
+}
+
+static struct slice slice_of(const grpc_slice *slice)
+{
+    return slice_make(GRPC_SLICE_START_PTR(*slice), GRPC_SLICE_LENGTH(*slice));
+}
+
+/* The client's headers that go on to the backend. False when the call was refused: they are part of what keeps tenants apart, so
+ * none is left out. */
+static bool call_metadata(struct call *call)
+{
+    const struct forward *forward = call->home->receiver->forward;
+    struct answer_status refusal = {GRPC_STATUS_RESOURCE_EXHAUSTED, 0, "the forwarded metadata is larger than 8 KiB or 32 pairs"};
+    struct metadata_entry entries[METADATA_PAIRS_MAX + 1];
+    struct metadata_set *set = NULL;
+    size_t count = 0;
+
+    for (size_t i = 0; forward && i < call->metadata.count && count <= METADATA_PAIRS_MAX; i++) {
+        const grpc_metadata *entry = &call->metadata.metadata[i];
+
+        if (forward_wants(forward, slice_of(&entry->key)))
+            entries[count++] = (struct metadata_entry){slice_of(&entry->key), slice_of(&entry->value)};
+    }
+    switch (count > 0 ? metadata_set_new(entries, count, &set) : 0) {
+    case 0:
+        call->request.metadata = set;
+        return true;
+    case METADATA_E_TOO_LARGE:
+        request_refuse(&call->request, REFUSED_TOO_LARGE, refusal);
+        return false;
+    default:
+        request_refuse(&call->request, REFUSED_MEMORY, refusal_status(REFUSED_MEMORY));
+        return false;
+    }
 }
 
 static struct buffer *scratch_take(struct receiver_worker *home, size_t len)
@@ -426,18 +441,18 @@ static bool call_bytes(struct call *call)
             call->request.bytes = slice_make(GRPC_SLICE_START_PTR(slices->slices[0]), GRPC_SLICE_LENGTH(slices->slices[0]));
         return true;
     }
-    call->body = payload_gather(call->home, slices);
-    if (!call->body) {
+    call->request.body = payload_gather(call->home, slices);
+    if (!call->request.body) {
         request_refuse(&call->request, REFUSED_MEMORY, refusal_status(REFUSED_MEMORY));
         return false;
     }
     if (compression != GRPC_COMPRESS_NONE) {
         struct buffer *inflated = NULL;
         int r = compression == GRPC_COMPRESS_GZIP
-            ? inflate_gzip(buffer_slice(call->body), receiver->max_recv_msg_bytes, &inflated)
-            : inflate_zlib(buffer_slice(call->body), receiver->max_recv_msg_bytes, &inflated);
+            ? inflate_gzip(buffer_slice(call->request.body), receiver->max_recv_msg_bytes, &inflated)
+            : inflate_zlib(buffer_slice(call->request.body), receiver->max_recv_msg_bytes, &inflated);
 
-        scratch_give(call->home, steal(&call->body));
+        scratch_give(call->home, steal(&call->request.body));
         if (r) {
             enum refusal why = r == INFLATE_E_TOO_LARGE ? REFUSED_TOO_LARGE
                 : r < 0                                 ? REFUSED_MEMORY
@@ -446,9 +461,9 @@ static bool call_bytes(struct call *call)
             request_refuse(&call->request, why, refusal_status(why));
             return false;
         }
-        call->body = inflated;
+        call->request.body = inflated;
     }
-    call->request.bytes = buffer_slice(call->body);
+    call->request.bytes = buffer_slice(call->request.body);
     return true;
 }
 
@@ -460,39 +475,23 @@ static void export_arrived(struct call *call)
 
     home->worker->now_ns = now_ns; /* the turn's is of before the sleep that this call ended */
     call->taken = true;
-    home->calls_open++;
+    request->transport = &transport_grpc;
     metric_add(home->worker->metrics, METRIC_REQUESTS, 1);
-    metric_set(home->worker->metrics, METRIC_REQUESTS_IN_FLIGHT, home->calls_open);
+    metric_add(home->worker->metrics, METRIC_REQUESTS_IN_FLIGHT, 1);
     request->worker = home->worker;
     request->received_ns = now_ns;
     request->deadline_ns = deadline_of(call->deadline, now_ns);
     request->peer_ring = call->metadata.count > 0 ? ring_of(&call->metadata) : 0;
     if (request->deadline_ns <= now_ns)
         request_refuse(request, REFUSED_EXPIRED, refusal_status(REFUSED_EXPIRED));
-    else if (call_bytes(call)) {
+    else if (call_metadata(call) && call_bytes(call)) {
         metric_add(home->worker->metrics, METRIC_REQUEST_BYTES, request->bytes.len);
         home->receiver->entry.on_request(home->receiver->entry.tier, request);
     }
     /* The bytes go now; the call stays until it is answered and the answer is on its way (call_on_replied). */
     request->bytes = (struct slice){NULL, 0};
-    scratch_give(home, steal(&call->body));
+    scratch_give(home, steal(&call->request.body));
     call_drop_payload(call);
-}
-
-struct buffer *request_hold(struct request *request)
-{
-    struct call *call = call_of(request);
-    struct buffer *copy;
-
-    if (call->body)
-        return buffer_ref(call->body);
-    copy = buffer_new(request->bytes.len);
-    if (!copy)
-        return NULL;
-    if (request->bytes.len > 0)
-        memcpy(copy->bytes, request->bytes.at, request->bytes.len);
-    copy->len = request->bytes.len;
-    return copy;
 }
 
 /* -- everything else: health, peer methods, unknown ---------------------------------------------------- */
@@ -797,7 +796,7 @@ static void receiver_arguments(const struct receiver_options *options, struct ar
     argument_add(out, "grpc.max_receive_message_length", options->max_recv_msg_bytes + options->max_recv_msg_bytes / 2);
     argument_add(out, "grpc.max_concurrent_streams",
         options->max_concurrent_streams ? options->max_concurrent_streams : STREAMS_DEFAULT);
-    argument_add(out, "grpc.max_metadata_size", METADATA_BYTES_MAX);
+    argument_add(out, "grpc.max_metadata_size", CALL_METADATA_BYTES_MAX);
     argument_add(out, "grpc.per_message_decompression", 0);
     argument_add(out, "grpc.http2.lookahead_bytes", options->internal ? 4 * MIB : 1 * MIB);
     argument_add(out, "grpc.http2.max_frame_size", 1 * MIB);
@@ -830,6 +829,8 @@ int receiver_new(const struct receiver_options *options, struct worker *const *w
     receiver->entry = *entry;
     receiver->worker_count = count;
     receiver->max_recv_msg_bytes = options->max_recv_msg_bytes;
+    receiver->auth = options->auth;
+    receiver->forward = options->forward;
     receiver_arguments(options, &arguments);
     channel_args = (grpc_channel_args){arguments.count, arguments.args};
     if (options->quota_bytes > 0) {

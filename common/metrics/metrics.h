@@ -55,11 +55,11 @@ static inline void metric_set(struct metrics_cell *cell, enum metric_id id, uint
 }
 
 struct metrics {
-    struct metrics_cell *cells; /* one a worker, the last is the control thread's */
+    struct metrics_cell *cells; /* one a worker, then the control thread's, then one an HTTP thread */
     unsigned cell_count;
 };
 
-/* All cells zero. 0, or -ENOMEM. */
+/* All cells zero. worker_count: threads beside the control thread. 0, or -ENOMEM. */
 int metrics_init(struct metrics *metrics, unsigned worker_count);
 void metrics_deinit(struct metrics *metrics);
 /* The sum over all cells, wrapping at 64 bits. */

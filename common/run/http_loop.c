@@ -178,3 +178,35 @@ void *http_loop_state(
         loop->states[loop->state_count++] = (struct loop_state){key, state, drop};
     return state;
 }
+
+int http_loops_new(struct http_loop **loops, unsigned count)
+{
+    int r = 0;
+
+    for (unsigned i = 0; i < count && r == 0; i++)
+        r = http_loop_new(&loops[i]);
+    return error_pass(r);
+}
+
+int http_loops_start(struct http_loop *const *loops, unsigned count)
+{
+    int r = 0;
+
+    for (unsigned i = 0; i < count && r == 0; i++)
+        r = http_loop_start(loops[i]);
+    return error_pass(r);
+}
+
+void http_loops_stop(struct http_loop *const *loops, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        http_loop_stop(loops[i]);
+}
+
+void http_loops_free(struct http_loop **loops, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        http_loop_free(loops[i]);
+        loops[i] = NULL;
+    }
+}

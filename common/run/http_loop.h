@@ -25,3 +25,17 @@ void http_loop_post(struct http_loop *loop, struct mail *mail);
 struct event_base *http_loop_base(struct http_loop *loop);
 /* State that modules keep with a loop (link_http: its curl multi), made on first use and freed by http_loop_free. */
 void *http_loop_state(struct http_loop *loop, const void *key, void *(*make)(struct http_loop *loop), void (*drop)(void *state));
+
+/* -- all of a tier's ---------------------------------------------------------------------------------------------------------- */
+
+/* tailrace.http_threads: at least one, at most HTTP_LOOPS_MAX. */
+static inline unsigned http_loop_count_of(uint64_t asked)
+{
+    return asked < 1 ? 1 : asked < HTTP_LOOPS_MAX ? (unsigned)asked : HTTP_LOOPS_MAX;
+}
+
+/* loops: zero-filled; those made stay there also after a failure. */
+int http_loops_new(struct http_loop **loops, unsigned count);
+int http_loops_start(struct http_loop *const *loops, unsigned count);
+void http_loops_stop(struct http_loop *const *loops, unsigned count);
+void http_loops_free(struct http_loop **loops, unsigned count);

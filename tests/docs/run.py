@@ -18,10 +18,12 @@ suite = Suite("docs")
 # A library is included by one folder or file only (docs/span-path.md). Tests beside the code may use what the file
 # they test uses; the shared parts of tests and the benchmarks are programs of their own.
 LIBRARIES = {
-    r"grpc/": ["common/ingest/receiver_grpc", "common/export/link_grpc", "common/run/grpc_pump", "bench/"],
+    r"grpc/": ["common/security/tls_grpc", "common/security/tls_grpc_version", "common/ingest/receiver_grpc", "common/export/link_grpc", "common/run/grpc_pump", "bench/"],
     r"event2/": ["common/run/", "common/metrics/admin_http", "common/cluster/resolve/"],
     r"ares\.h": ["common/cluster/resolve/dns"],
-    r"curl/": ["common/cluster/resolve/k8s", "common/export/link_http"],
+    r"openssl/": ["common/security/", "common/ingest/receiver_http", "*_test"],
+    r"crypt\.h": ["common/security/htpasswd"],
+    r"curl/": ["common/security/tls_curl", "common/cluster/resolve/k8s", "common/export/link_http"],
     r"yaml\.h": ["common/config/"],
     r"jansson\.h": ["common/config/", "common/otlp/json", "lb/", "sampler/", "bench/", "*_test"],
     r"xxhash\.h": ["common/base/hash.h"],

@@ -1,0 +1,130 @@
+#include "common/ingest/listeners.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/error.h"
+#include "common/base/num.h"
+#include "common/ingest/forward.h"
+
+struct listeners {
+    struct forward forward;
+    struct receiver *grpc[OTLP_RECEIVERS_MAX];
+    size_t grpc_count;
+    atomic_uint open; /* not shut down yet, and one for listeners_shutdown itself */
+    void (*on_done)(void *context);
+    void *done_context;
+};
+
+/* The last fence against requests in reception, whatever the clients: a tenth of the memory, but room for a few large ones. */
+static uint64_t reception_bytes(const struct listeners_options *options)
+{
+    return u64_max(options->memory_bytes / 10, 64 * MIB);
+}
+
+static int listen_grpc(struct listeners *listeners, const struct listeners_options *options, const struct otlp_receiver_config *from,
+    const struct tier_entry *entry, char *out_error, size_t error_size)
+{
+    const struct receiver_options receiver = {
+        .endpoint = from->grpc_endpoint,
+        .internal = options->internal,
+        .max_recv_msg_bytes = from->max_recv_msg_bytes,
+        .max_concurrent_streams = (uint32_t)u64_min(from->max_concurrent_streams, UINT32_MAX),
+        .quota_bytes = reception_bytes(options),
+        .max_connection_idle_ns = (uint64_t)from->keepalive_max_connection_idle_ns,
+        .max_connection_age_ns = (uint64_t)from->keepalive_max_connection_age_ns,
+        .max_connection_age_grace_ns = (uint64_t)from->keepalive_max_connection_age_grace_ns,
+        .keepalive_time_ns = (uint64_t)from->keepalive_time_ns,
+        .keepalive_timeout_ns = (uint64_t)from->keepalive_timeout_ns,
+        .keepalive_min_time_ns = (uint64_t)from->keepalive_min_time_ns,
+        .keepalive_permit_without_stream = from->keepalive_permit_without_stream,
+        .forward = from->grpc_include_metadata ? &listeners->forward : NULL,
+    };
+    int r = receiver_new(&receiver, options->workers, options->worker_count, entry, &listeners->grpc[listeners->grpc_count], out_error,
+        error_size);
+
+    if (r == 0)
+        listeners->grpc_count++;
+    return error_pass(r);
+}
+
+int listeners_new(const struct listeners_options *options, const struct tier_entry *entry, struct listeners **out_listeners,
+    char *out_error, size_t error_size)
+{
+    struct listeners *listeners = calloc(1, sizeof(*listeners));
+    int r = 0;
+
+    if (!listeners)
+        return error_raise(-ENOMEM);
+    *out_listeners = listeners;
+    if (options->forward_headers)
+        listeners->forward =
+            (struct forward){(const char *const *)options->forward_headers->items, options->forward_headers->count};
+    for (size_t i = 0; i < options->config_count && r == 0; i++) {
+        if (options->configs[i].grpc_set)
+            r = listen_grpc(listeners, options, &options->configs[i], entry, out_error, error_size);
+    }
+    return error_pass(r);
+}
+
+void listeners_start(struct listeners *listeners)
+{
+    for (size_t i = 0; i < listeners->grpc_count; i++)
+        receiver_start(listeners->grpc[i]);
+}
+
+void listeners_health(struct listeners *listeners, bool serving)
+{
+    for (size_t i = 0; i < listeners->grpc_count; i++)
+        receiver_health(listeners->grpc[i], serving);
+}
+
+const char *listeners_ports(const struct listeners *listeners, char *text, size_t size)
+{
+    size_t len = 0;
+
+    text[0] = '\0';
+    for (size_t i = 0; i < listeners->grpc_count && len < size; i++)
+        len += (size_t)snprintf(text + len, size - len, "%s%d", i ? "," : "otlp_grpc_port=", receiver_port(listeners->grpc[i]));
+    return text;
+}
+
+static void listeners_release(void *context)
+{
+    struct listeners *listeners = context;
+
+    if (atomic_fetch_sub(&listeners->open, 1) == 1)
+        listeners->on_done(listeners->done_context);
+}
+
+void listeners_shutdown(struct listeners *listeners, void (*on_done)(void *context), void *context)
+{
+    listeners->on_done = on_done;
+    listeners->done_context = context;
+    atomic_store(&listeners->open, (unsigned)listeners->grpc_count + 1);
+    for (size_t i = 0; i < listeners->grpc_count; i++)
+        receiver_shutdown(listeners->grpc[i], listeners_release, listeners);
+    listeners_release(listeners);
+}
+
+void listeners_cancel_all(struct listeners *listeners)
+{
+    for (size_t i = 0; i < listeners->grpc_count; i++)
+        receiver_cancel_all(listeners->grpc[i]);
+}
+
+void listeners_stop(struct listeners *listeners)
+{
+    for (size_t i = 0; listeners && i < listeners->grpc_count; i++)
+        receiver_stop(listeners->grpc[i]);
+}
+
+void listeners_free(struct listeners *listeners)
+{
+    for (size_t i = 0; listeners && i < listeners->grpc_count; i++)
+        receiver_free(listeners->grpc[i]);
+    free(listeners);
+}
