@@ -881,9 +881,6 @@ int sampler_run(struct sampler *sampler)
         if (r)
             return error_pass(r);
     }
-    r = backends_start(sampler->backends);
-    if (r)
-        return error_pass(r);
     r = http_loops_start(sampler->loops, sampler->loop_count);
     if (r)
         return error_pass(r);
@@ -937,7 +934,6 @@ void sampler_free(struct sampler *sampler)
     listeners_stop(sampler->listeners);
     for (unsigned i = 0; sampler->workers && i < sampler->worker_count; i++)
         worker_backends_stop(sampler->workers[i].backends); /* what was not delivered is settled as stopped */
-    backends_stop(sampler->backends);
     for (unsigned i = 0; sampler->workers && i < sampler->worker_count; i++) {
         struct worker *worker = &sampler->workers[i].worker;
 

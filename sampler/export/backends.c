@@ -305,17 +305,6 @@ void backends_free(struct backends *backends)
     free(backends);
 }
 
-int backends_start(struct backends *backends)
-{
-    (void)backends;
-    return 0;
-}
-
-void backends_stop(struct backends *backends)
-{
-    (void)backends;
-}
-
 /* -- for who asks ------------------------------------------------------------------------------------------------- */
 
 static uint64_t seen(const _Atomic uint64_t *cell)

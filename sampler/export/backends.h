@@ -24,10 +24,6 @@ int backends_new(const struct otlp_exporter_config *configs, size_t count, unsig
     char *out_error, size_t error_size);
 /* After all workers' parts. Accepts NULL. */
 void backends_free(struct backends *backends);
-/* After the workers began, before the first span. 0 or -errno. */
-int backends_start(struct backends *backends);
-/* After the workers' parts were stopped: what their links still had to say is in the workers' mail. Accepts NULL. */
-void backends_stop(struct backends *backends);
 
 /* owner: of the units. On the worker's thread, or before it starts. */
 int worker_backends_new(struct backends *backends, struct worker *worker, const struct exporter_owner *owner,
