@@ -12,12 +12,19 @@ static int read_config(struct config_context *context, const struct config_node 
 {
     struct sampler_setup *setup = opaque;
     int r = sampler_config_read(context, root, &setup->config);
+    const char *stateful;
     int policies;
 
     /* Policies too, also after another error: one start shows all there is to mend. */
     policies = policy_set_new(context, setup->config.tail_sampling.policies, setup->config.tail_sampling.sample_on_first_match,
         1, &setup->set);
-    return r ? r : policies;
+    if (r || policies)
+        return r ? r : policies;
+    stateful = policy_set_stateful(setup->set);
+    if (setup->config.tail_sampling.span_ingest && stateful)
+        return config_error(context, setup->config.tail_sampling.policies,
+            "sampling_strategy \"span-ingest\" requires all policies to be stateless, but policy \"%s\" is stateful", stateful);
+    return 0;
 }
 
 static int serve(void *opaque, char *out_error, size_t error_size)

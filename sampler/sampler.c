@@ -148,12 +148,20 @@ static void record_evidence(const struct facts *facts, uint32_t bit, struct deci
     }
 }
 
-static void trace_decide(struct sampler_worker *home, struct trace *trace, uint64_t now_ns)
+static struct verdict_input verdict_input(const struct trace_id *id, struct trace *trace, uint64_t now_ns)
+{
+    return (struct verdict_input){
+        .trace_id = id,
+        .facts = trace_facts(trace),
+        .now_ns = now_ns,
+        .now_unix_ns = policy_set_needs(trace_policy_set(trace))->wall_clock ? clock_now_unix_ns() : 0,
+    };
+}
+
+static void trace_settle(struct sampler_worker *home, struct trace *trace, struct decided decided, uint64_t now_ns)
 {
     const struct trace_info info = trace_info(trace);
     const struct facts *facts = trace_facts(trace);
-    const struct verdict_input input = {.trace_id = &info.id, .facts = facts, .now_ns = now_ns};
-    struct decided decided = policy_set_decide_counted(trace_policy_set(trace), &input, home->votes);
     struct decision_record record = {.decision = decided.decision, .policy = decided.policy};
 
     home->votes_changed = true;
@@ -171,6 +179,26 @@ static void trace_decide(struct sampler_worker *home, struct trace *trace, uint6
         book(home, BOOK_DROPPED_NOT_SAMPLED, info.span_count);
         trace_free(home->traces, trace);
     }
+}
+
+/* Its time has come, or its place is needed. */
+static void trace_decide(struct sampler_worker *home, struct trace *trace, uint64_t now_ns)
+{
+    const struct verdict_input input = verdict_input(trace_id_of(trace), trace, now_ns);
+
+    trace_settle(home, trace, policy_set_decide_counted(trace_policy_set(trace), &input, home->votes), now_ns);
+}
+
+/* With `sampling_strategy: span-ingest` or tailrace.early_keep: at once, when nothing that may still come can change it. */
+static bool trace_decide_early(struct sampler_worker *home, struct trace *trace, uint64_t now_ns)
+{
+    const struct verdict_input input = verdict_input(trace_id_of(trace), trace, now_ns);
+    struct decided decided;
+
+    if (!policy_set_decide_early(trace_policy_set(trace), &input, home->votes, &decided))
+        return false;
+    trace_settle(home, trace, decided, now_ns);
+    return true;
 }
 
 /* Over maximum_trace_size_bytes: not sampled at once, whatever the policies would say. */
@@ -250,7 +278,7 @@ static struct trace *trace_begin(struct sampler_worker *home, const struct intak
     uint64_t share = config->num_traces / home->sampler->worker_count;
     struct trace *trace;
 
-    if (config->num_traces_set && trace_table_count(home->traces) >= u64_max(share, 1)) {
+    if (config->num_traces_set && !config->block_on_overflow && trace_table_count(home->traces) >= u64_max(share, 1)) {
         /* The Collector throws the oldest away undecided; it is decided here, early (docs/compatibility.md). */
         count(home, METRIC_EVICTED_NUM_TRACES, 1);
         trace_decide(home, trace_table_oldest(home->traces), now_ns);
@@ -311,10 +339,14 @@ static void span_take(struct sampler_worker *home, const struct intake_span *spa
     }
     facts = trace_facts(trace);
     facts_fold(facts, &span->facts, &header->hits, (uint32_t)span->bytes.len);
+    if (UNLIKELY(policy_set_needs(trace_policy_set(trace))->cost))
+        trace_add_cost(home->traces, trace, header, span->bytes);
     if (span->facts.is_root && config->decision_wait_after_root_received_ns > 0)
         trace_hasten(home->traces, trace, now_ns + (uint64_t)config->decision_wait_after_root_received_ns);
     if (UNLIKELY(trace_is_too_large(home, trace, facts, header, span->id_hash)))
         trace_refuse_size(home, trace, now_ns);
+    else if (UNLIKELY(home->sampler->decides_early) && trace_decide_early(home, trace, now_ns))
+        return; /* its further spans follow the decision, as of any that is decided */
     else if (UNLIKELY(facts->bytes > home->sampler->big_trace_bytes))
         trace_decide(home, trace, now_ns); /* its further spans follow the decision: streamed */
 }
@@ -450,6 +482,17 @@ static bool intake_fits(struct sampler_worker *home, size_t request_bytes)
     return under_way + request_bytes + home->intake.span_count * TRACE_BYTES_MOST < budget_room(&home->sampler->budget);
 }
 
+/* With block_on_overflow: no more is taken in while there are num_traces. The number is that of the turns before, so that
+ * what comes within a turn goes beyond it. */
+static bool overflows(const struct sampler *sampler)
+{
+    const struct tail_sampling_config *config = &sampler->config.tail_sampling;
+
+    if (LIKELY(!config->block_on_overflow) || !config->num_traces_set)
+        return false;
+    return metrics_sum(&sampler->metrics, METRIC_TRACES_HELD) >= u64_max(config->num_traces, 1);
+}
+
 static void sampler_on_request(void *tier, struct request *request)
 {
     struct sampler *sampler = tier;
@@ -459,7 +502,7 @@ static void sampler_on_request(void *tier, struct request *request)
     struct slice bytes = request->bytes;
 
     note_ring(home, request->peer_ring);
-    if (budget_rung(&sampler->budget) == RUNG_REFUSE) { /* sampler/buffer: the ladder's last rung */
+    if (overflows(sampler) || budget_rung(&sampler->budget) == RUNG_REFUSE) { /* sampler/buffer: the ladder's last rung */
         refuse(request, REFUSED_MEMORY);
         return;
     }
@@ -605,7 +648,7 @@ static void gauges_publish(struct sampler_worker *home, uint64_t now_ns)
     metric_set(cell, METRIC_TRACES_HELD, trace_table_count(home->traces));
     metric_set(cell, METRIC_HEADERS, header_table_count(home->headers));
     budget_beside(&home->sampler->budget, &home->beside_bytes,
-        header_table_bytes(home->headers) + worker_backends_bytes(home->backends));
+        header_table_bytes(home->headers) + trace_table_cost_bytes(home->traces) + worker_backends_bytes(home->backends));
     metric_set(cell, METRIC_STORE_USED_BYTES, extent_store_used_bytes(home->store));
     metric_set(cell, METRIC_RECORDS, cache.records);
     if (home->worker.index == 0)
@@ -843,7 +886,9 @@ int sampler_new(const struct sampler_config *config, struct policy_set *set, str
     r = sampler_pool(sampler, out_error, error_size);
     if (r)
         return error_fold(r);
-    sampler->budget = (struct budget){.pool = sampler->pool, .decide_early_allowed = config->tailrace.at_limit == AT_LIMIT_DECIDE_EARLY,
+    /* A rate is spent by decisions that wait: with one in the set the others wait too, or it would be spent otherwise. */
+    sampler->decides_early = config->tail_sampling.span_ingest || (config->tailrace.early_keep && !policy_set_needs(set)->state);
+    sampler->budget = (struct budget){.pool = sampler->pool, .decide_early_allowed = config->tailrace.at_limit == AT_LIMIT_DECIDE_EARLY && !config->tail_sampling.block_on_overflow,
         .workers = sampler->worker_count};
     r = http_loops_new(sampler->loops, sampler->loop_count);
     if (r)

@@ -15,6 +15,32 @@ static const struct config_key decision_cache_keys[] = {
     {0},
 };
 
+static int read_strategy(struct config_context *context, const struct config_node *node, void *out_field)
+{
+    const char *text = config_node_text(node);
+    bool *out_span_ingest = out_field;
+
+    if (config_node_kind(node) == CONFIG_NODE_NULL)
+        return 0;
+    *out_span_ingest = strcmp(text, "span-ingest") == 0;
+    if (*out_span_ingest || strcmp(text, "trace-complete") == 0)
+        return 0;
+    return config_error(
+        context, node, "invalid sampling_strategy \"%s\", expected one of \"trace-complete\" or \"span-ingest\"", text);
+}
+
+static int check_shards(struct config_context *context, const struct config_node *node, uint64_t num_shards)
+{
+    const struct config_node *at = config_node_get(node, "num_shards");
+
+    if (num_shards > 256)
+        return config_error(context, at, "num_shards (%llu) must not exceed 256", (unsigned long long)num_shards);
+    if (num_shards > 1)
+        config_warn(context, at,
+            "has no effect: traces are spread over tailrace.workers; rates, num_traces and cache sizes hold for the whole node, undivided");
+    return 0;
+}
+
 static const struct config_key tail_sampling_keys[] = {
     CONFIG_KEY_NAMED(struct tail_sampling_config, decision_wait_ns, "decision_wait", CONFIG_DURATION,
         "Time from a trace's first span to its decision, a duration; below zero counts as zero. Default 30s."),
@@ -22,21 +48,25 @@ static const struct config_key tail_sampling_keys[] = {
         CONFIG_DURATION, "Time from a trace's root span to its decision where that comes earlier, a duration; default 0s: off."),
     CONFIG_KEY_SET(struct tail_sampling_config, num_traces, "num_traces", CONFIG_UINT, num_traces_set,
         "Most traces held, a number; default: bounded in bytes only (differs from the Collector: there 50000)."),
-    CONFIG_REFUSE_UNLESS("block_on_overflow", "false",
-        "intake never stands still: what happens when memory is full says tailrace.memory.at_limit; remove this key"),
+    CONFIG_KEY(struct tail_sampling_config, block_on_overflow, CONFIG_BOOL,
+        "Whether requests are refused for now (RESOURCE_EXHAUSTED with a delay) while num_traces are held or memory is full, instead "
+        "of deciding the oldest traces early; default false (differs from the Collector: there intake stands still)."),
     CONFIG_IGNORE_UNLESS("expected_new_traces_per_sec", "0", "tables grow as traces come, no hint is needed"),
     CONFIG_KEY(struct tail_sampling_config, policies, CONFIG_NODE, "Which traces are kept, a list of policies; default: none is."),
     CONFIG_SECTION("decision_cache", decision_cache_keys, "How long decisions are remembered for late spans."),
-    CONFIG_REFUSE("tail_storage", "extensions are not run; traces are held in memory; remove this key"),
+    CONFIG_REFUSE("tail_storage", "extensions are Go code, which is not run here; traces are held in memory, bounded by tailrace.memory; "
+                                  "remove this key"),
     CONFIG_KEY(struct tail_sampling_config, sample_on_first_match, CONFIG_BOOL,
         "Whether the first policy that wants a trace ends the vote; default false."),
-    CONFIG_REFUSE_UNLESS("sampling_strategy", "trace-complete",
-        "decisions fall when a trace is complete; use `trace-complete` or remove this key"),
+    CONFIG_READ_BY(struct tail_sampling_config, span_ingest, "sampling_strategy", read_strategy,
+        "When decisions fall, `trace-complete` (default): after decision_wait; or `span-ingest`: also before, as soon as nothing that "
+        "may still come can undo one (differs from the Collector: there each batch is judged alone)."),
     CONFIG_KEY(struct tail_sampling_config, drop_pending_traces_on_shutdown, CONFIG_BOOL,
         "Whether traces without a decision are dropped at the end instead of decided; default false."),
     CONFIG_KEY(struct tail_sampling_config, maximum_trace_size_bytes, CONFIG_UINT,
         "Size above which a trace is dropped at once, in bytes; default 0: no limit."),
-    CONFIG_REFUSE_UNLESS("num_shards", "0|1", "traces are spread over threads by tailrace.workers; remove this key"),
+    CONFIG_KEY(struct tail_sampling_config, num_shards, CONFIG_UINT,
+        "No effect, at most 256: traces are spread over tailrace.workers, and rates, num_traces and caches hold for the whole node."),
     {0},
 };
 
@@ -50,6 +80,8 @@ static int read_tail_sampling(
         config.decision_wait_ns = 0;
     if (config.decision_wait_after_root_received_ns < 0)
         config.decision_wait_after_root_received_ns = 0;
+    if (check_shards(context, node, config.num_shards))
+        result = CONFIG_E_INVALID;
     if (config.policies && config_node_kind(config.policies) != CONFIG_NODE_SEQUENCE)
         result = config_error(context, config.policies, "expected a list of policies");
     else if (config_node_count(config.policies) == 0)
@@ -91,7 +123,9 @@ static const struct config_key tailrace_keys[] = {
     CONFIG_KEY_NAMED(struct sampler_config, tailrace.drain_timeout_ns, "drain_timeout", CONFIG_SPAN,
         "Longest time a stop waits until what is held was decided and exported, a duration; default 60s."),
     CONFIG_REFUSE("journal", "the journal is not in this release, spans are held in memory only; remove this key"),
-    CONFIG_REFUSE_UNLESS("early_keep", "false", NOT_YET),
+    CONFIG_KEY_NAMED(struct sampler_config, tailrace.early_keep, "early_keep", CONFIG_BOOL,
+        "Whether a trace is decided before its decision_wait is over as soon as nothing that may still come can change the decision; "
+        "default false."),
     CONFIG_REFUSE("outbox", "it belongs in tailrace-lb's file; remove it here"),
     {0},
 };

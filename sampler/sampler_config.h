@@ -10,7 +10,9 @@ struct tail_sampling_config {              /* processors.tail_sampling; keys as 
     bool num_traces_set;
     uint64_t expected_new_traces_per_sec;
     int64_t sampled_cache_size, non_sampled_cache_size; /* <= 0: no cache of its kind */
-    bool sample_on_first_match, drop_pending_traces_on_shutdown;
+    bool sample_on_first_match, drop_pending_traces_on_shutdown, block_on_overflow;
+    bool span_ingest;                      /* sampling_strategy; else trace-complete */
+    uint64_t num_shards;                   /* at most 256; they only bound what a key may be: see read_tail_sampling */
     uint64_t maximum_trace_size_bytes;     /* 0: no limit */
     const struct config_node *policies;    /* read by sampler/decide/policy_set */
 };

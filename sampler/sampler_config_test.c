@@ -167,15 +167,14 @@ static const struct {
 } wrong[] = {
     {4, "  tail_sampling: { decision_wiat: 10s, policies: [ {} ] }",
         "4: processors.tail_sampling.decision_wiat: unknown key; did you mean `decision_wait`?\n"},
-    {4, "  tail_sampling:\n    policies: [ {} ]\n    block_on_overflow: true\n    sampling_strategy: span-ingest\n    num_shards: 4\n"
+    {4, "  tail_sampling:\n    policies: [ {} ]\n    block_on_overflow: 1\n    sampling_strategy: span\n    num_shards: 257\n"
         "    tail_storage: disk",
-        "6: processors.tail_sampling.block_on_overflow: not supported: intake never stands still: what happens when memory is full "
-        "says tailrace.memory.at_limit; remove this key\n"
-        "7: processors.tail_sampling.sampling_strategy: not supported: decisions fall when a trace is complete; use `trace-complete` "
-        "or remove this key\n"
-        "8: processors.tail_sampling.num_shards: not supported: traces are spread over threads by tailrace.workers; remove this key\n"
-        "9: processors.tail_sampling.tail_storage: not supported: extensions are not run; traces are held in memory; remove this "
-        "key\n"},
+        "6: processors.tail_sampling.block_on_overflow: expected true or false, found a whole number (1)\n"
+        "7: processors.tail_sampling.sampling_strategy: invalid sampling_strategy \"span\", expected one of \"trace-complete\" or "
+        "\"span-ingest\"\n"
+        "9: processors.tail_sampling.tail_storage: not supported: extensions are Go code, which is not run here; traces are held in "
+        "memory, bounded by tailrace.memory; remove this key\n"
+        "8: processors.tail_sampling.num_shards: num_shards (257) must not exceed 256\n"},
     {4, "  tail_sampling: { policies: { name: a } }",
         "4: processors.tail_sampling.policies: expected a list of policies\n"},
     {4, "  tail_sampling: { num_traces: -1, policies: [ {} ] }",

@@ -88,7 +88,7 @@ struct sampler {
     uint64_t big_trace_bytes;   /* a trace larger than this is decided and streamed: 5 % of the budget */
     char name[256];
     uint64_t incarnation, started_unix_ns, drain_began_ns;
-    bool draining;
+    bool draining, decides_early;
     atomic_bool cut_short, listeners_done;
     atomic_uint workers_finished;
     struct mail drained_mail;

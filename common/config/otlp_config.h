@@ -88,6 +88,7 @@ struct tailrace_config {             /* the `tailrace:` key, common part */
     enum { AT_LIMIT_REFUSE, AT_LIMIT_DECIDE_EARLY } at_limit;
     int64_t verdict_keep_ns;         /* 70 s */
     int64_t resend_window_ns;        /* 5 m */
+    bool early_keep;                 /* decide before decision_wait what nothing can change any more */
     int64_t drain_timeout_ns;        /* 60 s */
 };
 

@@ -21,6 +21,7 @@
 #include "common/base/plant.h"
 #include "sampler/buffer/hash_index.h"
 #include "sampler/buffer/hash_set.h"
+#include "sampler/decide/cost.h"
 #include "sampler/decide/policy_set.h"
 
 #define TRACE_CLASS BLOCK_CLASS_512
@@ -79,6 +80,7 @@ struct trace_table {
     struct extent_store *store;
     struct header_table *headers;
     uint64_t span_count;
+    uint64_t cost_bytes; /* of facts' costs, on the heap */
     struct deadlines deadlines;
 };
 
@@ -279,6 +281,19 @@ uint64_t trace_table_count(const struct trace_table *table)
 uint64_t trace_table_span_count(const struct trace_table *table)
 {
     return table->span_count;
+}
+
+void trace_add_cost(
+    struct trace_table *table, struct trace *trace, const struct header *header, struct slice span)
+{
+    table->cost_bytes -= cost_memory(trace->facts.cost);
+    cost_add(&trace->facts.cost, &header->view, span);
+    table->cost_bytes += cost_memory(trace->facts.cost);
+}
+
+uint64_t trace_table_cost_bytes(const struct trace_table *table)
+{
+    return table->cost_bytes;
 }
 
 uint64_t trace_table_index_bytes(const struct trace_table *table)
@@ -532,6 +547,10 @@ void trace_free(struct trace_table *table, struct trace *trace)
     if (trace->in_table)
         trace_table_take(table, trace);
     unref_headers(table, trace);
+    if (UNLIKELY(trace->facts.cost)) {
+        table->cost_bytes -= cost_memory(trace->facts.cost);
+        cost_free(trace->facts.cost);
+    }
     if (trace->last_records) {
         hash_set_free(trace_hash_set(trace));
         first = trace->last_records->next;

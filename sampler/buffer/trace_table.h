@@ -54,6 +54,8 @@ void trace_free_bytes(struct trace_table *table, struct trace *trace);
 void trace_free(struct trace_table *table, struct trace *trace);
 
 struct facts *trace_facts(struct trace *trace);
+/* Adds an added span to facts.cost (cost.h), which trace_free frees: only for sets whose policies need it. */
+void trace_add_cost(struct trace_table *table, struct trace *trace, const struct header *header, struct slice span);
 struct policy_set *trace_policy_set(struct trace *trace);
 const struct trace_id *trace_id_of(const struct trace *trace);
 struct trace_info trace_info(const struct trace *trace);
@@ -67,4 +69,5 @@ int trace_spans(const struct trace *trace, int (*visit)(void *context, struct he
 
 uint64_t trace_table_count(const struct trace_table *table);      /* pending traces */
 uint64_t trace_table_span_count(const struct trace_table *table); /* spans of pending ones */
+uint64_t trace_table_cost_bytes(const struct trace_table *table); /* of costs, on the heap */
 uint64_t trace_table_index_bytes(const struct trace_table *table); /* on the heap, beside the extents */

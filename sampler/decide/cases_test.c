@@ -66,7 +66,7 @@ static void emit_begin(struct emitter *emitter, const struct case_set *set)
     emitter->traces = open_in(emitter->dir, set->name, "traces.bin");
     emitter->expected = open_in(emitter->dir, set->name, "expected.txt");
     if (set->refused)
-        fprintf(emitter->expected, "refused\t%s\n", set->refused);
+        fprintf(emitter->expected, "refused\t%s\t%s\n", set->refused, set->differs ? set->differs : "");
 }
 
 static void emit_trace(

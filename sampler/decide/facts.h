@@ -46,6 +46,8 @@ struct evidence {
     uint16_t bit;
 };
 
+struct cost;
+
 struct facts {
     struct hits hits;
     uint32_t first_true, first_error; /* of each ordered question, by the first span that had an outcome */
@@ -57,6 +59,7 @@ struct facts {
     bool root_seen;
     uint32_t header_bytes_most; /* of distinct headers, at most; kept only under maximum_trace_size_bytes */
     struct evidence evidence[EVIDENCE_MAX];
+    struct cost *cost; /* kept only for policies that ask (policy_needs.cost, cost.h); NULL: none */
 };
 
 /* Folds one span that was not there before. header_hits: of its interned header. span_bytes: its length. */

@@ -34,8 +34,18 @@ const char *policy_set_name(const struct policy_set *set, uint16_t policy); /* "
 
 struct decided policy_set_decide(const struct policy_set *set, const struct verdict_input *input);
 
+/* What verdict_input and facts must hold for this set. */
+const struct policy_needs *policy_set_needs(const struct policy_set *set);
+/* The first policy that the Collector calls stateful (reference section 7); NULL: none. */
+const char *policy_set_stateful(const struct policy_set *set);
+
 /* Per policy, for metrics: how often each voted what. votes: array of policy_set_count rows, may be NULL. */
 struct policy_votes {
     uint64_t sampled, not_sampled, dropped, errors;
 };
 struct decided policy_set_decide_counted(const struct policy_set *set, const struct verdict_input *input, struct policy_votes *votes);
+/* Whether the trace can be decided on what came so far, whatever may come: a policy says yes that no span can undo, and no
+ * policy that drops could still do so (or one drops it now). The answer does not depend on the order of spans. The
+ * first such policy takes the credit. False: it must wait. */
+bool policy_set_decide_early(const struct policy_set *set, const struct verdict_input *input, struct policy_votes *votes,
+    struct decided *out_decided);

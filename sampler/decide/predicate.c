@@ -18,12 +18,22 @@
 #include "common/base/error.h"
 #include "common/base/hash.h"
 #include "common/base/regex_re2.h"
+#include "common/otlp/w3c_tracestate.h"
 
-enum question_kind { QUESTION_STATUS, QUESTION_EXACT, QUESTION_REGEX };
+enum question_kind {
+    QUESTION_STATUS,
+    QUESTION_SAMPLED_FLAG,
+    QUESTION_TRACE_STATE,
+    QUESTION_EXACT,
+    QUESTION_REGEX,
+    QUESTION_INT,
+    QUESTION_BOOL,
+};
 
-struct question { /* its bit is its place in the builder */
+struct question { /* its bit is its place in the builder; what its kind does not use is zero */
     enum question_kind kind;
     uint32_t status_mask;
+    int64_t min, max; /* of a bool: itself, twice */
     char *key;
     char **values; /* sorted, each once: equal questions look equal */
     size_t value_count;
@@ -68,11 +78,10 @@ static int compare_texts(const void *a, const void *b)
 
 static bool question_equal(const struct question *a, const struct question *b)
 {
-    if (a->kind != b->kind || a->status_mask != b->status_mask || a->value_count != b->value_count)
+    if (a->kind != b->kind || a->status_mask != b->status_mask || a->min != b->min ||
+        a->max != b->max || a->value_count != b->value_count)
         return false;
-    if (a->kind == QUESTION_STATUS)
-        return true;
-    if (strcmp(a->key, b->key) != 0)
+    if (a->key && strcmp(a->key, b->key) != 0) /* only some kinds have one */
         return false;
     for (size_t i = 0; i < a->value_count; i++)
         if (strcmp(a->values[i], b->values[i]) != 0)
@@ -104,6 +113,46 @@ uint32_t predicate_status(struct predicate_builder *builder, uint32_t status_mas
     return builder_adopt(builder, &question);
 }
 
+uint32_t predicate_sampled_flag(struct predicate_builder *builder)
+{
+    struct question question = {.kind = QUESTION_SAMPLED_FLAG};
+
+    return builder_adopt(builder, &question);
+}
+
+static uint32_t builder_ask_range(struct predicate_builder *builder, enum question_kind kind,
+    const char *key, int64_t min, int64_t max)
+{
+    struct question question = {.kind = kind, .min = min, .max = max, .key = strdup(key)};
+
+    if (!question.key) {
+        builder->out_of_memory = true;
+        return 0;
+    }
+    return builder_adopt(builder, &question);
+}
+
+uint32_t predicate_int_range(
+    struct predicate_builder *builder, const char *key, int64_t min, int64_t max)
+{
+    return builder_ask_range(builder, QUESTION_INT, key, min, max);
+}
+
+uint32_t predicate_bool(struct predicate_builder *builder, const char *key, bool value)
+{
+    return builder_ask_range(builder, QUESTION_BOOL, key, value, value);
+}
+
+/* Whether a value can ever match. */
+static bool value_counts(enum question_kind kind, const char *key, const char *value)
+{
+    if (kind == QUESTION_EXACT)
+        return value[0] != '\0';
+    if (kind == QUESTION_TRACE_STATE)
+        return value[0] != '\0' && strlen(key) + strlen(value) < 256;
+    return true;
+}
+
 static uint32_t builder_ask_string(struct predicate_builder *builder, enum question_kind kind,
     const char *key, char *const *values, size_t count)
 {
@@ -114,7 +163,7 @@ static uint32_t builder_ask_string(struct predicate_builder *builder, enum quest
     if (!question.key || !question.values)
         goto no_memory;
     for (size_t i = 0; i < count; i++) {
-        if (kind == QUESTION_EXACT && values[i][0] == '\0')
+        if (!value_counts(kind, key, values[i]))
             continue;
         question.values[question.value_count] = strdup(values[i]);
         if (!question.values[question.value_count])
@@ -141,6 +190,12 @@ uint32_t predicate_string_exact(
     struct predicate_builder *builder, const char *key, char *const *values, size_t count)
 {
     return builder_ask_string(builder, QUESTION_EXACT, key, values, count);
+}
+
+uint32_t predicate_trace_state(
+    struct predicate_builder *builder, const char *key, char *const *values, size_t count)
+{
+    return builder_ask_string(builder, QUESTION_TRACE_STATE, key, values, count);
 }
 
 uint32_t predicate_string_regex(struct predicate_builder *builder, const char *key,
@@ -182,6 +237,11 @@ struct text_answer { /* an exact value or a pattern, and what it answers */
     struct hits hits;
 };
 
+struct int_answer { /* a range of whole numbers, and what it answers */
+    int64_t min, max;
+    struct hits hits;
+};
+
 /* Up to so many exact values are compared one by one; with more, the text is hashed. */
 #define LINEAR_MAX 8
 
@@ -196,11 +256,24 @@ struct predicate_key {
     size_t slot_mask;
     struct text_answer *regex;
     size_t regex_count;
+    struct int_answer *ints;
+    size_t int_count;
+    struct hits bools[2];
+    bool asks_text, asks_bool;
+};
+
+struct trace_state_key {
+    char *name;
+    struct text_answer *values;
+    size_t value_count;
 };
 
 struct predicates {
     uint16_t buckets[256]; /* 1 + the first key of the bucket; 0: nobody asks */
     struct hits status_hits[SPAN_STATUS_ERROR + 1];
+    struct hits sampled_flag_hits;
+    struct trace_state_key *trace_state_keys;
+    size_t trace_state_key_count;
     struct predicate_key *keys;
     uint32_t key_count;
     uint32_t count;
@@ -280,22 +353,17 @@ static int key_index_values(struct predicate_key *key)
     return 0;
 }
 
-static int predicates_add(
+static int add_texts(
     struct predicates *predicates, const struct question *question, uint32_t bit)
 {
     struct predicate_key *key;
 
-    if (question->kind == QUESTION_STATUS) {
-        for (uint32_t status = 0; status <= SPAN_STATUS_ERROR; status++)
-            if (question->status_mask & (1u << status))
-                hits_set(&predicates->status_hits[status], bit);
-        return 0;
-    }
     if (question->value_count == 0)
         return 0; /* never matches: nobody needs to look the key up */
     key = predicates_key(predicates, question->key);
     if (!key)
         return -ENOMEM;
+    key->asks_text = true;
     for (size_t i = 0; i < question->value_count; i++) {
         int r = question->kind == QUESTION_EXACT
                     ? answers_add(&key->exact, &key->exact_count, question->values[i], bit)
@@ -303,6 +371,97 @@ static int predicates_add(
 
         if (r)
             return r;
+    }
+    return 0;
+}
+
+static int add_range(
+    struct predicates *predicates, const struct question *question, uint32_t bit)
+{
+    struct predicate_key *key = predicates_key(predicates, question->key);
+    struct int_answer *more;
+
+    if (!key)
+        return -ENOMEM;
+    more = reallocarray(key->ints, key->int_count + 1, sizeof(*more));
+    if (!more)
+        return -ENOMEM;
+    key->ints = more;
+    more[key->int_count] = (struct int_answer){.min = question->min, .max = question->max};
+    hits_set(&more[key->int_count++].hits, bit);
+    return 0;
+}
+
+static int add_bool(
+    struct predicates *predicates, const struct question *question, uint32_t bit)
+{
+    struct predicate_key *key = predicates_key(predicates, question->key);
+
+    if (!key)
+        return -ENOMEM;
+    key->asks_bool = true;
+    hits_set(&key->bools[question->min != 0], bit);
+    return 0;
+}
+
+static struct trace_state_key *predicates_trace_state_key(
+    struct predicates *predicates, const char *name)
+{
+    struct trace_state_key *more;
+
+    for (size_t i = 0; i < predicates->trace_state_key_count; i++)
+        if (strcmp(predicates->trace_state_keys[i].name, name) == 0)
+            return &predicates->trace_state_keys[i];
+    more = reallocarray(
+        predicates->trace_state_keys, predicates->trace_state_key_count + 1, sizeof(*more));
+    if (!more)
+        return NULL;
+    predicates->trace_state_keys = more;
+    more += predicates->trace_state_key_count;
+    *more = (struct trace_state_key){.name = strdup(name)};
+    if (!more->name)
+        return NULL;
+    predicates->trace_state_key_count++;
+    return more;
+}
+
+static int add_trace_state(
+    struct predicates *predicates, const struct question *question, uint32_t bit)
+{
+    struct trace_state_key *key;
+    int r = 0;
+
+    if (question->value_count == 0)
+        return 0;
+    key = predicates_trace_state_key(predicates, question->key);
+    if (!key)
+        return -ENOMEM;
+    for (size_t i = 0; i < question->value_count && r == 0; i++)
+        r = answers_add(&key->values, &key->value_count, question->values[i], bit);
+    return r;
+}
+
+static int predicates_add(
+    struct predicates *predicates, const struct question *question, uint32_t bit)
+{
+    switch (question->kind) {
+    case QUESTION_STATUS:
+        for (uint32_t status = 0; status <= SPAN_STATUS_ERROR; status++)
+            if (question->status_mask & (1u << status))
+                hits_set(&predicates->status_hits[status], bit);
+        return 0;
+    case QUESTION_SAMPLED_FLAG:
+        hits_set(&predicates->sampled_flag_hits, bit);
+        return 0;
+    case QUESTION_TRACE_STATE:
+        return add_trace_state(predicates, question, bit);
+    case QUESTION_EXACT:
+    case QUESTION_REGEX:
+        return add_texts(predicates, question, bit);
+    case QUESTION_INT:
+        return add_range(predicates, question, bit);
+    case QUESTION_BOOL:
+        return add_bool(predicates, question, bit);
     }
     return 0;
 }
@@ -348,9 +507,16 @@ void predicates_free(struct predicates *predicates)
 
         answers_free(key->exact, key->exact_count);
         answers_free(key->regex, key->regex_count);
+        free(key->ints);
         free(key->slots);
         free(key->name);
     }
+    for (size_t i = 0; i < predicates->trace_state_key_count; i++) {
+        answers_free(
+            predicates->trace_state_keys[i].values, predicates->trace_state_keys[i].value_count);
+        free(predicates->trace_state_keys[i].name);
+    }
+    free(predicates->trace_state_keys);
     free(predicates->keys);
     free(predicates);
 }
@@ -546,6 +712,20 @@ HOT_INLINE struct slice value_text(struct slice bytes)
     return value.type == VALUE_STRING ? value.bytes : slice_make("", 0);
 }
 
+/* What is no whole number is 0, and what is no bool is false: also a text, and no value at all. */
+static void key_answer_number(
+    const struct predicate_key *key, struct slice bytes, struct hits *hits)
+{
+    struct value value = value_read(bytes);
+    int64_t number = value.type == VALUE_INT ? value.integer : 0;
+
+    for (size_t i = 0; i < key->int_count; i++)
+        if (number >= key->ints[i].min && number <= key->ints[i].max)
+            hits_add(hits, &key->ints[i].hits);
+    if (key->asks_bool)
+        hits_add(hits, &key->bools[value.type == VALUE_BOOL && value.integer != 0]);
+}
+
 /* Somebody asks for a key of this bucket. Apart from the filter before it, which then needs no stack. */
 static __attribute__((noinline)) void answer_bucket(
     struct answering *answering, struct slice name, struct slice value, uint32_t next)
@@ -565,6 +745,11 @@ static __attribute__((noinline)) void answer_bucket(
     if (hits_has(&answering->keys_seen, next - 1))
         return;
     hits_set(&answering->keys_seen, next - 1);
+
+    if (key->int_count > 0 || key->asks_bool)
+        key_answer_number(key, value, answering->hits);
+    if (!key->asks_text)
+        return;
 
     /* An empty or foreign value of a span is passed over; of a resource it reads as "", which a regex may match. */
     text = value_text(value);
@@ -604,6 +789,40 @@ static struct slice scratch_header_fields(
     return slice_make(scratch->header_bytes, part->len);
 }
 
+/* -- a span's own fields ------------------------------------------------------------------------------ */
+
+static __attribute__((noinline)) void answer_trace_state(
+    const struct predicates *predicates, struct slice trace_state, struct hits *hits)
+{
+    struct w3c_member members[W3C_MEMBERS_MAX];
+    size_t count = w3c_tracestate_read(trace_state, members);
+
+    if (count == W3C_MALFORMED)
+        return;
+    for (size_t i = 0; i < predicates->trace_state_key_count; i++) {
+        const struct trace_state_key *key = &predicates->trace_state_keys[i];
+        size_t at = 0;
+
+        while (at < count && !slice_equal(members[at].key, slice_text(key->name)))
+            at++;
+        for (size_t j = 0; at < count && j < key->value_count; j++)
+            if (slice_equal(
+                    members[at].value, slice_make(key->values[j].text, key->values[j].len)))
+                hits_add(hits, &key->values[j].hits);
+    }
+}
+
+static void answer_fields(
+    const struct predicates *predicates, const struct span_view *view, struct hits *hits)
+{
+    if (view->status <= SPAN_STATUS_ERROR)
+        hits_add(hits, &predicates->status_hits[view->status]);
+    if (view->flags & 1)
+        hits_add(hits, &predicates->sampled_flag_hits);
+    if (UNLIKELY(predicates->trace_state_key_count > 0 && view->trace_state.len > 0))
+        answer_trace_state(predicates, view->trace_state, hits);
+}
+
 bool predicates_header(const struct predicates *predicates, struct predicate_scratch *scratch,
     const struct span_header *header, struct hits *out_hits)
 {
@@ -633,8 +852,7 @@ bool predicates_span(const struct predicates *predicates, struct predicate_scrat
     if (!span_view_read(
             span, predicates->key_count > 0 ? answer_attribute : NULL, &answering, out_view))
         return false;
-    if (out_view->status <= SPAN_STATUS_ERROR)
-        hits_add(&out_facts->hits, &predicates->status_hits[out_view->status]);
+    answer_fields(predicates, out_view, &out_facts->hits);
     out_facts->start_unix_ns = out_view->start_unix_ns;
     out_facts->end_unix_ns = out_view->end_unix_ns;
     memcpy(&out_facts->span_id, out_view->span_id, sizeof(out_facts->span_id));

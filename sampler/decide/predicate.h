@@ -28,6 +28,15 @@ void predicate_builder_free(struct predicate_builder *builder);
 uint32_t predicate_status(struct predicate_builder *builder, uint32_t status_mask); /* 1 << enum span_status */
 /* Empty values are left out; without any value nothing ever matches. */
 uint32_t predicate_string_exact(struct predicate_builder *builder, const char *key, char *const *values, size_t count);
+/* A whole number in [min, max]; a value of another type reads as 0, and so it does on a resource. */
+uint32_t predicate_int_range(struct predicate_builder *builder, const char *key, int64_t min, int64_t max);
+/* A bool; a value of another type reads as false. */
+uint32_t predicate_bool(struct predicate_builder *builder, const char *key, bool value);
+/* Bit 0 of a span's flags. */
+uint32_t predicate_sampled_flag(struct predicate_builder *builder);
+/* The tracestate can be read (w3c_tracestate.h) and has one of the values under the key. Empty values never match, nor
+ * those that are too long for a tracestate: 256 or more bytes with the key. */
+uint32_t predicate_trace_state(struct predicate_builder *builder, const char *key, char *const *values, size_t count);
 /* *out_error: a pattern's compile error (lives as long as the builder), then PREDICATE_NONE is returned; else NULL. */
 uint32_t predicate_string_regex(struct predicate_builder *builder, const char *key, char *const *patterns, size_t count,
     const char **out_error);

@@ -70,6 +70,7 @@ void case_sets_deinit(struct case_sets *sets)
         free(set->name);
         free(set->settings);
         free(set->refused);
+        free(set->differs);
     }
     free(sets->sets);
     *sets = (struct case_sets){0};
@@ -274,7 +275,7 @@ static struct otlp_attribute *read_fields(
     struct reader *reader, struct otlp_span *span, size_t *out_count)
 {
     struct otlp_attribute own[16], *kept;
-    size_t count = 0;
+    size_t count = 0, len;
 
     for (skip_blanks(reader); *reader->at && *reader->at != ';'; skip_blanks(reader)) {
         if (span && take(reader, "status=")) {
@@ -283,6 +284,16 @@ static struct otlp_attribute *read_fields(
             span->start_unix_ns = read_time(reader);
         } else if (span && take(reader, "end=")) {
             span->end_unix_ns = read_time(reader);
+        } else if (span && take(reader, "flags=")) {
+            span->flags = (uint32_t)strtoul(reader->at, &reader->at, 0);
+        } else if (span && take(reader, "trace_state=")) {
+            if (*reader->at != '"')
+                fault(reader, "a tracestate is quoted");
+            span->trace_state = read_quoted(reader, &len);
+        } else if (span && take(reader, "message=")) {
+            if (*reader->at != '"')
+                fault(reader, "a message is quoted");
+            span->status_message = read_quoted(reader, &len);
         } else if (span && take(reader, "parent=")) {
             span->parent_span_id = otlp_span_id(strtoull(reader->at, &reader->at, 10));
         } else {
@@ -430,6 +441,16 @@ static char *find_arrow(struct reader *reader)
     fault(reader, "`=>` is missing");
 }
 
+/* What the error says and, behind `differs:`, why the Collector accepts these settings. */
+static void read_refused(struct case_set *set, const char *text)
+{
+    const char *differs = strstr(text, " differs: ");
+
+    set->refused = case_text("%.*s", differs ? (int)(differs - text) : (int)strlen(text), text);
+    if (differs)
+        set->differs = case_text("%s", differs + strlen(" differs: "));
+}
+
 static void read_case(struct reader *reader, struct case_set *set)
 {
     struct following following = {0};
@@ -454,7 +475,7 @@ static void read_case(struct reader *reader, struct case_set *set)
         if (!take(reader, "refused:"))
             fault(reader, "a case without spans says what is refused");
         skip_blanks(reader);
-        set->refused = case_text("%s", reader->at);
+        read_refused(set, reader->at);
         free(place);
     } else {
         trace = case_set_add(set, &following.id, otlp_slice(&following.build), place);

@@ -9,11 +9,12 @@
  *         id 00..01; 2*span status=OK           => not
  *         span start=0                          => sampled differs: why the Collector decides otherwise
  *     - {name: p, type: status_code}
- *         => refused: what the error says, also the Collector's
+ *         => refused: what the error says, also the Collector's, unless followed by differs: and why
  *
  *   statements  `id HEX` (else one is made from the place in the file), `resource ATTRIBUTES`, `scope ATTRIBUTES`,
  *               `span FIELDS ATTRIBUTES`; `N*` before one repeats it. A resource or a scope holds for what follows.
- *   fields      status=UNSET|OK|ERROR|number  start=TIME  end=TIME  parent=NUMBER; an attribute of such a name is quoted
+ *   fields      status=UNSET|OK|ERROR|number  start=TIME  end=TIME  parent=NUMBER  flags=NUMBER  trace_state="TEXT"
+ *               message="TEXT" (of the status); an attribute of such a name is quoted
  *   TIME        nanoseconds, or terms relative to a fixed day: +100ms+999999ns -1ms (units ns us ms s)
  *   ATTRIBUTE   key=VALUE or "key"=VALUE; VALUE is "text" (escapes \n \t \\ \" \xHH), 5, 5.0, true, [VALUE, …], empty
  *   decision    sampled (by the only policy), sampled policy=NAME, not, rejected (no span was accepted)
@@ -44,6 +45,7 @@ struct case_set {
     char *name;     /* "latency-3" */
     char *settings; /* YAML of tail_sampling */
     char *refused;  /* what the error must contain; NULL: the settings are right */
+    char *differs;  /* why the Collector accepts them nevertheless; NULL: it refuses them too */
     struct case_trace *traces;
     size_t count;
 };

@@ -7,8 +7,10 @@
 #include "common/base/assert.h"
 #include "common/config/yaml.h"
 #include "common/otlp/span_walk.h"
+#include "sampler/decide/cost.h"
 
 struct judge {
+    char *settings;
     struct config_context *context;
     struct policy_set *set;
     struct predicate_scratch *scratch;
@@ -21,6 +23,7 @@ struct judge *judge_new(const char *settings, char **out_error)
 
     if (!judge)
         abort();
+    judge->settings = case_text("%s", settings);
     judge->context = config_context_new();
     root = config_load_text(judge->context, "cases", settings, strlen(settings));
     first_match = config_node_get(root, "sample_on_first_match");
@@ -42,6 +45,7 @@ void judge_free(struct judge *judge)
     predicate_scratch_free(judge->scratch);
     policy_set_unref(judge->set);
     config_context_free(judge->context);
+    free(judge->settings);
     free(judge);
 }
 
@@ -51,9 +55,27 @@ struct judged_span {
     uint32_t bytes;
 };
 
+/* What earlier traces left in buckets and counters is no part of a case. */
+static void judge_forget(struct judge *judge)
+{
+    char *settings, *error = NULL;
+    struct judge *fresh, swap;
+
+    if (!policy_set_needs(judge->set)->state)
+        return;
+    settings = case_text("%s", judge->settings);
+    fresh = judge_new(settings, &error);
+    free(settings);
+    ASSERT(fresh != NULL);
+    swap = *judge;
+    *judge = *fresh;
+    *fresh = swap;
+    judge_free(fresh);
+}
+
 struct judged judge_trace(struct judge *judge, const struct case_trace *trace, bool backward)
 {
-    const struct predicates *predicates = policy_set_predicates(judge->set);
+    const struct predicates *predicates;
     struct judged_span *spans = NULL;
     struct hits header_hits = {0};
     struct facts facts = {0};
@@ -62,7 +84,10 @@ struct judged judge_trace(struct judge *judge, const struct case_trace *trace, b
     struct span_walk walk;
     struct span_ref span;
     struct decided decided;
+    struct judged judged = {CASE_NOT, ""};
 
+    judge_forget(judge);
+    predicates = policy_set_predicates(judge->set);
     span_walk_init(&walk, slice_make(trace->request, trace->request_len));
     while (span_walk_next(&walk, &span)) {
         struct span_view view;
@@ -78,6 +103,7 @@ struct judged judge_trace(struct judge *judge, const struct case_trace *trace, b
         ASSERT(spans);
         ASSERT(predicates_span(predicates, judge->scratch, span.header, span.bytes, &view, &spans[count].facts));
         spans[count].header_hits = header_hits;
+        cost_add(&facts.cost, span.header, span.bytes);
         spans[count++].bytes = (uint32_t)span.bytes.len;
     }
     ASSERT(!walk.bad);
@@ -91,7 +117,10 @@ struct judged judge_trace(struct judge *judge, const struct case_trace *trace, b
         return (struct judged){CASE_REJECTED, ""};
     decided = policy_set_decide(
         judge->set, &(struct verdict_input){.trace_id = &trace->id, .facts = &facts});
-    if (decided.decision != DECISION_SAMPLED)
-        return (struct judged){CASE_NOT, ""};
-    return (struct judged){CASE_SAMPLED, policy_set_name(judge->set, decided.policy)};
+    cost_free(facts.cost);
+    if (decided.decision == DECISION_SAMPLED) {
+        judged.decision = CASE_SAMPLED;
+        (void)snprintf(judged.policy, sizeof(judged.policy), "%s", policy_set_name(judge->set, decided.policy));
+    }
+    return judged;
 }

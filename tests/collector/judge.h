@@ -16,7 +16,7 @@ void judge_free(struct judge *judge);
 
 struct judged {
     enum case_decision decision;
-    const char *policy; /* credited; "" for none; the judge's */
+    char policy[32]; /* credited, cut; "" for none */
 };
 
 /* backward: fold the spans last to first, which must not matter. */

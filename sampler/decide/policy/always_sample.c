@@ -11,4 +11,5 @@ static struct vote always_sample_evaluate(const void *self, const struct verdict
 const struct policy_type policy_always_sample = {
     .name = "always_sample",
     .evaluate = always_sample_evaluate,
+    .is_lasting = policy_always_lasting,
 };

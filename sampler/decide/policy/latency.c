@@ -35,9 +35,22 @@ static struct vote latency_evaluate(const void *self, const struct verdict_input
         UINT32_MAX);
 }
 
+static bool latency_is_stateful(const void *self)
+{
+    return ((const struct latency *)self)->upper_threshold_ms > 0;
+}
+
+/* A first start makes a trace without one shorter; from then on it only grows. */
+static bool latency_is_lasting(const void *self, const struct facts *facts)
+{
+    return ((const struct latency *)self)->upper_threshold_ms == 0 && facts->min_start_unix_ns > 0;
+}
+
 const struct policy_type policy_latency = {
     .name = "latency",
     .size = sizeof(struct latency),
     .keys = latency_keys,
     .evaluate = latency_evaluate,
+    .is_stateful = latency_is_stateful,
+    .is_lasting = latency_is_lasting,
 };

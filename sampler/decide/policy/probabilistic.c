@@ -108,4 +108,5 @@ const struct policy_type policy_probabilistic = {
     .keys = probabilistic_keys,
     .prepare = probabilistic_prepare,
     .evaluate = probabilistic_evaluate,
+    .is_lasting = policy_always_lasting,
 };

@@ -56,4 +56,5 @@ const struct policy_type policy_status_code = {
     .keys = status_code_keys,
     .prepare = status_code_prepare,
     .evaluate = status_code_evaluate,
+    .is_lasting = policy_always_lasting,
 };

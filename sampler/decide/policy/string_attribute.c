@@ -49,10 +49,17 @@ static struct vote string_attribute_evaluate(const void *self, const struct verd
     return vote_filter(found != want->invert_match, found ? want->bit : UINT32_MAX);
 }
 
+static bool string_attribute_is_lasting(const void *self, const struct facts *facts)
+{
+    (void)facts;
+    return !((const struct string_attribute *)self)->invert_match;
+}
+
 const struct policy_type policy_string_attribute = {
     .name = "string_attribute",
     .size = sizeof(struct string_attribute),
     .keys = string_attribute_keys,
     .prepare = string_attribute_prepare,
     .evaluate = string_attribute_evaluate,
+    .is_lasting = string_attribute_is_lasting,
 };

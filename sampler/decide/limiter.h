@@ -1,0 +1,25 @@
+/* A token bucket, as the policies that limit a rate have it: one per node and policy, decided under the set's lock.
+ *
+ * Source  golang.org/x/time/rate as tail_sampling uses it: a bucket that begins full; doubles; a shortfall worth less than
+ *         1 ns is let through; without enough tokens nothing is spent.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct token_bucket {
+    double per_second;
+    int64_t capacity;
+    double tokens;
+    uint64_t last_ns; /* when tokens were last taken; 0: never */
+};
+
+/* capacity <= 0: twice the rate. A rate of 0 or less fills nothing: what it holds at first is all there ever is. */
+struct token_bucket token_bucket_of(int64_t per_second, int64_t capacity);
+/* Takes cost tokens, or none and says so: more than the capacity never pass. now_ns: monotonic; going back is standing still. */
+bool token_bucket_take(struct token_bucket *bucket, uint64_t cost, uint64_t now_ns);
+
+/* The same on the heap, as policies keep it: 0 or -ENOMEM. */
+int token_bucket_new(int64_t per_second, int64_t capacity, struct token_bucket **out_bucket);
+void token_bucket_free(struct token_bucket *bucket);

@@ -1,0 +1,55 @@
+/* Keep traces that all policies inside keep.   Source: tail_sampling `and`.
+ *
+ * They are asked in order up to the first that does not: what stands behind it spends nothing. Without any the trace is
+ * kept. The vote's threshold is the largest of theirs. */
+#include "sampler/decide/policy.h"
+
+struct and_policy {
+    const struct config_node *and_sub_policy;
+    struct policy_list policies;
+};
+
+static const struct config_key and_keys[] = {
+    CONFIG_KEY(struct and_policy, and_sub_policy, CONFIG_NODE,
+        "list of policies, each with name, type and settings"),
+    {0},
+};
+
+static int and_prepare(void *self, const struct policy_prepare *prepare)
+{
+    struct and_policy *and = self;
+
+    return policy_list_read(prepare, and->and_sub_policy, POLICY_IN_AND, &and->policies);
+}
+
+static struct vote and_evaluate(const void *self, const struct verdict_input *input)
+{
+    return policy_list_agree(&((const struct and_policy *)self)->policies, input);
+}
+
+static bool and_is_stateful(const void *self)
+{
+    return policy_list_is_stateful(&((const struct and_policy *)self)->policies);
+}
+
+static bool and_is_lasting(const void *self, const struct facts *facts)
+{
+    return policy_list_is_lasting(&((const struct and_policy *)self)->policies, facts);
+}
+
+static void and_deinit(void *self)
+{
+    policy_list_deinit(&((struct and_policy *)self)->policies);
+}
+
+const struct policy_type policy_and = {
+    .name = "and",
+    .places = POLICY_AT_TOP | POLICY_IN_COMPOSITE,
+    .size = sizeof(struct and_policy),
+    .keys = and_keys,
+    .prepare = and_prepare,
+    .evaluate = and_evaluate,
+    .is_stateful = and_is_stateful,
+    .is_lasting = and_is_lasting,
+    .deinit = and_deinit,
+};

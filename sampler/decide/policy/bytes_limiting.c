@@ -1,0 +1,58 @@
+/* Keep traces as long as their bytes fit into a rate.   Source: tail_sampling `bytes_limiting`.
+ *
+ * One bucket a node, also with several workers. Tokens are spent when it is asked, even if another policy decides. What a
+ * trace costs: cost.h. */
+#include "sampler/decide/cost.h"
+#include "sampler/decide/limiter.h"
+#include "sampler/decide/policy.h"
+
+struct bytes_limiting {
+    int64_t bytes_per_second, burst_capacity;
+    struct token_bucket *bucket;
+};
+
+static const struct config_key bytes_limiting_keys[] = {
+    CONFIG_KEY(struct bytes_limiting, bytes_per_second, CONFIG_INT,
+        "bytes of kept traces a second, of the whole node (default 0)"),
+    CONFIG_KEY(struct bytes_limiting, burst_capacity, CONFIG_INT,
+        "most bytes at once, and in one trace; 0 (default): twice bytes_per_second"),
+    {0},
+};
+
+static int bytes_limiting_prepare(void *self, const struct policy_prepare *prepare)
+{
+    struct bytes_limiting *limit = self;
+
+    prepare->needs->state = true;
+    prepare->needs->cost = true;
+    return token_bucket_new(limit->bytes_per_second, limit->burst_capacity, &limit->bucket);
+}
+
+static struct vote bytes_limiting_evaluate(const void *self, const struct verdict_input *input)
+{
+    const struct bytes_limiting *limit = self;
+
+    return vote_filter(
+        token_bucket_take(limit->bucket, cost_bytes(input->facts->cost), input->now_ns), UINT32_MAX);
+}
+
+static bool bytes_limiting_is_stateful(const void *self)
+{
+    (void)self;
+    return true;
+}
+
+static void bytes_limiting_deinit(void *self)
+{
+    token_bucket_free(((struct bytes_limiting *)self)->bucket);
+}
+
+const struct policy_type policy_bytes_limiting = {
+    .name = "bytes_limiting",
+    .size = sizeof(struct bytes_limiting),
+    .keys = bytes_limiting_keys,
+    .prepare = bytes_limiting_prepare,
+    .evaluate = bytes_limiting_evaluate,
+    .is_stateful = bytes_limiting_is_stateful,
+    .deinit = bytes_limiting_deinit,
+};

@@ -1,0 +1,55 @@
+/* Keep traces as long as their spans fit into a rate.   Source: tail_sampling `rate_limiting`.
+ *
+ * One bucket a node, also with several workers. Tokens are spent when it is asked, even if another policy decides. */
+#include "sampler/decide/limiter.h"
+#include "sampler/decide/policy.h"
+
+struct rate_limiting {
+    int64_t spans_per_second, burst_capacity;
+    struct token_bucket *bucket;
+};
+
+static const struct config_key rate_limiting_keys[] = {
+    CONFIG_KEY(struct rate_limiting, spans_per_second, CONFIG_INT,
+        "spans of kept traces a second, of the whole node (default 0)"),
+    CONFIG_KEY(struct rate_limiting, burst_capacity, CONFIG_INT,
+        "most spans at once, and in one trace; 0 (default): twice spans_per_second"),
+    {0},
+};
+
+static int rate_limiting_prepare(void *self, const struct policy_prepare *prepare)
+{
+    struct rate_limiting *limit = self;
+
+    prepare->needs->state = true;
+    return token_bucket_new(limit->spans_per_second, limit->burst_capacity, &limit->bucket);
+}
+
+static struct vote rate_limiting_evaluate(const void *self, const struct verdict_input *input)
+{
+    const struct rate_limiting *limit = self;
+
+    return vote_filter(
+        token_bucket_take(limit->bucket, input->facts->spans_count, input->now_ns), UINT32_MAX);
+}
+
+static bool rate_limiting_is_stateful(const void *self)
+{
+    (void)self;
+    return true;
+}
+
+static void rate_limiting_deinit(void *self)
+{
+    token_bucket_free(((struct rate_limiting *)self)->bucket);
+}
+
+const struct policy_type policy_rate_limiting = {
+    .name = "rate_limiting",
+    .size = sizeof(struct rate_limiting),
+    .keys = rate_limiting_keys,
+    .prepare = rate_limiting_prepare,
+    .evaluate = rate_limiting_evaluate,
+    .is_stateful = rate_limiting_is_stateful,
+    .deinit = rate_limiting_deinit,
+};
