@@ -1,7 +1,10 @@
 /* OTLP/JSON to protobuf bytes, as a stream: what the walk reads afterwards is an ExportTraceServiceRequest like any other.
  *
- * Rules   field names in lowerCamelCase (snake_case is read too); IDs in hex of either case; 64-bit integers as numbers or strings;
- *         enums as numbers or names; bytes in base64; unknown fields ignored; null is the default; a repeated key replaces.
+ * Rules   field names in lowerCamelCase (snake_case is read too); IDs in hex of either case; integers and doubles as numbers
+ *         or strings; enums as numbers or names; bytes in base64; unknown fields ignored; null is the default. A key that occurs again
+ *         merges as in protobuf, and so in the Collector: the last scalar stands, lists grow, messages merge.
+ * Text    is not judged: invalid UTF-8 passes, as in the protobuf form; half a surrogate pair becomes U+FFFD.
+ * IDs     of a wrong length pass: they are their span's fault, not the request's.
  * Bound   depth (OTLP_JSON_DEPTH_MAX) and output bytes; memory grows with the input, not with its nesting.
  * Source  OTLP specification, JSON Protobuf encoding; protobuf's JSON mapping
  */

@@ -26,6 +26,7 @@ LIBRARIES = {
     r"curl/": ["common/security/tls_curl", "common/cluster/resolve/k8s", "common/export/link_http"],
     r"yaml\.h": ["common/config/"],
     r"jansson\.h": ["common/config/", "common/otlp/json", "lb/", "sampler/", "bench/", "*_test"],
+    r"yajl/": ["common/otlp/otlp_json"],
     r"xxhash\.h": ["common/base/hash.h"],
     r"re2/": ["common/base/regex_re2"],
     r"libdeflate\.h": ["common/ingest/inflate", "common/export/compress"],
