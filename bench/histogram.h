@@ -25,6 +25,15 @@ static inline void histogram_add(struct histogram *histogram, uint64_t value)
         histogram->most = value;
 }
 
+static inline void histogram_merge(struct histogram *into, const struct histogram *from)
+{
+    for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++)
+        into->counts[i] += from->counts[i];
+    into->total += from->total;
+    if (from->most > into->most)
+        into->most = from->most;
+}
+
 /* The upper edge of the bucket where the quantile lies, never above the greatest value seen. */
 static inline uint64_t histogram_quantile(const struct histogram *histogram, double quantile)
 {
