@@ -55,6 +55,13 @@ struct group_index {
     uint32_t generation;
 };
 
+/* Memory lent until the next reset; the newest first. */
+struct group_lent {
+    struct group_lent *next;
+    size_t capacity, used;
+    uint8_t bytes[];
+};
+
 struct regroup {
     struct group_resource *resources;
     struct group_header *headers;
@@ -62,12 +69,14 @@ struct regroup {
     size_t resource_count, header_count, span_count;
     size_t resource_capacity, header_capacity, span_capacity;
     struct group_index resource_index, header_index;
+    struct group_lent *lent;
     size_t size_bound;
     bool sized; /* regroup_size ran after the last change */
 };
 
 /* -- scratch that grows ------------------------------------------------------------------------------ */
 
+#define LENT_BYTES (64 * KIB)        /* a piece at least */
 #define SCRATCH_KEEP_BYTES (4 * MIB) /* of spans: more than a request of usual size needs by far */
 
 /* Doubles an array that is full. False: no memory, nothing changed. */
@@ -155,6 +164,42 @@ struct regroup *regroup_new(void)
     return regroup;
 }
 
+/* Takes back all that was lent; keeps one piece of usual size. */
+static void lent_shrink(struct regroup *regroup, bool keep)
+{
+    struct group_lent *lent = regroup->lent, *kept = NULL, *next;
+
+    for (; lent; lent = next) {
+        next = lent->next;
+        if (keep && !kept && lent->capacity == LENT_BYTES)
+            kept = lent;
+        else
+            free(lent);
+    }
+    if (kept) {
+        kept->next = NULL;
+        kept->used = 0;
+    }
+    regroup->lent = kept;
+}
+
+uint8_t *regroup_lend(struct regroup *regroup, size_t size)
+{
+    struct group_lent *lent = regroup->lent;
+
+    if (!lent || lent->capacity - lent->used < size) {
+        size_t capacity = size_max(size, LENT_BYTES);
+
+        lent = malloc(sizeof(*lent) + capacity);
+        if (!lent)
+            return NULL;
+        *lent = (struct group_lent){.next = regroup->lent, .capacity = capacity};
+        regroup->lent = lent;
+    }
+    lent->used += size;
+    return lent->bytes + lent->used - size;
+}
+
 void regroup_free(struct regroup *regroup)
 {
     if (!regroup)
@@ -164,6 +209,7 @@ void regroup_free(struct regroup *regroup)
     free(regroup->spans);
     free(regroup->resource_index.slots);
     free(regroup->header_index.slots);
+    lent_shrink(regroup, false);
     free(regroup);
 }
 
@@ -180,6 +226,7 @@ static void spans_shrink(struct regroup *regroup)
 void regroup_reset(struct regroup *regroup)
 {
     spans_shrink(regroup);
+    lent_shrink(regroup, true);
     index_reset(&regroup->resource_index);
     index_reset(&regroup->header_index);
     regroup->resource_count = 0;

@@ -23,6 +23,9 @@ CLEANUP_DEFINE(struct regroup, regroup_free);
 /* Forgets all spans; keeps the memory. */
 void regroup_reset(struct regroup *regroup);
 
+/* Memory for what is added as something else than it was stored (patch.h): it stays until regroup_reset. NULL: none. */
+uint8_t *regroup_lend(struct regroup *regroup, size_t size);
+
 /* Adds a header and returns its number for regroup_span. Equal headers get equal numbers; one without spans is not
  * written. What the header borrows must stay until regroup_write. Costs a hash look-up: call it when the header
  * changes, not per span. Without memory it returns REGROUP_NO_HEADER, which regroup_span answers with -ENOMEM. */

@@ -357,6 +357,29 @@ static void test_many(void **state)
     regroup_free(regroup);
 }
 
+/* What was lent stays as it was written while more is lent, and is there again after a reset. */
+static void test_lend(void **state)
+{
+    static const size_t sizes[] = {1, 65535, 1, 100000, 0, 300, 65536};
+    uint8_t *lent[7];
+    struct regroup *regroup = regroup_new();
+
+    (void)state;
+    assert_non_null(regroup);
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < 7; i++) {
+            lent[i] = regroup_lend(regroup, sizes[i]);
+            assert_non_null(lent[i]);
+            memset(lent[i], (int)i + 1, sizes[i]);
+        }
+        for (unsigned i = 0; i < 7; i++)
+            for (size_t at = 0; at < sizes[i]; at++)
+                assert_int_equal(lent[i][at], i + 1);
+        regroup_reset(regroup);
+    }
+    regroup_free(regroup);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -366,6 +389,7 @@ int main(void)
         cmocka_unit_test(test_collision),
         cmocka_unit_test(test_ropes),
         cmocka_unit_test(test_many),
+        cmocka_unit_test(test_lend),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
