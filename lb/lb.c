@@ -164,6 +164,7 @@ static void lb_request_fail(struct lb_request *r, enum refusal refusal, struct a
 static void piece_free(struct lb_piece *piece)
 {
     buffer_unref(piece->piece.bytes);
+    metadata_set_unref(piece->piece.metadata);
     free(piece);
 }
 
@@ -213,7 +214,7 @@ static bool plan_reserve(struct router *router)
 }
 
 /* Copies each part once, into the message that goes to its member. */
-static void plan_commit(struct lb_worker *home, struct lb_request *r, unsigned attempts)
+static void plan_commit(struct lb_worker *home, struct lb_request *r, const struct metadata_set *metadata, unsigned attempts)
 {
     struct router *router = &home->router;
 
@@ -228,6 +229,7 @@ static void plan_commit(struct lb_worker *home, struct lb_request *r, unsigned a
         ASSERT(piece->piece.bytes != NULL);
         (void)regroup_write(part->regroup, piece->piece.bytes->bytes);
         piece->piece.bytes->len = part->size;
+        piece->piece.metadata = metadata_set_ref(metadata);
         piece->piece.span_count = part->span_count;
         piece->piece.deadline_ns = r->deadline_ns;
         piece->piece.attempts = attempts;
@@ -285,7 +287,7 @@ static void lb_on_request(void *tier, struct request *request)
     r->span_count = router->span_count;
     metric_add(home->worker.metrics, METRIC_ROUTED_SPANS, r->span_count);
     r->pending = 1;
-    plan_commit(home, r, 0); /* common/export: copied, on their way */
+    plan_commit(home, r, request->metadata, 0); /* common/export: copied, on their way */
     if (planted(PLANT_ACKNOWLEDGE_BEFORE_DELIVERY)) {
         request_settle_count(request, r->rejected_here, "rejected");
         r->request = NULL;
@@ -339,7 +341,7 @@ static void piece_again(struct lb_worker *home, struct lb_piece *piece)
         return;
     }
     metric_add(home->worker.metrics, METRIC_RETRIED_PIECES, 1);
-    plan_commit(home, piece->request, attempts);
+    plan_commit(home, piece->request, piece->piece.metadata, attempts);
     piece_settled(piece);
 }
 

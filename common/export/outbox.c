@@ -275,6 +275,7 @@ static void call_start(struct outbox *outbox, uint64_t now_ns)
 {
     struct outbox_call *call = container_of(list_take_first(&outbox->idle_calls), struct outbox_call, node);
     struct buffer *buffers[OUTBOX_CALL_PIECES];
+    unsigned passed_over = 0;
     struct link_message message = {
         .method = LINK_EXPORT,
         .pieces = buffers,
@@ -282,26 +283,31 @@ static void call_start(struct outbox *outbox, uint64_t now_ns)
         .ring = outbox->ring,
     };
     uint64_t bytes = 0;
-    bool alone = false;
-    struct list *node;
 
     call->sent_ns = now_ns;
     call->span_count = 0;
-    while (bytes < OUTBOX_PIECE_BYTES_MAX && message.piece_count < OUTBOX_CALL_PIECES &&
-           (node = list_first(&outbox->queued))) {
-        struct piece *piece = piece_of(node);
+    LIST_FOR_EACH_SAFE (at, following, &outbox->queued) {
+        struct piece *piece = piece_of(at);
 
-        if (message.piece_count > 0 && (alone || piece->alone))
+        if (bytes >= OUTBOX_PIECE_BYTES_MAX || message.piece_count == OUTBOX_CALL_PIECES ||
+            (message.piece_count > 0 && piece->alone))
             break;
-        alone = piece->alone;
+        if (message.piece_count > 0 && !metadata_set_equal(piece->metadata, message.metadata)) {
+            if (++passed_over == OUTBOX_CALL_PIECES)
+                break; /* many sets: a call must not cost a walk over all that waits */
+            continue;
+        }
         queue_take(outbox, piece);
         list_add_tail(&call->pieces, &piece->node);
+        message.metadata = piece->metadata;
         buffers[message.piece_count++] = piece->bytes;
         bytes += piece->bytes->len;
         call->span_count += piece->span_count;
         if (piece->first_sent_ns == 0)
             piece->first_sent_ns = u64_max(now_ns, 1);
         piece->attempts++;
+        if (piece->alone)
+            break;
     }
     LIST_FOR_EACH (at, &call->pieces)
         piece_of(at)->joined = message.piece_count > 1;

@@ -4,7 +4,7 @@
  *             ^                       '--failed--> given back to the router (retry, fallback, or refusal)
  *
  * Flush   at once while fewer than two calls are under way, else at 128 KiB or 5 ms. A call is at most 1 MiB and a
- *         piece, and OUTBOX_CALL_PIECES pieces.
+ *         piece, and OUTBOX_CALL_PIECES pieces, all of one set of metadata.
  * Bound   reserved bytes, taken before anything is copied (outbox_reserve). Each piece gives back bytes->len of
  *         them just before `delivered` or `failed`.
  * Waits   on a link that is CONNECTING at most a second, on one that is DOWN not at all: such pieces fail as
@@ -20,6 +20,7 @@
 
 #include "common/base/buffer.h"
 #include "common/base/list.h"
+#include "common/base/metadata.h"
 #include "common/base/num.h"
 #include "common/export/link.h"
 
@@ -34,6 +35,7 @@
 struct piece {
     struct list node;
     struct buffer *bytes;
+    const struct metadata_set *metadata; /* of its client, the owner's reference; NULL: none */
     uint32_t span_count;
     uint64_t deadline_ns;        /* the client's; 0 or UINT64_MAX: none */
     uint64_t first_sent_ns;      /* set by the outbox; 0: never sent */

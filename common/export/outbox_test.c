@@ -244,6 +244,39 @@ static void test_calls_are_cut(void **state)
     close_fixture(&f);
 }
 
+/* Pieces of unequal metadata never share a call; equal ones do, also past others between them. */
+static void test_metadata_is_kept_apart(void **state)
+{
+    static const char *const tenants[] = {"a", "b"};
+    struct metadata_set *sets[3] = {NULL}; /* the third is the empty one */
+    struct fixture f;
+
+    (void)state;
+    open_fixture(&f, LINK_UP);
+    for (unsigned i = 0; i < 2; i++) {
+        struct metadata_entry entry = {SLICE_LITERAL("x-tenant"), slice_text(tenants[i])};
+
+        assert_int_equal(metadata_set_new(&entry, 1, &sets[i]), 0);
+    }
+    for (unsigned i = 0; i < 300; i++) {
+        struct test_piece *test = new_piece(&f, 1, 10);
+
+        test->piece.metadata = sets[i % 3];
+        put(&f, test);
+    }
+    for (unsigned round = 0; round < 3; round++)
+        (void)outbox_run(&f.outbox, f.now_ns + round * OUTBOX_FLUSH_WAIT_NS);
+    assert_int_equal(f.fake.count, 3);
+    for (size_t i = 0; i < f.fake.count; i++) {
+        assert_true(metadata_set_equal(f.fake.messages[i]->metadata, sets[i]));
+        assert_int_equal(f.fake.messages[i]->piece_count, 100);
+    }
+    fake_link_end_all(&f.fake, RPC_OK);
+    close_fixture(&f);
+    metadata_set_unref(sets[0]);
+    metadata_set_unref(sets[1]);
+}
+
 static void test_acknowledgement_times_are_smoothed(void **state)
 {
     static const struct {
@@ -508,6 +541,7 @@ int main(void)
         cmocka_unit_test(test_reserve_is_all_or_nothing),
         cmocka_unit_test(test_flush_rules),
         cmocka_unit_test(test_calls_are_cut),
+        cmocka_unit_test(test_metadata_is_kept_apart),
         cmocka_unit_test(test_acknowledgement_times_are_smoothed),
         cmocka_unit_test(test_what_a_link_that_is_not_up_does),
         cmocka_unit_test(test_a_deadline_fails_its_piece_and_cuts_no_call),

@@ -29,6 +29,7 @@ static void fake_send(struct link *link, const struct link_message *sent, struct
     message->piece_count = sent->piece_count;
     message->deadline_ns = sent->deadline_ns;
     message->ring = sent->ring;
+    message->metadata = metadata_set_ref(sent->metadata);
     message->call = call;
     call->transport = message;
 
@@ -67,6 +68,7 @@ void fake_link_deinit(struct fake_link *fake)
     ASSERT(fake->pending == 0);
     for (size_t i = 0; i < fake->count; i++) {
         buffer_unref(fake->messages[i]->bytes);
+        metadata_set_unref(fake->messages[i]->metadata);
         free(fake->messages[i]);
     }
     free(fake->messages);

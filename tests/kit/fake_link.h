@@ -16,6 +16,7 @@ struct fake_message {
     struct buffer *bytes; /* all pieces joined */
     size_t piece_count;
     uint64_t deadline_ns, ring;
+    struct metadata_set *metadata;
     struct link_call *call; /* NULL: ended */
     bool cancelled;         /* link_cancel was called: end it with CANCELLED, or with what came first */
 };
