@@ -61,20 +61,26 @@ static bool is_near(const char *name, size_t distance)
     return distance <= size_max(1, strlen(name) / 3);
 }
 
+bool name_nearer(const char *name, const char *candidate, size_t *distance)
+{
+    size_t its = name_distance(name, candidate);
+
+    if (its >= *distance || !is_near(candidate, its))
+        return false;
+    *distance = its;
+    return true;
+}
+
 static const char *nearest_key(const struct config_key *keys, const char *name)
 {
     const char *best = NULL;
-    size_t best_distance = SIZE_MAX;
+    size_t distance = SIZE_MAX;
 
     for (; keys->name; keys++) {
-        size_t distance = name_distance(name, keys->name);
-
-        if (distance < best_distance) {
-            best_distance = distance;
+        if (name_nearer(name, keys->name, &distance))
             best = keys->name;
-        }
     }
-    return best && is_near(best, best_distance) ? best : NULL;
+    return best;
 }
 
 static void error_unknown_key(struct config_context *context, const struct config_node *node, const struct config_key *keys)
@@ -186,7 +192,7 @@ static double float_value(const char *text)
     return strtod(copy, NULL);
 }
 
-static int read_int(struct config_context *context, const struct config_node *node, int64_t *out_value)
+int config_read_int(struct config_context *context, const struct config_node *node, int64_t *out_value)
 {
     if (node->kind == CONFIG_NODE_INTEGER) {
         uint64_t magnitude;
@@ -279,7 +285,7 @@ static int read_duration(struct config_context *context, const struct config_nod
     int r;
 
     if (node->kind == CONFIG_NODE_INTEGER || node->kind == CONFIG_NODE_FLOAT) {
-        r = read_int(context, node, out_ns);
+        r = config_read_int(context, node, out_ns);
         /* Below a millisecond nobody waits on purpose; 10 where 10s was meant is a common slip. */
         if (r == 0 && *out_ns != 0 && *out_ns < (int64_t)NS_PER_MS && *out_ns > -(int64_t)NS_PER_MS)
             config_warn(context, node, "a number without unit is nanoseconds; did you mean %" PRId64 "s?", *out_ns);
@@ -451,7 +457,7 @@ static int read_key(struct config_context *context, const struct config_node *no
         r = read_bool(context, node, field);
         break;
     case CONFIG_INT:
-        r = read_int(context, node, field);
+        r = config_read_int(context, node, field);
         break;
     case CONFIG_UINT:
         r = read_uint(context, node, field);

@@ -84,6 +84,9 @@ int config_read(struct config_context *context, const struct config_node *node, 
 /* Reads one text; secret: no message shows what was found. 0 or CONFIG_E_INVALID. For custom readers. */
 int config_read_text(struct config_context *context, const struct config_node *node, bool secret, char **out_text);
 
+/* Likewise a whole number. */
+int config_read_int(struct config_context *context, const struct config_node *node, int64_t *out_value);
+
 /* Reports an error at a node: "FILE:LINE: KEY.PATH: message". Returns CONFIG_E_INVALID. Later errors of a load are kept too. */
 int config_error(struct config_context *context, const struct config_node *node, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -109,8 +112,8 @@ void config_context_free(struct config_context *context);
 const struct config_node *config_load(struct config_context *context, const struct config_command_line *line);
 /* From memory, for tests and fuzzing. name: shown as the file's. */
 const struct config_node *config_load_text(struct config_context *context, const char *name, const char *text, size_t len);
-/* All errors, a line each, or "" ; all warnings likewise. */
-const char *config_errors(const struct config_context *context);
-const char *config_warnings(const struct config_context *context);
+/* All errors, a line each, in the order of files and lines, or ""; all warnings likewise. Good until the next message. */
+const char *config_errors(struct config_context *context);
+const char *config_warnings(struct config_context *context);
 /* The merged tree as YAML with secrets hidden (keys that look like secrets: headers' values, passwords, tokens, keys). malloc'd. */
 char *config_print(const struct config_node *root);

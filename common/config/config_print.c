@@ -35,13 +35,25 @@ static void put_text(struct writer *writer, const char *text)
 
 /* -- secrets ------------------------------------------------------------------------------------ */
 
+static bool ends_with(const char *text, const char *end)
+{
+    size_t len = strlen(text), end_len = strlen(end);
+
+    return len >= end_len && strcmp(text + len - end_len, end) == 0;
+}
+
+/* Where a secret is, or how often it is looked at, not what it is. */
+static bool name_is_place(const char *name)
+{
+    return strcmp(name, "file") == 0 || strcmp(name, "filename") == 0 || ends_with(name, "_file");
+}
+
 static bool name_is_secret(const char *name)
 {
     static const char *const words[] = {
         "password", "passwd", "secret", "token", "api_key", "apikey", "api-key", "authorization", "credential", "_pem", NULL};
-    size_t len = strlen(name);
 
-    if (len >= 5 && strcmp(name + len - 5, "_file") == 0) /* where a secret is, not what it is */
+    if (name_is_place(name))
         return false;
     for (size_t i = 0; words[i]; i++) {
         if (strcasestr(name, words[i]))
@@ -50,10 +62,24 @@ static bool name_is_secret(const char *name)
     return false;
 }
 
+/* Maps of headers, whose values are secret; lists of their names are not called so in the Collector's files. */
+static bool name_is_headers(const char *name)
+{
+    return strcmp(name, "headers") == 0 || strcmp(name, "response_headers") == 0;
+}
+
+/* An extension that is called after what it does, such as bearertokenauth, is no secret in whole. */
+static bool is_component(const struct config_node *node)
+{
+    return node->parent && node->parent->key && !node->parent->parent->parent && strcmp(node->parent->key, "extensions") == 0;
+}
+
 bool node_is_secret(const struct config_node *node)
 {
+    if (node->key && name_is_place(node->key))
+        return false;
     for (; node->parent; node = node->parent) {
-        if (node->key && (name_is_secret(node->key) || strcmp(node->key, "headers") == 0))
+        if (node->key && !is_component(node) && (name_is_secret(node->key) || name_is_headers(node->key)))
             return true;
     }
     return false;
@@ -148,6 +174,29 @@ static void put_string(struct writer *writer, const char *text, bool double_doll
         put_quoted(writer, text, double_dollars);
 }
 
+/* A text, without the name and password that a URL may hold. */
+static void put_shown(struct writer *writer, const char *text)
+{
+    const char *host = strstr(text, "://"), *at;
+    struct writer shown = {0};
+
+    if (!host) {
+        put_string(writer, text, true);
+        return;
+    }
+    host += 3;
+    at = memrchr(host, '@', strcspn(host, "/?#"));
+    if (!at) {
+        put_string(writer, text, true);
+        return;
+    }
+    put(&shown, text, (size_t)(host - text));
+    put_text(&shown, HIDDEN);
+    put_text(&shown, at);
+    put_string(writer, shown.at, true);
+    free(shown.at);
+}
+
 static void put_indent(struct writer *writer, unsigned depth)
 {
     for (unsigned i = 0; i < depth; i++)
@@ -197,7 +246,7 @@ static void put_value(struct writer *writer, const struct config_node *node, uns
         return;
     case CONFIG_NODE_STRING:
         put_text(writer, " ");
-        put_string(writer, config_node_text(node), true);
+        put_shown(writer, config_node_text(node));
         put_text(writer, "\n");
         return;
     case CONFIG_NODE_SEQUENCE:

@@ -19,17 +19,35 @@ struct chunk {
     _Alignas(max_align_t) unsigned char bytes[];
 };
 
-struct messages {
+struct message {
     char *text;
+    unsigned file, line; /* file: its place in the order of files; 0: of none */
+    unsigned number;     /* in the order in which they were found */
+};
+
+struct messages {
+    char *text; /* all of them, in the order of files and lines, once somebody asked; NULL: to be made */
     size_t len, capacity;
     unsigned count;
+    struct message items[MESSAGES_MAX];
 };
+
+#define FILES_MAX 64u /* more are ordered as the last */
 
 struct config_context {
     struct chunk *chunks;
     struct messages errors, warnings;
+    const char *files[FILES_MAX]; /* in the order in which they were read */
+    unsigned file_count;
     unsigned node_count;
 };
+
+static void messages_deinit(struct messages *messages)
+{
+    for (unsigned i = 0; i < messages->count && i < MESSAGES_MAX; i++)
+        free(messages->items[i].text);
+    free(messages->text);
+}
 
 struct config_context *config_context_new(void)
 {
@@ -50,8 +68,8 @@ void config_context_free(struct config_context *context)
         free(context->chunks);
         context->chunks = next;
     }
-    free(context->errors.text);
-    free(context->warnings.text);
+    messages_deinit(&context->errors);
+    messages_deinit(&context->warnings);
     free(context);
 }
 
@@ -118,36 +136,91 @@ static void messages_put_clean(struct messages *messages, const char *text)
     }
 }
 
-__attribute__((format(printf, 5, 0))) static void messages_add(
-    struct messages *messages, const char *file, unsigned line, const char *path, const char *format, va_list arguments)
+static int compare_messages(const void *left, const void *right)
 {
-    char number[24];
-    char *message = NULL;
+    const struct message *a = left, *b = right;
 
-    messages->count++;
-    if (messages->count > MESSAGES_MAX) {
-        if (messages->count == MESSAGES_MAX + 1)
-            messages_put(messages, "and more\n", 9);
-        return;
+    if (a->file != b->file)
+        return a->file < b->file ? -1 : 1;
+    if (a->line != b->line)
+        return a->line < b->line ? -1 : 1;
+    return a->number < b->number ? -1 : a->number > b->number;
+}
+
+static const char *messages_text(struct messages *messages)
+{
+    unsigned count = messages->count < MESSAGES_MAX ? messages->count : MESSAGES_MAX;
+
+    if (messages->text || count == 0)
+        return messages->text ? messages->text : "";
+    qsort(messages->items, count, sizeof(*messages->items), compare_messages);
+    for (unsigned i = 0; i < count; i++)
+        messages_put(messages, messages->items[i].text, strlen(messages->items[i].text));
+    if (messages->count > MESSAGES_MAX)
+        messages_put(messages, "and more\n", 9);
+    return messages->text;
+}
+
+/* Its place among the files, from 1; a file that was not read (it cannot be opened) takes the next. */
+static unsigned file_rank(struct config_context *context, const char *file)
+{
+    if (!*file)
+        return 0;
+    for (unsigned i = 0; i < context->file_count; i++) {
+        if (strcmp(context->files[i], file) == 0)
+            return i + 1;
     }
+    context_file(context, file);
+    return context->file_count;
+}
+
+void context_file(struct config_context *context, const char *file)
+{
+    if (context->file_count < FILES_MAX)
+        context->files[context->file_count++] = context_text(context, file, strlen(file));
+}
+
+/* FILE:LINE: KEY.PATH: message, as one line. */
+static char *message_format(const char *file, unsigned line, const char *path, const char *message)
+{
+    struct messages whole = {0};
+    char number[24];
+
     if (*file) {
-        messages_put_clean(messages, file);
+        messages_put_clean(&whole, file);
         if (line > 0) {
             int len = snprintf(number, sizeof(number), ":%u", line);
 
-            messages_put(messages, number, (size_t)len);
+            messages_put(&whole, number, (size_t)len);
         }
-        messages_put(messages, ": ", 2);
+        messages_put(&whole, ": ", 2);
     }
     if (*path) {
-        messages_put_clean(messages, path);
-        messages_put(messages, ": ", 2);
+        messages_put_clean(&whole, path);
+        messages_put(&whole, ": ", 2);
     }
-    if (vasprintf(&message, format, arguments) < 0)
+    messages_put_clean(&whole, message);
+    messages_put(&whole, "\n", 1);
+    return whole.text;
+}
+
+__attribute__((format(printf, 6, 0))) static void messages_add(struct config_context *context, struct messages *messages,
+    const char *file, unsigned line, const char *path, const char *format, va_list arguments)
+{
+    struct message *message;
+    char *text = NULL;
+
+    free(messages->text);
+    messages->text = NULL;
+    messages->len = messages->capacity = 0;
+    messages->count++;
+    if (messages->count > MESSAGES_MAX)
+        return;
+    if (vasprintf(&text, format, arguments) < 0)
         abort();
-    messages_put_clean(messages, message);
-    messages_put(messages, "\n", 1);
-    free(message);
+    message = &messages->items[messages->count - 1];
+    *message = (struct message){message_format(file, line, path, text), file_rank(context, file), line, messages->count};
+    free(text);
 }
 
 void config_error_at(
@@ -156,7 +229,7 @@ void config_error_at(
     va_list arguments;
 
     va_start(arguments, format);
-    messages_add(&context->errors, file, line, path, format, arguments);
+    messages_add(context, &context->errors, file, line, path, format, arguments);
     va_end(arguments);
 }
 
@@ -165,7 +238,7 @@ int config_error(struct config_context *context, const struct config_node *node,
     va_list arguments;
 
     va_start(arguments, format);
-    messages_add(&context->errors, config_node_file(node), config_node_line(node), config_node_path(node), format, arguments);
+    messages_add(context, &context->errors, config_node_file(node), config_node_line(node), config_node_path(node), format, arguments);
     va_end(arguments);
     return CONFIG_E_INVALID;
 }
@@ -175,18 +248,18 @@ void config_warn(struct config_context *context, const struct config_node *node,
     va_list arguments;
 
     va_start(arguments, format);
-    messages_add(&context->warnings, config_node_file(node), config_node_line(node), config_node_path(node), format, arguments);
+    messages_add(context, &context->warnings, config_node_file(node), config_node_line(node), config_node_path(node), format, arguments);
     va_end(arguments);
 }
 
-const char *config_errors(const struct config_context *context)
+const char *config_errors(struct config_context *context)
 {
-    return context->errors.text ? context->errors.text : "";
+    return messages_text(&context->errors);
 }
 
-const char *config_warnings(const struct config_context *context)
+const char *config_warnings(struct config_context *context)
 {
-    return context->warnings.text ? context->warnings.text : "";
+    return messages_text(&context->warnings);
 }
 
 bool context_count_node(struct config_context *context)

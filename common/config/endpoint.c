@@ -1,7 +1,6 @@
 #include "common/config/endpoint.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "common/config/node.h"
@@ -43,7 +42,9 @@ static bool ipv6_ok(const char *host)
 
 static const char *fail(struct config_context *context, const struct config_node *node, const char *text, const char *why)
 {
-    (void)config_error(context, node, "\"%.200s\" is no address of the form host:port: %s", text, why);
+    const char *at = strrchr(text, '@'); /* what is before it may be a password */
+
+    (void)config_error(context, node, "\"%s%.200s\" is no address of the form host:port: %s", at ? "[REDACTED]" : "", at ? at : text, why);
     return NULL;
 }
 
@@ -103,18 +104,66 @@ const char *endpoint_listen(struct config_context *context, const struct config_
 const char *endpoint_call(
     struct config_context *context, const struct config_node *node, const char *text, const char *default_port)
 {
-    static const char *const schemes[] = {"http://", "dns:///", NULL};
+    static const char *const schemes[] = {"http://", "https://", "dns:///", NULL};
     const char *at = text;
-
-    /* Taking the scheme off and sending in plain text is the last thing that its writer wanted. */
-    if (strncmp(text, "https://", strlen("https://")) == 0)
-        return fail(context, node, text, "TLS is not in this release; write host:port without https:// to send in plain text");
 
     for (size_t i = 0; schemes[i]; i++) {
         if (strncmp(text, schemes[i], strlen(schemes[i])) == 0)
             at = text + strlen(schemes[i]);
     }
     if (strstr(at, "://"))
-        return fail(context, node, text, "of schemes only http:// and dns:/// are understood");
+        return fail(context, node, text, "of schemes only http://, https:// and dns:/// are understood");
     return check(context, node, text, at, default_port, NULL, 1);
+}
+
+static bool is_http_scheme(const char *text)
+{
+    return strncmp(text, "http://", 7) == 0 || strncmp(text, "https://", 8) == 0;
+}
+
+/* Printable ASCII without blanks, quotes and a fragment. */
+static bool url_bytes_ok(const char *text)
+{
+    for (; *text; text++) {
+        if ((unsigned char)*text <= 0x20 || (unsigned char)*text > 0x7e || strchr("\"<>\\^`{|}#", *text))
+            return false;
+    }
+    return true;
+}
+
+const char *endpoint_url(struct config_context *context, const struct config_node *node, const char *text, const char *path)
+{
+    const char *host = strstr(text, "://");
+    size_t len = strlen(text), host_len, size;
+    char *url;
+
+    if (!is_http_scheme(text)) {
+        (void)config_error(context, node, "expected a URL that begins with http:// or https://");
+        return NULL;
+    }
+    host += 3;
+    host_len = strcspn(host, "/?");
+    if (memchr(host, '@', host_len)) {
+        (void)config_error(context, node, "not supported: credentials in a URL; use `auth` with the extension basicauth");
+        return NULL;
+    }
+    if (!url_bytes_ok(text) || host_len == 0 || (*path && strchr(text, '?'))) {
+        (void)config_error(context, node, "\"%.200s\" is no URL such as https://tempo:4318", text);
+        return NULL;
+    }
+    /* The host alone must be one that could be called; the port may be left to the scheme. */
+    url = context_text(context, host, host_len);
+    if (!check(context, node, text, url, text[4] == 's' ? "443" : "80", NULL, 1))
+        return NULL;
+    while (*path && len > 0 && text[len - 1] == '/')
+        len--;
+    size = len + strlen(path) + 1;
+    url = config_alloc(context, size);
+    (void)snprintf(url, size, "%.*s%s", (int)len, text, path);
+    return url;
+}
+
+bool endpoint_proxy_ok(const char *text)
+{
+    return (is_http_scheme(text) || strncmp(text, "socks5://", 9) == 0) && url_bytes_ok(text) && strstr(text, "://")[3] != '\0';
 }

@@ -12,3 +12,7 @@
 const char *endpoint_listen(struct config_context *context, const struct config_node *node, const char *text);
 const char *endpoint_call(
     struct config_context *context, const struct config_node *node, const char *text, const char *default_port);
+/* Checks the URL of an OTLP/HTTP backend and adds path to it (a slash at its end is taken off first). NULL after an error. */
+const char *endpoint_url(struct config_context *context, const struct config_node *node, const char *text, const char *path);
+/* http://, https:// or socks5://; what follows may hold credentials and is not shown in messages. */
+bool endpoint_proxy_ok(const char *text);

@@ -50,6 +50,7 @@ static struct config_node *load_file(struct config_context *context, const char 
 
     if (strncmp(path, "file:", 5) == 0) /* as the Collector's --config takes it */
         path += 5;
+    context_file(context, path);
     file = fopen(path, "rbe");
     if (!file) {
         config_error_at(context, path, 0, "", "cannot be opened: %s", strerror(errno));
@@ -80,12 +81,16 @@ static struct config_node *load_set(struct config_context *context, const char *
     const char *separator;
 
     (void)snprintf(name, 40, "--set number %zu", number);
+    context_file(context, name);
     if (!equals || equals == set) {
         config_error_at(context, name, 0, "", "expected KEY=VALUE, such as processors.tail_sampling.decision_wait=10s");
         return NULL;
     }
     separator = memmem(set, (size_t)(equals - set), "::", 2) ? "::" : ".";
     value = yaml_parse(context, name, equals + 1, strlen(equals + 1), false);
+    if (value && value->kind == CONFIG_NODE_NULL && equals[1] == '\0')
+        config_warn(context, value, "%.*s has no value, so its default counts; for an empty text write %.*s='\"\"'", (int)(equals - set), set,
+            (int)(equals - set), set);
     root = node_new(context, CONFIG_NODE_MAP, value);
     if (!value || !root)
         return NULL;
@@ -139,7 +144,10 @@ const struct config_node *config_load(struct config_context *context, const stru
 const struct config_node *config_load_text(struct config_context *context, const char *name, const char *text, size_t len)
 {
     unsigned errors_before = context_error_count(context);
-    struct config_node *root = yaml_parse(context, context_text(context, name, strlen(name)), text, len, false);
+    struct config_node *root;
+
+    context_file(context, name);
+    root = yaml_parse(context, context_text(context, name, strlen(name)), text, len, false);
 
     if (root)
         root = root_map(context, root);

@@ -41,9 +41,14 @@ enum config_node_kind yaml_resolve(const char *text);
 /* env.c: expands every string below node in place. Errors are reported. Returns the node that stands there now. */
 struct config_node *env_expand(struct config_context *context, struct config_node *node);
 
+/* config.c: is the candidate near enough to be what was meant, and nearer than *distance (SIZE_MAX at first)? */
+bool name_nearer(const char *name, const char *candidate, size_t *distance);
+
 /* context.c */
 bool context_count_node(struct config_context *context);
 unsigned context_error_count(const struct config_context *context);
+/* A file is about to be read: messages about it come after those about the files before. file: copied. */
+void context_file(struct config_context *context, const char *file);
 char *context_text(struct config_context *context, const char *text, size_t len);
 void config_error_at(struct config_context *context, const char *file, unsigned line, const char *path, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
