@@ -1,7 +1,12 @@
 #include "lb/lb_config.h"
 
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
 #include "common/base/num.h"
 #include "common/config/endpoint.h"
+#include "common/run/cgroup.h"
 
 /* Pieces are cut at 1 MiB: an outbox holds at least a few of them, whatever the user says. */
 #define OUTBOX_BYTES_LEAST (4 * MIB)
@@ -18,7 +23,7 @@ struct load_balancing {
 
 static const struct config_key protocol_keys[] = {
     CONFIG_KEY_NAMED(struct load_balancing, protocol_otlp, "otlp", CONFIG_NODE,
-        "How samplers are called: keys of the OTLP exporter but for its endpoint; tls.insecure: true is required."),
+        "How samplers are called: keys of the OTLP exporter over gRPC but for its endpoint."),
     {0},
 };
 
@@ -38,11 +43,30 @@ static const struct config_key resolver_keys[] = {
     {0},
 };
 
-static const struct config_key load_balancing_keys[] = {
+#define WOULD_SPREAD "a trace would be spread over samplers, and each would decide on its part; use `traceID` or remove this key"
+
+static int read_routing_key(struct config_context *context, const struct config_node *node, void *out_field)
+{
+    char *text = NULL;
+
+    (void)out_field;
+    if (config_node_kind(node) == CONFIG_NODE_NULL)
+        return 0;
+    if (config_read_text(context, node, false, &text))
+        return CONFIG_E_INVALID;
+    if (!*text || strcmp(text, "traceID") == 0)
+        return 0;
+    if (strcasecmp(text, "traceID") == 0 || strcasecmp(text, "trace_id") == 0)
+        return config_error(context, node, "unknown value \"%.40s\"; did you mean `traceID`? It is told apart by case, as in the Collector", text);
+    return config_error(context, node, "not supported: " WOULD_SPREAD);
+}
+
+const struct config_key load_balancing_keys[] = {
     CONFIG_SECTION("protocol", protocol_keys, "The protocol to samplers; otlp is the one there is."),
     CONFIG_SECTION("resolver", resolver_keys, "Who says where the samplers are; exactly one."),
-    CONFIG_REFUSE_UNLESS("routing_key", "traceID|",
-        "a trace would be spread over samplers, and each would decide on its part; use `traceID` or remove this key"),
+    {.name = "routing_key", .type = CONFIG_CUSTOM, .custom = read_routing_key, .set_offset = SIZE_MAX,
+        .help = "What tells where a span goes: `traceID` (differs from the Collector: nothing else, since a trace would be spread over "
+                "samplers)."},
     CONFIG_REFUSE("routing_attributes", "spans are routed by trace ID alone; remove this key"),
     CONFIG_IGNORE_UNLESS("timeout", "0|0s",
         "a request has its client's deadline, or 10s where it has none; one attempt is bounded by protocol.otlp.timeout"),
@@ -57,19 +81,23 @@ static const struct config_key load_balancing_keys[] = {
 
 static const struct config_key outbox_keys[] = {
     CONFIG_KEY_NAMED(struct lb_config, outbox_bytes, "limit_mib", CONFIG_MIB,
-        "Most bytes on their way to one sampler, in MiB; what is above is refused and the client told. Default 64, least 4."),
+        "Most bytes on their way to one sampler, in MiB; what is above is refused and the client told; never below 4."),
     {0},
 };
 
 #define SAMPLERS_OWN "it belongs in tailrace-sampler's file; remove it here"
 
-static const struct config_key tailrace_keys[] = {
+const struct config_key lb_tailrace_keys[] = {
     CONFIG_NESTED(struct lb_config, tailrace, "admin", tailrace_admin_keys, "The admin endpoint."),
     CONFIG_KEY_NAMED(struct lb_config, tailrace.workers, "workers", CONFIG_UINT,
-        "Threads that carry spans, a number; default 0: the CPUs of the container less one, at least one."),
+        "Threads that carry spans, a number; 0: the CPUs of the container less one, at least one."),
+    CONFIG_KEY_NAMED(struct lb_config, tailrace.http_threads, "http_threads", CONFIG_UINT, "Threads that serve OTLP over HTTP."),
+    CONFIG_KEY_NAMED(struct lb_config, tailrace.forward_headers, "forward_headers", CONFIG_STRINGS,
+        "Headers of clients that are carried to the samplers, where include_metadata takes them in; spans of unequal values never share a "
+        "request."),
     CONFIG_SECTION("outbox", outbox_keys, "What waits for one sampler."),
     CONFIG_KEY_NAMED(struct lb_config, tailrace.drain_timeout_ns, "drain_timeout", CONFIG_SPAN,
-        "Longest time a stop waits for requests under way, a duration; default 60s."),
+        "Longest time a stop waits for requests under way."),
     CONFIG_REFUSE("cluster", SAMPLERS_OWN),
     CONFIG_REFUSE("journal", SAMPLERS_OWN),
     CONFIG_REFUSE("memory", "a balancer holds only what is on its way; set tailrace.outbox.limit_mib"),
@@ -79,11 +107,14 @@ static const struct config_key tailrace_keys[] = {
     {0},
 };
 
-static const struct otlp_tier tier = {
+static const char *const exporter_types[] = {"load_balancing", "nop", NULL};
+
+const struct otlp_tier lb_tier = {
     .program = "tailrace-lb",
-    .exporter = "load_balancing",
+    .exporters = exporter_types,
+    .needs_first_exporter = true,
     .max_recv_msg_bytes_default = 4 * MIB,
-    .tailrace_keys = tailrace_keys,
+    .tailrace_keys = lb_tailrace_keys,
     .admin_endpoint = "127.0.0.1:13134",
 };
 
@@ -142,7 +173,6 @@ static void apply_queue(struct config_context *context, const struct config_node
 static int read_without_effect(struct config_context *context, const struct load_balancing *from)
 {
     struct retry_options retry = retry_defaults();
-    struct otlp_exporter_config queue = otlp_exporter_defaults();
     int result = 0;
 
     if (from->retry) {
@@ -151,7 +181,7 @@ static int read_without_effect(struct config_context *context, const struct load
             "accepted without effect: a failed piece goes to the sampler's fallback within the client's deadline");
     }
     if (from->queue) {
-        if (config_read(context, from->queue, otlp_queue_keys, &queue))
+        if (otlp_queue_read(context, from->queue))
             result = CONFIG_E_INVALID;
         config_warn(context, from->queue,
             "accepted without effect: a request is acknowledged when samplers have all of it; see tailrace.outbox.limit_mib");
@@ -159,7 +189,53 @@ static int read_without_effect(struct config_context *context, const struct load
     return result;
 }
 
-static int read_exporter(struct config_context *context, const struct config_node *exporter, struct lb_config *config)
+/* Taking https:// off and sending in plain text is the last thing that its writer wanted. */
+static int check_schemes(struct config_context *context, const struct config_node *exporter, const struct lb_config *config)
+{
+    for (size_t i = 0; i < config->static_hostnames.count; i++) {
+        if (strncmp(config->static_hostnames.items[i], "https://", 8) == 0 && config->member.tls->insecure)
+            return config_error(context, config_node_near(exporter, "resolver.static.hostnames"),
+                "https:// and `tls: {insecure: true}` of protocol.otlp contradict each other; one of them must go");
+    }
+    return 0;
+}
+
+/* `batch` in front of the exporter: pieces are gathered by themselves, what differs is said. */
+static void apply_batch(struct config_context *context, const struct batch_processor_config *batch)
+{
+    if (batch->node)
+        config_warn(context, batch->node,
+            "mapped: pieces for one sampler are gathered into requests, sent at once while few are under way, else at 128 KiB or after "
+            "5ms; timeout and sizes have no effect beyond that");
+}
+
+/* `memory_limiter` bounds what waits, when tailrace.outbox does not say: its soft limit, shared by the samplers where their number
+ * is known. It only ever lowers the bound. */
+static void apply_memory_limiter(struct config_context *context, const struct otlp_file *file, struct lb_config *config)
+{
+    const struct config_node *own = config_node_get(config_node_get(file->tailrace, "outbox"), "limit_mib");
+    struct cgroup_limits limits;
+    uint64_t soft, share;
+
+    if (!file->memory_limiter.node)
+        return;
+    cgroup_limits_read(&limits);
+    soft = memory_limiter_soft_bytes(&file->memory_limiter, limits.memory_bytes);
+    if (soft == 0)
+        return; /* that was said */
+    if (config_node_kind(own) != CONFIG_NODE_NULL) {
+        config_warn(context, file->memory_limiter.node, "without effect: tailrace.outbox.limit_mib is set, and wins");
+        return;
+    }
+    share = soft / u64_max(config->static_hostnames.count, 1);
+    config->outbox_bytes = u64_max(u64_min(config->outbox_bytes, share), OUTBOX_BYTES_LEAST);
+    config_warn(context, file->memory_limiter.node,
+        "mapped: of %llu MiB (limit less spike) at most %llu MiB wait for each sampler, as by tailrace.outbox.limit_mib",
+        (unsigned long long)(soft / MIB), (unsigned long long)(config->outbox_bytes / MIB));
+}
+
+static int read_exporter(
+    struct config_context *context, struct otlp_file *file, const struct config_node *exporter, struct lb_config *config)
 {
     struct load_balancing from = {0};
     bool failed = config_read(context, exporter, load_balancing_keys, &from) != 0;
@@ -168,10 +244,10 @@ static int read_exporter(struct config_context *context, const struct config_nod
 
     if (read_resolver(context, exporter, failed, &from, config))
         result = CONFIG_E_INVALID;
-    if (otlp_exporter_read(context, from.protocol_otlp, from.protocol_otlp ? from.protocol_otlp : exporter, OTLP_TO_MEMBER,
-            &config->member))
+    if (otlp_member_read(context, file, from.protocol_otlp, exporter, &config->member))
         result = CONFIG_E_INVALID;
-    config->member.id = config_node_name(exporter);
+    if (check_schemes(context, exporter, config))
+        result = CONFIG_E_INVALID;
     apply_queue(context, from.protocol_otlp, config);
     retry = config_node_get(from.protocol_otlp, "retry_on_failure");
     if (retry)
@@ -182,20 +258,27 @@ static int read_exporter(struct config_context *context, const struct config_nod
     return result;
 }
 
+struct lb_config lb_config_defaults(void)
+{
+    return (struct lb_config){.outbox_bytes = OUTBOX_BYTES_DEFAULT, .tailrace = tailrace_defaults(&lb_tier)};
+}
+
 int lb_config_read(struct config_context *context, const struct config_node *root, struct lb_config *out_config)
 {
-    struct lb_config config = {.outbox_bytes = OUTBOX_BYTES_DEFAULT};
+    struct lb_config config = lb_config_defaults();
     struct otlp_file file;
-    int result = otlp_file_read(context, root, &tier, &file);
+    int result = otlp_file_read(context, root, &lb_tier, &file);
 
     config.telemetry = file.telemetry;
-    config.receiver_count = 1;
-    if (file.receiver && otlp_receiver_read(context, file.receiver, &tier, &config.receiver))
+    if (otlp_receivers_read(context, &file, &lb_tier, config.receivers, &config.receiver_count))
         result = CONFIG_E_INVALID;
-    if (file.exporter && read_exporter(context, file.exporter, &config))
+    if (file.exporter_count > 0 && read_exporter(context, &file, file.exporter_nodes[0], &config))
         result = CONFIG_E_INVALID;
-    if (tailrace_read(context, &file, &tier, &config, &config.tailrace))
+    if (tailrace_read(context, &file, &lb_tier, &config, &config.tailrace))
         result = CONFIG_E_INVALID;
+    apply_batch(context, &file.batch);
+    apply_memory_limiter(context, &file, &config);
+    tailrace_warn_metadata(context, &file, &config.tailrace, config.receivers, config.receiver_count);
     if (config.outbox_bytes < OUTBOX_BYTES_LEAST) {
         config_warn(context, config_node_near(file.tailrace, "outbox.limit_mib"),
             "the limit of what waits for one sampler is raised to 4 MiB, a few pieces");

@@ -19,3 +19,8 @@ struct lb_config {
 
 /* Reads and checks everything. Memory belongs to context. 0 or CONFIG_E_INVALID. */
 int lb_config_read(struct config_context *context, const struct config_node *root, struct lb_config *out_config);
+
+/* For the page: defaults, and the tables they are read over. */
+struct lb_config lb_config_defaults(void);
+extern const struct config_key load_balancing_keys[], lb_tailrace_keys[];
+extern const struct otlp_tier lb_tier;

@@ -34,3 +34,9 @@ struct sampler_config {
 };
 
 int sampler_config_read(struct config_context *context, const struct config_node *root, struct sampler_config *out_config);
+
+/* For the page: defaults, and the tables they are read over. */
+struct sampler_config sampler_config_defaults(void);
+extern const struct tail_sampling_config tail_sampling_defaults;
+extern const struct config_key tail_sampling_keys[], sampler_tailrace_keys[];
+extern const struct otlp_tier sampler_tier;

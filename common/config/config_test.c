@@ -13,6 +13,7 @@
 #include "common/base/cleanup.h"
 #include "common/config/command_line.h"
 #include "common/config/endpoint.h"
+#include "common/config/otlp_config.h"
 #include "common/config/yaml.h"
 
 static const struct config_node *load(struct config_context *context, const char *text)
@@ -585,7 +586,8 @@ static void test_messages(void **state)
     check_text("clean", config_errors(context), "a.yaml:1: x\\x0ay\n");
     for (int i = 0; i < 200; i++)
         (void)config_error(context, NULL, "again");
-    assert_non_null(strstr(config_errors(context), "again\nand more\n"));
+    assert_non_null(strstr(config_errors(context), "again\nagain\n"));
+    assert_non_null(strstr(config_errors(context), "y\nand more\n")); /* of a file, so behind those of none */
     assert_true(strlen(config_errors(context)) < 1000);
     config_context_free(context);
 }
@@ -704,6 +706,78 @@ static void test_print(void **state)
     config_context_free(context);
 }
 
+/* URLs of OTLP/HTTP backends: the path is added, what may hold a password is never shown. */
+static void test_urls(void **state)
+{
+    static const struct {
+        const char *text, *path, *got, *error;
+    } cases[] = {
+        {"https://tempo:4318", "/v1/traces", "https://tempo:4318/v1/traces", ""},
+        {"http://tempo:4318/", "/v1/traces", "http://tempo:4318/v1/traces", ""},
+        {"https://api.example.com/otlp//", "/v1/traces", "https://api.example.com/otlp/v1/traces", ""},
+        {"https://api.example.com/traces?x=1", "", "https://api.example.com/traces?x=1", ""},
+        {"http://[::1]:4318", "/v1/traces", "http://[::1]:4318/v1/traces", ""},
+        {"tempo:4318", "/v1/traces", NULL, "expected a URL that begins with http:// or https://\n"},
+        {"https://", "/v1/traces", NULL, "\"https://\" is no URL such as https://tempo:4318\n"},
+        {"https://a?b=c", "/v1/traces", NULL, "\"https://a?b=c\" is no URL such as https://tempo:4318\n"},
+        {"https://a b", "", NULL, "\"https://a b\" is no URL such as https://tempo:4318\n"},
+        {"https://a:99999", "", NULL,
+            "\"https://a:99999\" is no address of the form host:port: the port is no number from 1 to 65535\n"},
+        {"https://user:hunter2@a", "", NULL, "not supported: credentials in a URL; use `auth` with the extension basicauth\n"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+        struct config_context *context = config_context_new();
+        const char *got = endpoint_url(context, NULL, cases[i].text, cases[i].path);
+
+        check_text(cases[i].text, config_errors(context), cases[i].error);
+        check_text(cases[i].text, got ? got : "(none)", cases[i].got ? cases[i].got : "(none)");
+        config_context_free(context);
+    }
+}
+
+/* Neither the printed tree nor a message shows what only its owner should know. */
+static void test_secrets(void **state)
+{
+    struct config_context *context = config_context_new();
+    const struct config_node *root = load(context,
+        "extensions:\n"
+        "  basicauth: {htpasswd: {file: /h, inline: hunter2}, client_auth: {username: u, password: hunter2}}\n"
+        "  bearertokenauth: {scheme: Bearer, token: hunter2, tokens: [hunter2], filename: /t}\n"
+        "  headers_setter: {headers: [{key: a, value: hunter2}]}\n"
+        "receivers: {otlp: {protocols: {http: {response_headers: {a: hunter2}, tls: {key_pem: hunter2}}}}}\n"
+        "exporters: {otlp_http: {proxy_url: \"http://u:hunter2@proxy:1\", headers: {a: hunter2}}}\n");
+    char *printed = config_print(root);
+    const struct config_node *endpoint = config_node_near(root, "exporters.otlp_http.proxy_url");
+
+    (void)state;
+    assert_null(strstr(printed, "hunter2"));
+    assert_non_null(strstr(printed, "scheme: Bearer"));
+    assert_non_null(strstr(printed, "filename: \"/t\""));
+    assert_non_null(strstr(printed, "http://[REDACTED]@proxy:1"));
+    free(printed);
+    assert_null(endpoint_call(context, endpoint, "u:hunter2@tempo", NULL));
+    assert_null(strstr(config_errors(context), "hunter2"));
+    config_context_free(context);
+}
+
+/* Messages come in the order of files and lines, whatever the order of reading. */
+static void test_order(void **state)
+{
+    struct config_context *context = config_context_new();
+    const struct config_node *first = load(context, "a: 1\nb: 2\nc: 3\n");
+    const struct config_node *second = config_load_text(context, "b.yaml", "d: 4\n", 5);
+
+    (void)state;
+    (void)config_error(context, config_node_get(second, "d"), "fourth");
+    (void)config_error(context, config_node_get(first, "c"), "third");
+    (void)config_error(context, config_node_get(first, "a"), "first");
+    (void)config_error(context, config_node_get(first, "a"), "second");
+    check_text("order", config_errors(context), "a.yaml:1: a: first\na.yaml:1: a: second\na.yaml:3: c: third\nb.yaml:1: d: fourth\n");
+    config_context_free(context);
+}
+
 /* -- endpoints ---------------------------------------------------------------------------------------- */
 
 static void test_endpoints(void **state)
@@ -720,7 +794,6 @@ static void test_endpoints(void **state)
         {'l', "http://localhost:1", NULL, "put an IPv6 address in brackets, as in [::1]:4317"},
         {'c', "tempo:4317", "tempo:4317", NULL},
         {'c', "http://tempo:4317", "tempo:4317", NULL},
-        {'c', "https://tempo:4317", NULL, "TLS is not in this release; write host:port without https:// to send in plain text"},
         {'c', "dns:///tempo.obs.svc:4317", "tempo.obs.svc:4317", NULL},
         {'c', "[fe80::1%eth0]:4317", "[fe80::1%eth0]:4317", NULL},
         {'c', "tempo", NULL, "the port is missing"},
@@ -736,7 +809,8 @@ static void test_endpoints(void **state)
         {'c', "[::1", NULL, "the bracket is not closed"},
         {'c', "[::1]4317", NULL, "after the bracket a port is expected, as in [::1]:4317"},
         {'c', "[tempo]:4317", NULL, "what stands in brackets is no IPv6 address"},
-        {'c', "unix:///run/x", NULL, "of schemes only http:// and dns:/// are understood"},
+        {'c', "unix:///run/x", NULL, "of schemes only http://, https:// and dns:/// are understood"},
+        {'c', "https://tempo:4317", "tempo:4317", NULL},
         {'d', "sampler-0", "sampler-0:4317", NULL},
         {'d', "[::1]", "[::1]:4317", NULL},
         {'d', "sampler-0:1", "sampler-0:1", NULL},
@@ -833,6 +907,9 @@ int main(void)
         cmocka_unit_test(test_load_mistakes),
         cmocka_unit_test(test_print),
         cmocka_unit_test(test_endpoints),
+        cmocka_unit_test(test_urls),
+        cmocka_unit_test(test_secrets),
+        cmocka_unit_test(test_order),
         cmocka_unit_test(test_command_line),
     };
 

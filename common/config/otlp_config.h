@@ -9,6 +9,7 @@
 #include "common/security/tls.h"
 
 #define TAILRACE_WORKERS_MAX 256u /* tailrace.workers */
+#define TAILRACE_HTTP_THREADS_MAX 64u /* tailrace.http_threads */
 #define OTLP_HEADERS_MAX 32u      /* of one exporter */
 
 struct cors_config {
@@ -75,9 +76,19 @@ struct otlp_exporter_config {
 };
 #define OTLP_EXPORTERS_MAX 8u
 
+struct health_check_config {
+    const char *endpoint;            /* NULL: not asked for; equal to admin_endpoint: served there, with the rest */
+    const char *path;                /* default / */
+    const char *healthy, *unhealthy; /* bodies of 200 and 503; NULL: our own */
+};
+#define METRICS_ENDPOINTS_MAX 4u
+
 struct tailrace_config {             /* the `tailrace:` key, common part */
     const char *admin_endpoint;      /* default 127.0.0.1:13133 (lb: 127.0.0.1:13134); "" turns it off */
     const char *admin_token_file;
+    struct health_check_config health;    /* the extension health_check */
+    const char *metrics_endpoints[METRICS_ENDPOINTS_MAX]; /* service.telemetry.metrics: /metrics is served there too */
+    size_t metrics_endpoint_count;
     struct config_strings forward_headers; /* request headers carried to the backend: tailrace.forward_headers, and what
                                             * batch.metadata_keys, sending_queue.batch.partition.metadata_keys and headers_setter's
                                             * from_context name */
@@ -95,6 +106,8 @@ struct tailrace_config {             /* the `tailrace:` key, common part */
 struct telemetry_config {            /* service.telemetry; defaults: info, console */
     enum log_level log_level;
     enum log_encoding log_encoding;
+    const char *metrics_endpoints[METRICS_ENDPOINTS_MAX];
+    size_t metrics_endpoint_count;
 };
 
 /* -- reading a file: lb_config.c and sampler_config.c put these together -------------------------------- */
@@ -102,46 +115,91 @@ struct telemetry_config {            /* service.telemetry; defaults: info, conso
 /* What a tier's one pipeline must look like. */
 struct otlp_tier {
     const char *program;             /* tailrace-lb … */
-    const char *processor;           /* the one type of processor, required; NULL: none may be there */
-    const char *exporter;            /* type of the one exporter, by its present name: otlp_grpc, load_balancing */
+    const char *processor;           /* the one processor that must be there, beside batch and memory_limiter; NULL: none */
+    const char *const *exporters;    /* types it takes, by their present names, ends with NULL */
+    bool needs_first_exporter;       /* the first of them must be there, once; else any of them, at least one */
     uint64_t max_recv_msg_bytes_default, max_recv_msg_bytes_least;
     const struct config_key *tailrace_keys; /* of whatever struct tailrace_read is given */
     const char *admin_endpoint;      /* default */
 };
 
+struct batch_processor_config {      /* mapped onto the exporters' sending_queue.batch, or the balancer's outboxes */
+    const struct config_node *node;  /* NULL: not in the pipeline */
+    int64_t timeout_ns;
+    uint64_t send_batch_size, send_batch_max_size;
+    bool send_batch_size_set;
+    struct config_strings metadata_keys;
+};
+
+struct memory_limiter_config {
+    const struct config_node *node;  /* NULL: not in the pipeline */
+    uint64_t limit_bytes, spike_bytes;
+    uint64_t limit_percentage, spike_percentage;
+    bool spike_set, spike_percentage_set;
+    int64_t check_interval_ns;
+};
+/* Where spans would be refused: limit less spike. 0: not in the pipeline, or not readable. */
+uint64_t memory_limiter_soft_bytes(const struct memory_limiter_config *limiter, uint64_t machine_bytes);
+
+enum otlp_extension_kind { EXTENSION_HEALTH_CHECK, EXTENSION_AUTH, EXTENSION_HEADERS_SETTER, EXTENSION_IGNORED };
+struct otlp_extension {              /* one of service.extensions */
+    const struct config_node *node;  /* its settings */
+    enum otlp_extension_kind kind;
+    const struct auth_options *auth; /* EXTENSION_AUTH; NULL: it could not be read, which was said */
+    char **header_pairs;             /* EXTENSION_HEADERS_SETTER: key, value, …, NULL */
+};
+#define OTLP_EXTENSIONS_MAX 32u
+#define FORWARD_HEADERS_MAX 16u
+
 /* The file in its parts. Nodes are NULL where something is missing (and that was reported). */
 struct otlp_file {
-    const struct config_node *receivers, *processors, *exporters, *connectors, *extensions;
+    const struct config_node *root, *receivers, *processors, *exporters, *connectors, *extensions;
     const struct config_node *service_extensions, *pipelines, *tailrace;
     struct telemetry_config telemetry;
-    const struct config_node *receiver, *processor, *exporter; /* of the pipeline */
+    const struct config_node *receiver_nodes[OTLP_RECEIVERS_MAX], *exporter_nodes[OTLP_EXPORTERS_MAX]; /* of the pipeline */
+    size_t receiver_count, exporter_count;
+    const struct config_node *processor;
+    struct batch_processor_config batch;
+    struct memory_limiter_config memory_limiter;
+    struct otlp_extension extension[OTLP_EXTENSIONS_MAX];
+    size_t extension_count;
+    struct health_check_config health;
+    const struct config_node *health_node;
+    struct config_strings forward_headers; /* that batch, sending_queue.batch and headers_setter name */
     bool pipeline_read; /* without a mistake: what it does not name is unused */
 };
 
-/* Reads the frame of the file, finds the pipeline and checks its references. 0 or CONFIG_E_INVALID; what was found is in
- * *out_file all the same, so that its parts are checked too. */
+/* Reads the frame of the file, finds the pipeline, checks its references and reads processors and extensions. 0 or
+ * CONFIG_E_INVALID; what was found is in *out_file all the same, so that its parts are checked too. */
 int otlp_file_read(
     struct config_context *context, const struct config_node *root, const struct otlp_tier *tier, struct otlp_file *out_file);
-int otlp_receiver_read(struct config_context *context, const struct config_node *node, const struct otlp_tier *tier,
-    struct otlp_receiver_config *out_config);
-
-enum otlp_exporter_use {
-    OTLP_TO_BACKEND, /* the sampler's: endpoint required */
-    OTLP_TO_MEMBER,  /* the lb's template, exporters.loadbalancing.protocol.otlp: members come from the resolver */
-};
-/* above: the exporter's node, for messages where the template is missing. */
-int otlp_exporter_read(struct config_context *context, const struct config_node *node, const struct config_node *above,
-    enum otlp_exporter_use use, struct otlp_exporter_config *out_config);
+/* The pipeline's receivers. */
+int otlp_receivers_read(struct config_context *context, const struct otlp_file *file, const struct otlp_tier *tier,
+    struct otlp_receiver_config *out_receivers, size_t *out_count);
+/* Whether any of them takes headers of its clients in (include_metadata). */
+bool otlp_receivers_take_metadata(const struct otlp_receiver_config *receivers, size_t count);
+/* The pipeline's exporters to backends. */
+int otlp_exporters_read(
+    struct config_context *context, struct otlp_file *file, struct otlp_exporter_config *out_exporters, size_t *out_count);
+/* The balancer's template, exporters.loadbalancing.protocol.otlp: members come from the resolver. node may be NULL; above: the
+ * exporter's node, for messages where the template is missing. */
+int otlp_member_read(struct config_context *context, struct otlp_file *file, const struct config_node *node,
+    const struct config_node *above, struct otlp_exporter_config *out_config);
 
 /* retry_on_failure and sending_queue alone, for places where they are checked and have no effect. */
 extern const struct config_key otlp_retry_keys[]; /* struct retry_options */
-extern const struct config_key otlp_queue_keys[]; /* struct otlp_exporter_config */
+int otlp_queue_read(struct config_context *context, const struct config_node *node);
 struct otlp_exporter_config otlp_exporter_defaults(void);
 
 extern const struct config_key tailrace_admin_keys[]; /* struct tailrace_config */
 /* The `tailrace:` key by tier->tailrace_keys into config, which holds the defaults; then the checks both tiers share. */
 int tailrace_read(struct config_context *context, const struct otlp_file *file, const struct otlp_tier *tier, void *out_struct,
     struct tailrace_config *out_config);
+
+struct tailrace_config tailrace_defaults(const struct otlp_tier *tier);
+/* Headers to carry, and nobody takes them in: as in the Collector nothing is carried, but here it is said. */
+void tailrace_warn_metadata(struct config_context *context, const struct otlp_file *file, const struct tailrace_config *config,
+    const struct otlp_receiver_config *receivers, size_t receiver_count);
 
 /* The node at a.b.c below node, or the last one on the way that is there: where a message about it belongs. */
 const struct config_node *config_node_near(const struct config_node *node, const char *path);
