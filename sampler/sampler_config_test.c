@@ -59,7 +59,7 @@ static void test_defaults(void **state)
     assert_int_equal(config_node_count(config.tail_sampling.policies), 1);
     assert_string_equal(config.exporter.id, "otlp");
     assert_string_equal(config.exporter.endpoint, "tempo:4317");
-    assert_int_equal(config.exporter.compression, COMPRESS_GZIP);
+    assert_int_equal(config.exporter.compression, COMPRESS_NONE);
     assert_null(config.exporter.header_pairs);
     assert_int_equal(config.exporter.timeout_ns, 5 * NS_PER_S);
     assert_true(config.exporter.retry.enabled);

@@ -280,7 +280,7 @@ struct otlp_exporter_config otlp_exporter_defaults(void)
 {
     return (struct otlp_exporter_config){
         .kind = EXPORTER_OTLP_GRPC,
-        .compression = COMPRESS_GZIP,
+        .compression = COMPRESS_NONE,
         .tls = &no_tls_keys,
         .timeout_ns = (int64_t)(5 * NS_PER_S),
         .retry = retry_defaults(),
