@@ -173,9 +173,9 @@ static const struct {
         "6: processors.tail_sampling.block_on_overflow: expected true or false, found a whole number (1)\n"
         "7: processors.tail_sampling.sampling_strategy: invalid sampling_strategy \"span\", expected one of \"trace-complete\" or "
         "\"span-ingest\"\n"
+        "8: processors.tail_sampling.num_shards: num_shards (257) must not exceed 256\n"
         "9: processors.tail_sampling.tail_storage: not supported: extensions are Go code, which is not run here; traces are held in "
-        "memory, bounded by tailrace.memory; remove this key\n"
-        "8: processors.tail_sampling.num_shards: num_shards (257) must not exceed 256\n"},
+        "memory, bounded by tailrace.memory; remove this key\n"},
     {4, "  tail_sampling: { policies: { name: a } }",
         "4: processors.tail_sampling.policies: expected a list of policies\n"},
     {4, "  tail_sampling: { num_traces: -1, policies: [ {} ] }",
