@@ -24,6 +24,7 @@
 #include "common/run/clock.h"
 #include "common/run/control.h"
 #include "common/run/grpc_pump.h"
+#include "common/security/security.h"
 #include "common/run/http_loop.h"
 #include "lb/route/link_table.h"
 #include "lb/route/router.h"
@@ -88,6 +89,8 @@ struct lb {
     struct listeners *listeners;
     struct admin *admin;
     struct control_timer *tend_timer;
+    struct security *security;
+    struct link_options member_options; /* how samplers are connected to */
     /* membership: control thread */
     struct resolver *resolver;
     struct member_book book;
@@ -526,6 +529,7 @@ static void lb_tend(void *context, uint64_t now_ns)
     if (lb->draining && now_ns - lb->drain_began_ns >= (uint64_t)lb->config.tailrace.drain_timeout_ns)
         lb_cut_short(lb, "drain_timeout");
     link_table_tend(&lb->links, now_ns);
+    security_tend(lb->security, now_ns);
     if ((!lb->book_changed && lb->book.formed) || !member_book_ready(&lb->book, now_ns))
         return;
     lb->book_changed = false;
@@ -650,6 +654,7 @@ static struct member_link *lb_link_make(void *context, unsigned index, const cha
     ASSERT(link != NULL);
     member_link_init(link, index, address, worker, &events, &pieces, lb->config.outbox_bytes,
         (uint64_t)lb->config.member.timeout_ns);
+    link->options = &lb->member_options;
     return link;
 }
 
@@ -956,6 +961,7 @@ static int lb_listen(struct lb *lb, char *out_error, size_t error_size)
         .loops = lb->loops,
         .loop_cells = &lb->metrics.cells[lb->worker_count + 1],
         .loop_count = lb->loop_count,
+        .security = lb->security,
         .forward_headers = &lb->config.tailrace.forward_headers,
         .memory_bytes = lb->limits.memory_bytes,
     };
@@ -963,6 +969,22 @@ static int lb_listen(struct lb *lb, char *out_error, size_t error_size)
     for (unsigned i = 0; i < lb->worker_count; i++)
         workers[i] = &lb->workers[i].worker;
     return listeners_new(&options, &entry, &lb->listeners, out_error, error_size);
+}
+
+/* TLS and credentials towards samplers. */
+static int lb_secure_members(struct lb *lb, char *out_error, size_t error_size)
+{
+    const struct otlp_exporter_config *member = &lb->config.member;
+    char name[200];
+
+    (void)snprintf(name, sizeof(name), "exporters.%s.protocol.otlp.tls", member->id);
+    if (member->tls && !member->tls->insecure &&
+        security_tls(lb->security, name, member->tls, false, &lb->member_options.tls, out_error, error_size))
+        return error_raise(-EINVAL);
+    (void)snprintf(name, sizeof(name), "extensions.%s", member->auth ? member->auth->id : "");
+    if (member->auth && security_auth(lb->security, name, member->auth, false, &lb->member_options.auth, out_error, error_size))
+        return error_raise(-EINVAL);
+    return 0;
 }
 
 static int lb_admin(struct lb *lb, char *out_error, size_t error_size)
@@ -986,6 +1008,9 @@ int lb_new(const struct lb_config *config, struct lb **out_lb, char *out_error, 
         return error_raise(-ENOMEM);
     *out_lb = lb;
     lb->config = *config;
+    lb->security = security_new();
+    if (!lb->security)
+        return error_raise(-ENOMEM);
     lb->started_unix_ns = clock_now_unix_ns();
     cgroup_limits_read(&lb->limits);
     lb->worker_count = worker_count_of(config->tailrace.workers, lb->limits.cpu_count);
@@ -1016,6 +1041,9 @@ int lb_new(const struct lb_config *config, struct lb **out_lb, char *out_error, 
         worker_hook(&home->worker, &home->hook);
     }
     r = http_loops_new(lb->loops, lb->loop_count);
+    if (r)
+        return error_pass(r);
+    r = lb_secure_members(lb, out_error, error_size);
     if (r)
         return error_pass(r);
     r = lb_listen(lb, out_error, error_size);
@@ -1094,6 +1122,7 @@ void lb_free(struct lb *lb)
     member_set_unref(lb->set); /* before the links: a set counts itself in them */
     link_table_deinit(&lb->links);
     member_book_deinit(&lb->book);
+    security_free(lb->security); /* after all that connects */
     metrics_deinit(&lb->metrics);
     free(lb->workers);
     free(lb);

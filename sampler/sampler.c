@@ -17,6 +17,7 @@
 #include "common/base/log.h"
 #include "common/base/num.h"
 #include "common/run/clock.h"
+#include "common/security/security.h"
 #include "sampler/sampler_worker.h"
 
 #define DUE_PER_TURN 128u      /* decided each turn at the least: some 5 us each, cold; requests wait behind a turn */
@@ -758,6 +759,7 @@ static void sampler_tend(void *context, uint64_t now_ns)
     struct sampler *sampler = context;
     struct metrics_cell *cell = &sampler->metrics.cells[sampler->worker_count];
 
+    security_tend(sampler->security, now_ns);
     extent_pool_tend(sampler->pool, READY_EXTENTS * sampler->worker_count, now_ns);
     metric_set(cell, METRIC_STORE_COMMITTED_BYTES, extent_pool_committed_bytes(sampler->pool));
     metric_set(cell, METRIC_STORE_IDLE_BYTES, extent_pool_idle_bytes(sampler->pool));
@@ -778,6 +780,7 @@ static int sampler_listen(struct sampler *sampler, char *out_error, size_t error
         .loops = sampler->loops,
         .loop_cells = &sampler->metrics.cells[sampler->worker_count + 1],
         .loop_count = sampler->loop_count,
+        .security = sampler->security,
         .forward_headers = &sampler->config.tailrace.forward_headers,
         .internal = true,
         .memory_bytes = sampler->limits.memory_bytes,
@@ -869,6 +872,9 @@ int sampler_new(const struct sampler_config *config, struct policy_set *set, str
     *out_sampler = sampler;
     sampler->config = *config;
     sampler->set = policy_set_ref(set);
+    sampler->security = security_new();
+    if (!sampler->security)
+        return error_raise(-ENOMEM);
     sampler->started_unix_ns = sampler->incarnation = clock_now_unix_ns();
     cgroup_limits_read(&sampler->limits);
     sampler->worker_count = worker_count_of(config->tailrace.workers, sampler->limits.cpu_count);
@@ -893,8 +899,8 @@ int sampler_new(const struct sampler_config *config, struct policy_set *set, str
     r = http_loops_new(sampler->loops, sampler->loop_count);
     if (r)
         return error_pass(r);
-    r = backends_new(sampler->config.exporters, sampler->config.exporter_count, sampler->worker_count, &sampler->backends, out_error,
-        error_size);
+    r = backends_new(sampler->config.exporters, sampler->config.exporter_count, sampler->worker_count, sampler->security,
+        &sampler->backends, out_error, error_size);
     if (r)
         return error_pass(r);
     sampler->workers = calloc(sampler->worker_count, sizeof(*sampler->workers));
@@ -995,6 +1001,7 @@ void sampler_free(struct sampler *sampler)
     control_deinit(&sampler->control);
     extent_pool_free(sampler->pool);
     policy_set_unref(sampler->set);
+    security_free(sampler->security); /* after all that connects */
     metrics_deinit(&sampler->metrics);
     backends_free(sampler->backends);
     free(sampler->workers);

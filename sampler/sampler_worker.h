@@ -80,6 +80,7 @@ struct sampler {
     struct listeners *listeners;
     struct admin *admin;
     struct control_timer *tend_timer;
+    struct security *security;
     struct extent_pool *pool;
     struct budget budget;
     struct backends *backends;

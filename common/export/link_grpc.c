@@ -5,6 +5,10 @@
  * A lost connection counts as CONNECTING until the first attempt has failed: a peer that only recycled it (GOAWAY) is
  * back within milliseconds. Once DOWN, further attempts do not look like hope. Retries, fallbacks and deadlines are the
  * caller's; the library's own are off.
+ *
+ * A channel holds the certificates it was made with. When newer ones come into force, a second channel connects beside it and
+ * takes over once it is ready: calls under way end on the old one, and certificates that a peer refuses cost nothing but a warning
+ * there. A link that is not up changes at once.
  */
 #include "common/export/link.h"
 
@@ -30,18 +34,31 @@
 #include "common/run/clock.h"
 #include "common/run/grpc_pump.h"
 #include "common/run/worker.h"
+#include "common/security/auth.h"
+#include "common/security/tls.h"
 
 #define HEADERS_MAX 32
 #define PIECES_ON_STACK 64
 
+struct link_channel {
+    struct grpc_link *link;
+    grpc_channel *channel;
+    void *export_method;
+    struct pump_op watch; /* always under way; its end frees a dropped channel */
+    grpc_connectivity_state state;
+    unsigned tls_generation;
+    bool dropped;
+};
+
 struct grpc_link {
     struct link link;
     struct worker *worker;
-    grpc_channel *channel;
-    void *export_method;
-    struct pump_op watch;
-    grpc_connectivity_state channel_state;
-    unsigned refs; /* the owner's, the watch's and one a call */
+    struct link_channel *current;
+    struct link_channel *next; /* connects with newer certificates; NULL: mostly */
+    struct link_options options; /* for further channels: address is target */
+    char target[300];
+    grpc_slice auth_key;
+    unsigned refs; /* the owner's, one a watch and one a call */
     bool freed;
     struct list free_calls;
     grpc_metadata headers[HEADERS_MAX];
@@ -73,6 +90,7 @@ static void link_unref(struct grpc_link *link)
         grpc_slice_unref(link->headers[i].key);
         grpc_slice_unref(link->headers[i].value);
     }
+    grpc_slice_unref(link->auth_key);
     free(link);
 }
 
@@ -158,6 +176,8 @@ static grpc_byte_buffer *message_of(const struct link_message *message)
     return out;
 }
 
+static void link_renew(struct grpc_link *link);
+
 static void grpc_link_send(struct link *base, const struct link_message *message, struct link_call *caller)
 {
     struct grpc_link *link = container_of(base, struct grpc_link, link);
@@ -165,15 +185,16 @@ static void grpc_link_send(struct link *base, const struct link_message *message
     struct grpc_link_call *call = node ? container_of(node, struct grpc_link_call, node) : malloc(sizeof(*call));
     grpc_completion_queue *queue = pump_queue(link->worker->pump);
     gpr_timespec deadline = gpr_inf_future(GPR_CLOCK_MONOTONIC);
-    grpc_metadata metadata[HEADERS_MAX + 1];
-    size_t metadata_count = 0;
-    char ring[17];
+    grpc_metadata metadata[HEADERS_MAX + 2];
+    size_t metadata_count = 0, own_from;
+    char ring[17], credential[AUTH_VALUE_MAX];
     bool is_export = strcmp(message->method, LINK_EXPORT) == 0;
     grpc_byte_buffer *bytes;
     grpc_op ops[6];
     grpc_call_error r;
 
     ASSERT(call != NULL);
+    link_renew(link);
     memset(call, 0, sizeof(*call));
     call->owner = link;
     call->caller = caller;
@@ -186,14 +207,19 @@ static void grpc_link_send(struct link *base, const struct link_message *message
         deadline.tv_nsec = (int32_t)(message->deadline_ns % NS_PER_S);
     }
     if (is_export)
-        call->call = grpc_channel_create_registered_call(link->channel, NULL, GRPC_PROPAGATE_DEFAULTS, queue,
-            link->export_method, deadline, NULL);
+        call->call = grpc_channel_create_registered_call(link->current->channel, NULL, GRPC_PROPAGATE_DEFAULTS, queue,
+            link->current->export_method, deadline, NULL);
     else
-        call->call = grpc_channel_create_call(link->channel, NULL, GRPC_PROPAGATE_DEFAULTS, queue,
+        call->call = grpc_channel_create_call(link->current->channel, NULL, GRPC_PROPAGATE_DEFAULTS, queue,
             grpc_slice_from_copied_string(message->method), NULL, deadline, NULL);
     memset(metadata, 0, sizeof(metadata));
     for (; is_export && metadata_count < link->header_count; metadata_count++)
         metadata[metadata_count] = link->headers[metadata_count];
+    own_from = metadata_count;
+    if (link->options.auth && auth_header(link->options.auth, credential, sizeof(credential))) {
+        metadata[metadata_count].key = link->auth_key;
+        metadata[metadata_count++].value = grpc_slice_from_copied_string(credential);
+    }
     if (message->ring) {
         (void)snprintf(ring, sizeof(ring), "%016llx", (unsigned long long)message->ring);
         metadata[metadata_count].key = grpc_slice_from_static_string("tailrace-ring");
@@ -219,8 +245,8 @@ static void grpc_link_send(struct link *base, const struct link_message *message
     r = grpc_call_start_batch(call->call, ops, 6, &call->op, NULL);
     ASSERT(r == GRPC_CALL_OK);
     grpc_byte_buffer_destroy(bytes);
-    if (message->ring)
-        grpc_slice_unref(metadata[metadata_count - 1].value);
+    while (metadata_count > own_from)
+        grpc_slice_unref(metadata[--metadata_count].value);
 }
 
 static void grpc_link_cancel(struct link *base, struct link_call *caller)
@@ -231,11 +257,11 @@ static void grpc_link_cancel(struct link *base, struct link_call *caller)
 
 /* -- the connection ------------------------------------------------------------------------------------ */
 
-static void link_watch(struct grpc_link *link)
+static void channel_watch(struct link_channel *channel)
 {
-    link->refs++;
-    grpc_channel_watch_connectivity_state(link->channel, link->channel_state, gpr_inf_future(GPR_CLOCK_MONOTONIC),
-        pump_queue(link->worker->pump), &link->watch);
+    channel->link->refs++;
+    grpc_channel_watch_connectivity_state(channel->channel, channel->state, gpr_inf_future(GPR_CLOCK_MONOTONIC),
+        pump_queue(channel->link->worker->pump), &channel->watch);
 }
 
 static enum link_state link_state_of(const struct grpc_link *link, grpc_connectivity_state state)
@@ -253,22 +279,53 @@ static enum link_state link_state_of(const struct grpc_link *link, grpc_connecti
     return LINK_DOWN;
 }
 
-static void link_on_watch(struct pump_op *op, bool ok)
+/* Ends the watch, which frees it; calls under way end by themselves. Accepts NULL. */
+static void channel_drop(struct link_channel *channel)
 {
-    struct grpc_link *link = container_of(op, struct grpc_link, watch);
-    enum link_state state;
+    if (!channel)
+        return;
+    channel->dropped = true;
+    grpc_channel_destroy(channel->channel);
+}
+
+static void link_on_current(struct grpc_link *link)
+{
+    enum link_state state = link_state_of(link, link->current->state);
+
+    if (state == link->link.state)
+        return;
+    link->link.state = state;
+    if (link->link.on_state)
+        link->link.on_state(&link->link, link->link.context, state);
+}
+
+static void link_take_next(struct grpc_link *link)
+{
+    channel_drop(link->current);
+    link->current = link->next;
+    link->next = NULL;
+}
+
+static void channel_on_watch(struct pump_op *op, bool ok)
+{
+    struct link_channel *channel = container_of(op, struct link_channel, watch);
+    struct grpc_link *link = channel->link;
 
     (void)ok;
-    if (!link->freed) {
-        link->worker->now_ns = clock_now_ns(); /* who is told wants to know when: the turn's time may be of before a sleep */
-        link->channel_state = grpc_channel_check_connectivity_state(link->channel, 1);
-        state = link_state_of(link, link->channel_state);
-        link_watch(link);
-        if (state != link->link.state) {
-            link->link.state = state;
-            if (link->link.on_state)
-                link->link.on_state(&link->link, link->link.context, state);
-        }
+    if (channel->dropped) {
+        free(channel);
+        link_unref(link);
+        return;
+    }
+    link->worker->now_ns = clock_now_ns(); /* who is told wants to know when: the turn's time may be of before a sleep */
+    channel->state = grpc_channel_check_connectivity_state(channel->channel, 1);
+    channel_watch(channel);
+    if (channel == link->next && channel->state == GRPC_CHANNEL_READY)
+        link_take_next(link);
+    if (channel == link->current) {
+        link_on_current(link); /* may free the link; our reference keeps its memory */
+        if (!link->freed)
+            link_renew(link);
     }
     link_unref(link);
 }
@@ -279,7 +336,8 @@ static void grpc_link_free(struct link *base)
 
     ASSERT(!link->freed);
     link->freed = true;
-    grpc_channel_destroy(link->channel); /* ends the watch; calls under way end by themselves */
+    channel_drop(link->current);
+    channel_drop(link->next);
     link_unref(link);
 }
 
@@ -317,55 +375,102 @@ static void header_add(struct grpc_link *link, const char *key, const char *valu
     link->headers[link->header_count++].value = grpc_slice_from_copied_string(value);
 }
 
+struct channel_args {
+    grpc_arg args[20];
+    size_t count;
+};
+
+static void arg_number(struct channel_args *args, const char *key, int value)
+{
+    ASSERT(args->count < ARRAY_COUNT(args->args));
+    args->args[args->count++] = (grpc_arg){.type = GRPC_ARG_INTEGER, .key = (char *)(uintptr_t)key, .value.integer = value};
+}
+
+static void arg_text(struct channel_args *args, const char *key, const char *value)
+{
+    ASSERT(args->count < ARRAY_COUNT(args->args));
+    if (value)
+        args->args[args->count++] =
+            (grpc_arg){.type = GRPC_ARG_STRING, .key = (char *)(uintptr_t)key, .value.string = (char *)(uintptr_t)value};
+}
+
+static void channel_args_fill(const struct link_options *options, struct channel_args *out)
+{
+    arg_number(out, "grpc.enable_retries", 0);            /* our own router decides; 15 % of a client's CPU */
+    arg_number(out, "grpc.use_local_subchannel_pool", 1); /* a link is a TCP connection of its own */
+    arg_number(out, "grpc.initial_reconnect_backoff_ms", 100);
+    arg_number(out, "grpc.min_reconnect_backoff_ms", 1000); /* also the limit of one attempt */
+    arg_number(out, "grpc.max_reconnect_backoff_ms", options->internal ? 2000 : 5000);
+    arg_number(out, "grpc.client_idle_timeout_ms", INT32_MAX);
+    arg_number(out, "grpc.max_receive_message_length", 4 * 1024 * 1024);
+    arg_number(out, "grpc.max_metadata_size", 16 * 1024);
+    arg_number(out, "grpc.http2.max_frame_size", 1024 * 1024);
+    if (options->tls)
+        arg_text(out, GRPC_SSL_TARGET_NAME_OVERRIDE_ARG, tls_grpc_target_name(options->tls));
+    if (!options->internal)
+        return;
+    arg_number(out, "grpc.enable_http_proxy", 0);
+    arg_number(out, "grpc.http2.bdp_probe", 0);
+    arg_number(out, "grpc.keepalive_time_ms", 10000);
+    arg_number(out, "grpc.keepalive_timeout_ms", 3000);
+    arg_number(out, "grpc.keepalive_permit_without_calls", 1);
+    arg_number(out, "grpc.http2.max_pings_without_data", 0);
+}
+
+static struct link_channel *channel_open(struct grpc_link *link)
+{
+    struct link_channel *channel = calloc(1, sizeof(*channel));
+    struct tls *tls = link->options.tls;
+    grpc_channel_credentials *credentials;
+    struct channel_args args = {.count = 0};
+
+    ASSERT(channel != NULL);
+    channel->link = link;
+    channel->watch.done = channel_on_watch;
+    channel->tls_generation = tls ? tls_generation(tls) : 0;
+    channel_args_fill(&link->options, &args);
+    credentials = tls ? tls_grpc_channel_credentials(tls) : grpc_insecure_credentials_create();
+    channel->channel = grpc_channel_create(link->target, credentials, &(grpc_channel_args){args.count, args.args});
+    grpc_channel_credentials_release(credentials);
+    channel->export_method = grpc_channel_register_call(channel->channel, LINK_EXPORT, NULL, NULL);
+    channel->state = grpc_channel_check_connectivity_state(channel->channel, 1);
+    channel_watch(channel);
+    return channel;
+}
+
+/* When newer certificates are in force than those that the newest channel has. */
+static void link_renew(struct grpc_link *link)
+{
+    const struct link_channel *newest = link->next ? link->next : link->current;
+
+    if (!link->options.tls || newest->tls_generation == tls_generation(link->options.tls))
+        return;
+    channel_drop(link->next);
+    link->next = channel_open(link);
+    if (link->link.state != LINK_UP)
+        link_take_next(link);
+}
+
 int link_grpc_new(struct worker *worker, const struct link_options *options,
     void (*on_state)(struct link *, void *, enum link_state), void *context, struct link **out_link)
 {
     struct grpc_link *link = calloc(1, sizeof(*link));
-    grpc_channel_credentials *credentials;
-    char target[300];
-    grpc_arg args[20];
-    size_t count = 0;
 
     if (!link)
         return error_raise(-ENOMEM);
-
-#define ARG(key_, value_)                                                                          \
-    args[count++] = (grpc_arg){.type = GRPC_ARG_INTEGER, .key = (char *)(uintptr_t)(key_), .value.integer = (value_)}
-    ARG("grpc.enable_retries", 0);            /* our own router decides; 15 % of a client's CPU */
-    ARG("grpc.use_local_subchannel_pool", 1); /* a link is a TCP connection of its own */
-    ARG("grpc.initial_reconnect_backoff_ms", 100);
-    ARG("grpc.min_reconnect_backoff_ms", 1000); /* also the limit of one attempt */
-    ARG("grpc.max_reconnect_backoff_ms", options->internal ? 2000 : 5000);
-    ARG("grpc.client_idle_timeout_ms", INT32_MAX);
-    ARG("grpc.max_receive_message_length", 4 * 1024 * 1024);
-    ARG("grpc.max_metadata_size", 16 * 1024);
-    ARG("grpc.http2.max_frame_size", 1024 * 1024);
-    if (options->internal) {
-        ARG("grpc.enable_http_proxy", 0);
-        ARG("grpc.http2.bdp_probe", 0);
-        ARG("grpc.keepalive_time_ms", 10000);
-        ARG("grpc.keepalive_timeout_ms", 3000);
-        ARG("grpc.keepalive_permit_without_calls", 1);
-        ARG("grpc.http2.max_pings_without_data", 0);
-    }
-#undef ARG
     link->worker = worker;
     link->refs = 1;
     link->link.ops = &grpc_link_ops;
     link->link.state = LINK_CONNECTING;
     link->link.on_state = on_state;
     link->link.context = context;
-    link->watch.done = link_on_watch;
+    link->options = *options;
     list_init(&link->free_calls);
     for (const struct metadata_pair *pair = options->headers; pair && pair->key; pair++)
         header_add(link, pair->key, pair->value);
-    link_target(options->address, target, sizeof(target));
-    credentials = grpc_insecure_credentials_create();
-    link->channel = grpc_channel_create(target, credentials, &(grpc_channel_args){count, args});
-    grpc_channel_credentials_release(credentials);
-    link->export_method = grpc_channel_register_call(link->channel, LINK_EXPORT, NULL, NULL);
-    link->channel_state = grpc_channel_check_connectivity_state(link->channel, 1);
-    link_watch(link);
+    link->auth_key = options->auth ? grpc_slice_from_copied_string(auth_header_name(options->auth)) : grpc_empty_slice();
+    link_target(options->address, link->target, sizeof(link->target));
+    link->current = channel_open(link);
     *out_link = &link->link;
     return 0;
 }

@@ -9,6 +9,7 @@
 #include "common/base/error.h"
 #include "common/base/num.h"
 #include "common/ingest/forward.h"
+#include "common/security/security.h"
 
 struct listeners {
     struct forward forward;
@@ -25,10 +26,28 @@ static uint64_t reception_bytes(const struct listeners_options *options)
     return u64_max(options->memory_bytes / 10, 64 * MIB);
 }
 
+/* TLS and credentials of one protocol; NULL where the file has none. */
+static int secure(const struct listeners_options *options, const struct otlp_receiver_config *from, const char *protocol,
+    const struct tls_options *tls_options, const struct auth_options *auth_options, struct tls **out_tls, struct auth **out_auth,
+    char *out_error, size_t error_size)
+{
+    char name[200];
+
+    *out_tls = NULL;
+    *out_auth = NULL;
+    (void)snprintf(name, sizeof(name), "receivers.%s.protocols.%s.tls", from->id, protocol);
+    if (tls_options && security_tls(options->security, name, tls_options, true, out_tls, out_error, error_size))
+        return error_raise(-EINVAL);
+    (void)snprintf(name, sizeof(name), "extensions.%s", auth_options ? auth_options->id : "");
+    if (auth_options && security_auth(options->security, name, auth_options, true, out_auth, out_error, error_size))
+        return error_raise(-EINVAL);
+    return 0;
+}
+
 static int listen_grpc(struct listeners *listeners, const struct listeners_options *options, const struct otlp_receiver_config *from,
     const struct tier_entry *entry, char *out_error, size_t error_size)
 {
-    const struct receiver_options receiver = {
+    struct receiver_options receiver = {
         .endpoint = from->grpc_endpoint,
         .internal = options->internal,
         .max_recv_msg_bytes = from->max_recv_msg_bytes,
@@ -43,9 +62,12 @@ static int listen_grpc(struct listeners *listeners, const struct listeners_optio
         .keepalive_permit_without_stream = from->keepalive_permit_without_stream,
         .forward = from->grpc_include_metadata ? &listeners->forward : NULL,
     };
-    int r = receiver_new(&receiver, options->workers, options->worker_count, entry, &listeners->grpc[listeners->grpc_count], out_error,
-        error_size);
+    int r = secure(options, from, "grpc", from->grpc_tls, from->grpc_auth, &receiver.tls, &receiver.auth, out_error, error_size);
 
+    if (r)
+        return error_pass(r);
+    r = receiver_new(&receiver, options->workers, options->worker_count, entry, &listeners->grpc[listeners->grpc_count], out_error,
+        error_size);
     if (r == 0)
         listeners->grpc_count++;
     return error_pass(r);

@@ -39,6 +39,8 @@
 #include "common/otlp/wire.h"
 #include "common/run/clock.h"
 #include "common/run/grpc_pump.h"
+#include "common/security/auth.h"
+#include "common/security/tls.h"
 
 #define EXPORT_PATH "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 #define TRACE_SERVICE "opentelemetry.proto.collector.trace.v1.TraceService"
@@ -345,6 +347,27 @@ static struct slice slice_of(const grpc_slice *slice)
     return slice_make(GRPC_SLICE_START_PTR(*slice), GRPC_SLICE_LENGTH(*slice));
 }
 
+/* Before anything of the message is looked at. Several values of the header are no credential. */
+static bool call_authenticated(const struct call *call)
+{
+    struct auth *auth = call->home->receiver->auth;
+    struct slice value = {NULL, 0}, name;
+    unsigned found = 0;
+
+    if (!auth)
+        return true;
+    name = slice_text(auth_header_name(auth));
+    for (size_t i = 0; i < call->metadata.count; i++) {
+        const grpc_metadata *entry = &call->metadata.metadata[i];
+
+        if (slice_equal(slice_of(&entry->key), name)) {
+            value = slice_of(&entry->value);
+            found++;
+        }
+    }
+    return found == 1 && auth_check(auth, value);
+}
+
 /* The client's headers that go on to the backend. False when the call was refused: they are part of what keeps tenants apart, so
  * none is left out. */
 static bool call_metadata(struct call *call)
@@ -482,7 +505,9 @@ static void export_arrived(struct call *call)
     request->received_ns = now_ns;
     request->deadline_ns = deadline_of(call->deadline, now_ns);
     request->peer_ring = call->metadata.count > 0 ? ring_of(&call->metadata) : 0;
-    if (request->deadline_ns <= now_ns)
+    if (!call_authenticated(call))
+        request_refuse(request, REFUSED_UNAUTHENTICATED, refusal_status(REFUSED_UNAUTHENTICATED));
+    else if (request->deadline_ns <= now_ns)
         request_refuse(request, REFUSED_EXPIRED, refusal_status(REFUSED_EXPIRED));
     else if (call_metadata(call) && call_bytes(call)) {
         metric_add(home->worker->metrics, METRIC_REQUEST_BYTES, request->bytes.len);
@@ -697,10 +722,17 @@ static void generic_arrived(struct call *call)
 {
     grpc_op op;
     grpc_call_error r;
+    bool open;
 
     call->method = method_find(health_methods, call->details.method);
+    open = call->method != NULL; /* probes carry no credentials */
     if (!call->method)
         call->method = method_find(call->home->receiver->entry.methods, call->details.method);
+    if (!open && !call_authenticated(call)) {
+        metric_add(call->home->worker->metrics, refusal_metric(REFUSED_UNAUTHENTICATED), 1);
+        generic_fail(call, GRPC_STATUS_UNAUTHENTICATED, refusal_status(REFUSED_UNAUTHENTICATED).message);
+        return;
+    }
     if (!call->method) {
         metric_add(call->home->worker->metrics, METRIC_UNKNOWN_METHOD, 1);
         generic_fail(call, GRPC_STATUS_UNIMPLEMENTED, "unknown method: this node serves the OTLP trace service");
@@ -860,7 +892,7 @@ int receiver_new(const struct receiver_options *options, struct worker *const *w
         list_init(&home->watchers);
         grpc_server_register_completion_queue(receiver->server, pump_queue(workers[i]->pump), NULL);
     }
-    credentials = grpc_insecure_server_credentials_create();
+    credentials = options->tls ? tls_grpc_server_credentials(options->tls) : grpc_insecure_server_credentials_create();
     receiver->port = grpc_server_add_http2_port(receiver->server, options->endpoint, credentials);
     grpc_server_credentials_release(credentials);
     if (receiver->port == 0) {

@@ -380,9 +380,9 @@ static int names_set(struct auth *auth, const char *scheme, char *out_error, siz
 static int sides_check(const struct auth_options *options, bool server, char *out_error, size_t error_size)
 {
     if (options->kind == AUTH_BASIC && server && !options->htpasswd_file && !options->htpasswd_inline)
-        return fail(out_error, error_size, options->id, "a receiver uses it: htpasswd (file or inline) is missing");
+        return fail(out_error, error_size, "htpasswd", "is missing (file or inline): a receiver uses this extension");
     if (options->kind == AUTH_BASIC && !server && !options->client_username && !options->client_username_file)
-        return fail(out_error, error_size, options->id, "an exporter uses it: client_auth (username and password) is missing");
+        return fail(out_error, error_size, "client_auth", "is missing (username and password): an exporter uses this extension");
     return 0;
 }
 

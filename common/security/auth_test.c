@@ -184,8 +184,8 @@ static void refused(void **state)
         struct auth_options options;
         const char *want;
     } cases[] = {
-        {"no htpasswd", true, {.kind = AUTH_BASIC, .id = "basicauth/in"}, "basicauth/in: a receiver uses it: htpasswd"},
-        {"no client_auth", false, {.kind = AUTH_BASIC, .htpasswd_inline = "a:b"}, "basicauth: an exporter uses it: client_auth"},
+        {"no htpasswd", true, {.kind = AUTH_BASIC}, "htpasswd: is missing"},
+        {"no client_auth", false, {.kind = AUTH_BASIC, .htpasswd_inline = "a:b"}, "client_auth: is missing"},
         {"missing file", true, {.kind = AUTH_BASIC, .htpasswd_file = missing}, "No such file"},
         {"bad line", true, {.kind = AUTH_BASIC, .htpasswd_inline = "anna:geheim\nbert"}, "htpasswd.inline: line 2"},
         {"no users", true, {.kind = AUTH_BASIC, .htpasswd_inline = "# none\n"}, "names no user"},

@@ -73,7 +73,7 @@ static int keep(struct security *security, struct kept *kept, const char *name, 
     }
     if (kept)
         kept_free(kept);
-    (void)snprintf(out_error, error_size, "%s.%s", name, reason);
+    (void)snprintf(out_error, error_size, "%s: %s", name, reason);
     return 1;
 }
 

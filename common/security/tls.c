@@ -203,6 +203,7 @@ static int tls_new(const struct tls_options *options, bool server, struct tls **
     if (!tls)
         return fail(out_error, error_size, "out of memory");
     (void)pthread_mutex_init(&tls->lock, NULL);
+    atomic_init(&tls->refs, 1);
     tls->server = server;
     if (options_read(options, server, &tls->names, out_error, error_size) || tls_start(tls, options, out_error, error_size)) {
         tls_free(tls);
@@ -223,12 +224,17 @@ int tls_client_new(const struct tls_options *options, struct tls **out_tls, char
     return tls_new(options, false, out_tls, out_error, error_size);
 }
 
+struct tls *tls_ref(struct tls *tls)
+{
+    atomic_fetch_add(&tls->refs, 1);
+    return tls;
+}
+
 void tls_free(struct tls *tls)
 {
-    if (!tls)
+    if (!tls || atomic_fetch_sub(&tls->refs, 1) != 1)
         return;
     set_unref(tls->current);
-    tls_grpc_free(tls);
     for (unsigned i = 0; i < tls->copy_count; i++)
         secret_free(tls->copies[i]);
     (void)pthread_mutex_destroy(&tls->lock);

@@ -17,7 +17,6 @@
 
 struct grpc_fetch { /* of one server's credentials: what was given last */
     struct tls *tls;
-    struct grpc_fetch *next;
     unsigned given_generation; /* the library calls under a lock of its own */
 };
 
@@ -37,16 +36,6 @@ int tls_grpc_ciphers(const char *ciphers, char *out_error, size_t error_size)
         return 0;
     (void)snprintf(out_error, error_size, "cipher_suites: out of memory");
     return 1;
-}
-
-void tls_grpc_free(struct tls *tls)
-{
-    while (tls->fetches) {
-        struct grpc_fetch *fetch = tls->fetches;
-
-        tls->fetches = fetch->next;
-        free(fetch);
-    }
 }
 
 static grpc_tls_version version_of(int openssl_version, grpc_tls_version when_unset)
@@ -78,6 +67,15 @@ static grpc_ssl_certificate_config_reload_status fetch_config(void *context, grp
     return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
 }
 
+/* The library frees credentials when its last connection is gone, which may be after we are. */
+static void fetch_free(void *state)
+{
+    struct grpc_fetch *fetch = state;
+
+    tls_free(fetch->tls);
+    free(fetch);
+}
+
 void *tls_grpc_server_credentials(struct tls *tls)
 {
     struct grpc_fetch *fetch = calloc(1, sizeof(*fetch));
@@ -86,15 +84,16 @@ void *tls_grpc_server_credentials(struct tls *tls)
 
     ASSERT(fetch != NULL); /* at start */
     ASSERT(tls->server);
-    fetch->tls = tls;
-    fetch->next = tls->fetches;
-    tls->fetches = fetch;
+    fetch->tls = tls_ref(tls);
     options = grpc_ssl_server_credentials_create_options_using_config_fetcher(tls->options.client_ca_file
             ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY
             : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE,
         fetch_config, fetch);
     credentials = grpc_ssl_server_credentials_create_with_options(options);
     ASSERT(credentials != NULL);
+    /* A processor that processes nothing: the one thing of ours that the library frees together with credentials. */
+    grpc_server_credentials_set_auth_metadata_processor(
+        credentials, (grpc_auth_metadata_processor){.process = NULL, .destroy = fetch_free, .state = fetch});
     tls_grpc_server_versions(credentials, version_of(tls->names.min_version, TLS1_2), version_of(tls->names.max_version, TLS1_3));
     return credentials;
 }

@@ -26,11 +26,11 @@ struct tls {
     pthread_mutex_t lock;         /* current */
     struct tls_set *current;
     atomic_uint generation;       /* current's, to be read without the lock */
-    struct grpc_fetch *fetches;   /* tls_grpc.c */
+    atomic_uint refs;             /* the owner's, and one a gRPC server's credentials */
 };
 
 struct tls_set *tls_set_ref(struct tls *tls);
 void tls_set_unref(struct tls_set *set);
-/* tls_grpc.c: what it keeps with a struct tls; and the process's one list of suites. 0, or 1 with the reason. */
-void tls_grpc_free(struct tls *tls);
+struct tls *tls_ref(struct tls *tls); /* tls_free lets go of one */
+/* tls_grpc.c: the process's one list of suites. 0, or 1 with the reason. */
 int tls_grpc_ciphers(const char *ciphers, char *out_error, size_t error_size);

@@ -290,10 +290,14 @@ void member_link_adopt(struct member_link *member, struct link *link)
 static void member_link_on_open(struct mail *mail, void *receiver)
 {
     struct member_link *member = container_of(mail, struct member_link, open_mail);
-    const struct link_options options = {.address = member->address, .internal = true};
+    struct link_options options = {.tls = NULL};
     struct link *link;
 
     (void)receiver;
+    if (member->options)
+        options = *member->options;
+    options.address = member->address;
+    options.internal = true;
     ASSERT(link_grpc_new(member->worker, &options, link_on_state, member, &link) == 0);
     member_link_adopt(member, link);
 }

@@ -47,6 +47,7 @@ struct member_link_gauges { /* written by the owner once a turn, read relaxed fo
 struct member_link {
     unsigned index;                 /* among the lb's links */
     char address[264];
+    const struct link_options *options; /* TLS and credentials; NULL: none. Outlives it */
     struct worker *worker;
     struct link *link;
     struct outbox outbox;

@@ -1,6 +1,7 @@
 #include "sampler/export/backends.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "common/base/assert.h"
@@ -8,6 +9,7 @@
 #include "common/metrics/metrics.h"
 #include "common/run/http_loop.h"
 #include "common/run/worker.h"
+#include "common/security/security.h"
 
 static_assert(OTLP_EXPORTERS_MAX <= FAN_OUT_MAX, "a pipeline's exporters fit one fan");
 
@@ -45,6 +47,8 @@ struct backends {
     const struct otlp_exporter_config *configs;
     size_t count;
     unsigned workers, workers_ready;
+    struct tls *tls[OTLP_EXPORTERS_MAX];   /* one an exporter; NULL: plain text */
+    struct auth *auth[OTLP_EXPORTERS_MAX]; /* NULL: no credentials */
     struct worker_backends *by_worker[WORKERS_MAX];
 };
 
@@ -66,7 +70,10 @@ static int link_make(struct worker_backend *backend)
 {
     const struct otlp_exporter_config *config = backend->config;
     struct worker *worker = backend->mine->worker;
+    const struct backends *backends = backend->mine->backends;
     const struct link_options options = {
+        .tls = backends->tls[config - backends->configs],
+        .auth = backends->auth[config - backends->configs],
         .address = config->endpoint,
         .headers = (const struct metadata_pair *)config->header_pairs,
         .user_agent = config->user_agent,
@@ -284,20 +291,36 @@ uint64_t worker_backends_bytes(const struct worker_backends *mine)
 
 /* -- the process's part ------------------------------------------------------------------------------------------ */
 
-int backends_new(const struct otlp_exporter_config *configs, size_t count, unsigned workers, struct backends **out_backends,
-    char *out_error, size_t error_size)
+static int backend_secure(struct backends *backends, size_t index, struct security *security, char *out_error, size_t error_size)
+{
+    const struct otlp_exporter_config *config = &backends->configs[index];
+    char name[200];
+
+    (void)snprintf(name, sizeof(name), "exporters.%s.tls", config->id);
+    if (is_otlp(config) && config->tls && !config->tls->insecure &&
+        security_tls(security, name, config->tls, false, &backends->tls[index], out_error, error_size))
+        return error_raise(-EINVAL);
+    (void)snprintf(name, sizeof(name), "extensions.%s", config->auth ? config->auth->id : "");
+    if (config->auth && security_auth(security, name, config->auth, false, &backends->auth[index], out_error, error_size))
+        return error_raise(-EINVAL);
+    return 0;
+}
+
+int backends_new(const struct otlp_exporter_config *configs, size_t count, unsigned workers, struct security *security,
+    struct backends **out_backends, char *out_error, size_t error_size)
 {
     struct backends *backends = calloc(1, sizeof(*backends));
+    int r = 0;
 
-    (void)out_error;
-    (void)error_size;
     if (!backends)
         return error_raise(-ENOMEM);
     backends->configs = configs;
     backends->count = count;
     backends->workers = workers;
-    *out_backends = backends;
-    return 0;
+    *out_backends = backends; /* also when it fails: freed like the rest */
+    for (size_t i = 0; i < count && r == 0; i++)
+        r = backend_secure(backends, i, security, out_error, error_size);
+    return error_pass(r);
 }
 
 void backends_free(struct backends *backends)

@@ -17,11 +17,12 @@ struct worker;
 struct backends;
 struct worker_backends;
 struct http_loop;
+struct security;
 
-/* configs stay where they are as long as it lives. workers: how many there will be. 0, or a negative with a line in out_error
+/* configs stay where they are as long as it lives. workers: how many there will be. security makes and keeps TLS and credentials. 0, or a negative with a line in out_error
  * where there is one. */
-int backends_new(const struct otlp_exporter_config *configs, size_t count, unsigned workers, struct backends **out_backends,
-    char *out_error, size_t error_size);
+int backends_new(const struct otlp_exporter_config *configs, size_t count, unsigned workers, struct security *security,
+    struct backends **out_backends, char *out_error, size_t error_size);
 /* After all workers' parts. Accepts NULL. */
 void backends_free(struct backends *backends);
 
