@@ -21,7 +21,7 @@ LIBRARIES = {
     r"grpc/": ["common/security/tls_grpc", "common/security/tls_grpc_version", "common/ingest/receiver_grpc", "common/export/link_grpc", "common/run/grpc_pump", "bench/"],
     r"event2/": ["common/run/", "common/metrics/admin_http", "common/cluster/resolve/"],
     r"ares\.h": ["common/cluster/resolve/dns"],
-    r"openssl/": ["common/security/", "common/ingest/receiver_http", "*_test"],
+    r"openssl/": ["common/security/", "common/ingest/receiver_http", "*_test", "bench/"],
     r"crypt\.h": ["common/security/htpasswd"],
     r"curl/": ["common/security/tls_curl", "common/cluster/resolve/k8s", "common/export/link_http"],
     r"yaml\.h": ["common/config/"],
@@ -29,9 +29,9 @@ LIBRARIES = {
     r"yajl/": ["common/otlp/otlp_json"],
     r"xxhash\.h": ["common/base/hash.h"],
     r"re2/": ["common/base/regex_re2"],
-    r"libdeflate\.h": ["common/ingest/inflate", "common/export/compress"],
-    r"zstd\.h": ["common/ingest/inflate", "common/export/compress"],
-    r"protobuf-c/": ["proto/", "common/", "sampler/handoff/", "*_test"],
+    r"libdeflate\.h": ["common/ingest/inflate", "common/export/compress", "bench/"],
+    r"zstd\.h": ["common/ingest/inflate", "common/export/compress", "bench/"],
+    r"protobuf-c/": ["proto/", "common/", "sampler/handoff/", "*_test", "bench/"],
     r"cmocka\.h": ["*_test"],
 }
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^">]+)[">]', re.MULTILINE)
