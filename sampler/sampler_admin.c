@@ -205,6 +205,7 @@ static void explain_held(struct sampler_worker *home, struct trace *trace, struc
 
 static void explain_record(struct sampler_worker *home, const struct decision_record *record, struct text *out)
 {
+    struct text because = {0};
     uint8_t span_id[8];
 
     text_append(out, ", \"state\": \"%s\", \"policy\": ", decision_name(record->decision));
@@ -221,6 +222,14 @@ static void explain_record(struct sampler_worker *home, const struct decision_re
         text_append(out, ", \"evidence\": \"the trace as a whole\"");
     else
         text_append(out, ", \"evidence\": \"no policy wanted it\"");
+    /* A set that is gone may have numbered its questions otherwise. */
+    if (record->generation == (uint32_t)policy_set_generation(home->set))
+        policy_set_explain(home->set, record->policy, record->evidence_bit, NULL, &because);
+    if (because.len > 0) {
+        text_append(out, ", \"because\": ");
+        text_append_json(out, slice_make(because.at, because.len));
+    }
+    text_deinit(&because);
     text_append(out, ", \"spans\": %u, \"decided_ago_ns\": %llu", record->span_count,
         (unsigned long long)u64_sub_floor(home->worker.now_ns, record->decided_ns));
 }

@@ -21,6 +21,7 @@ struct verdict_input {
     uint64_t now_unix_ns; /* wall clock: whole seconds of composite policies; read only when policy_needs.wall_clock */
 };
 
+struct text;
 struct predicate_builder; /* predicate.h: a policy asks its questions there, once, when the set is compiled */
 
 /* What the policies of a set need beside facts. */
@@ -78,6 +79,8 @@ struct policy_type {
     /* Whether a yes on these facts outlives whatever spans may come: then a trace may be decided before it is complete.
      * NULL: it does not. */
     bool (*is_lasting)(const void *self, const struct facts *facts);
+    /* What a yes that no predicate gave rests on, for people: "the trace took 812 ms". NULL: the type's name says it. */
+    void (*explain)(const void *self, const struct facts *facts, struct text *out);
     void (*deinit)(void *self);        /* may be NULL; called only after prepare went well */
 };
 

@@ -15,6 +15,7 @@
 #include "common/base/cleanup.h"
 #include "common/base/error.h"
 #include "common/config/yaml.h"
+#include "common/metrics/text.h"
 
 struct policy_set {
     atomic_uint refs; /* traces of all workers hold it */
@@ -169,6 +170,22 @@ const char *policy_set_name(const struct policy_set *set, uint16_t policy)
         return "";
     ASSERT(policy < set->count);
     return set->policies[policy].name;
+}
+
+void policy_set_explain(const struct policy_set *set, uint16_t policy, uint32_t evidence_bit,
+    const struct facts *facts, struct text *out)
+{
+    const struct policy *credited;
+
+    if (policy >= set->count)
+        return;
+    credited = &set->policies[policy];
+    if (evidence_bit < predicates_count(set->predicates))
+        text_append(out, "%s", predicate_description(set->predicates, evidence_bit));
+    else if (facts && credited->type->explain)
+        credited->type->explain(credited->self, facts, out);
+    else
+        text_append(out, "%s", credited->type->name);
 }
 
 /* -- deciding ---------------------------------------------------------------------------------- */

@@ -34,6 +34,10 @@ const char *policy_set_name(const struct policy_set *set, uint16_t policy); /* "
 
 struct decided policy_set_decide(const struct policy_set *set, const struct verdict_input *input);
 
+/* What the credited policy's vote rests on, for people: a predicate's question, an aggregate, or the policy's type; nothing
+ * when no policy is credited. facts: NULL when they are gone. */
+void policy_set_explain(const struct policy_set *set, uint16_t policy, uint32_t evidence_bit, const struct facts *facts, struct text *out);
+
 /* What verdict_input and facts must hold for this set. */
 const struct policy_needs *policy_set_needs(const struct policy_set *set);
 /* The first policy that the Collector calls stateful (reference section 7); NULL: none. */

@@ -18,6 +18,7 @@
 #include "common/base/error.h"
 #include "common/base/hash.h"
 #include "common/base/regex_re2.h"
+#include "common/metrics/text.h"
 #include "common/otlp/w3c_tracestate.h"
 
 enum question_kind {
@@ -277,6 +278,7 @@ struct predicates {
     struct predicate_key *keys;
     uint32_t key_count;
     uint32_t count;
+    char *descriptions[PREDICATES_MAX]; /* a bit each, for people */
 };
 
 HOT_INLINE uint8_t key_bucket(const uint8_t *at, size_t len)
@@ -466,6 +468,77 @@ static int predicates_add(
     return 0;
 }
 
+/* -- in words ------------------------------------------------------------------------------------ */
+
+#define SHOWN_VALUES 8
+
+static void describe_texts(const struct question *question, const char *relation, struct text *out)
+{
+    text_append(out, "%s %s ", question->key, relation);
+    if (question->value_count != 1)
+        text_append(out, "one of [");
+    for (size_t i = 0; i < question->value_count && i < SHOWN_VALUES; i++)
+        text_append(out, "%s%s", i > 0 ? ", " : "", question->values[i]);
+    if (question->value_count != 1)
+        text_append(out, question->value_count > SHOWN_VALUES ? ", ...]" : "]");
+}
+
+static void describe_status(uint32_t mask, struct text *out)
+{
+    static const char *const names[] = {"UNSET", "OK", "ERROR"};
+    const char *between = "";
+
+    text_append(out, "status ");
+    for (uint32_t status = 0; status <= SPAN_STATUS_ERROR; status++) {
+        if (!(mask & (1u << status)))
+            continue;
+        text_append(out, "%s%s", between, names[status]);
+        between = " or ";
+    }
+}
+
+static void describe_question(const struct question *question, struct text *out)
+{
+    switch (question->kind) {
+    case QUESTION_STATUS:
+        describe_status(question->status_mask, out);
+        break;
+    case QUESTION_SAMPLED_FLAG:
+        text_append(out, "sampled flag");
+        break;
+    case QUESTION_TRACE_STATE:
+        text_append(out, "tracestate ");
+        describe_texts(question, "=", out);
+        break;
+    case QUESTION_EXACT:
+        describe_texts(question, "=", out);
+        break;
+    case QUESTION_REGEX:
+        describe_texts(question, "~", out);
+        break;
+    case QUESTION_INT:
+        text_append(out, "%s in [%lld, %lld]", question->key, (long long)question->min, (long long)question->max);
+        break;
+    case QUESTION_BOOL:
+        text_append(out, "%s = %s", question->key, question->min ? "true" : "false");
+        break;
+    }
+}
+
+static int predicates_describe(struct predicates *predicates, const struct question *question, uint32_t bit)
+{
+    struct text text = {0};
+
+    describe_question(question, &text);
+    predicates->descriptions[bit] = text.at; /* freed with the rest, also when it is cut */
+    return text.failed ? -ENOMEM : 0;
+}
+
+const char *predicate_description(const struct predicates *predicates, uint32_t bit)
+{
+    return bit < predicates->count && predicates->descriptions[bit] ? predicates->descriptions[bit] : "";
+}
+
 CLEANUP_DEFINE(struct predicates, predicates_free);
 
 int predicates_new(struct predicate_builder *builder, struct predicates **out_predicates)
@@ -482,7 +555,8 @@ int predicates_new(struct predicate_builder *builder, struct predicates **out_pr
         return error_raise(-ENOMEM);
     predicates->count = builder->count;
     for (uint32_t bit = 0; bit < builder->count; bit++)
-        if (predicates_add(predicates, &builder->questions[bit], bit))
+        if (predicates_add(predicates, &builder->questions[bit], bit) ||
+            predicates_describe(predicates, &builder->questions[bit], bit))
             return error_raise(-ENOMEM);
     for (uint32_t i = 0; i < predicates->key_count; i++)
         if (key_index_values(&predicates->keys[i]))
@@ -517,6 +591,8 @@ void predicates_free(struct predicates *predicates)
         free(predicates->trace_state_keys[i].name);
     }
     free(predicates->trace_state_keys);
+    for (uint32_t bit = 0; bit < predicates->count; bit++)
+        free(predicates->descriptions[bit]);
     free(predicates->keys);
     free(predicates);
 }

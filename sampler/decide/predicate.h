@@ -47,6 +47,8 @@ int predicates_new(struct predicate_builder *builder, struct predicates **out_pr
 void predicates_free(struct predicates *predicates);
 /* How many distinct questions there are. */
 uint32_t predicates_count(const struct predicates *predicates);
+/* What a bit asks, for people: "status ERROR", "http.status_code in [500, 599]"; "" for a bit that nobody asked. */
+const char *predicate_description(const struct predicates *predicates, uint32_t bit);
 /* NULL: no memory. */
 struct predicate_scratch *predicate_scratch_new(const struct predicates *predicates);
 /* Accepts NULL. */

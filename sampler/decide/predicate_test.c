@@ -264,6 +264,39 @@ static void test_status(void **state)
 }
 
 /* A span that is malformed inside is told from a good one. */
+/* What a bit asks is told in words. */
+static void test_descriptions(void **state)
+{
+    char *single[] = {(char[]){"GET"}}, *pair[] = {(char[]){"b"}, (char[]){"a"}};
+    char *many[] = {single[0], pair[0], pair[1], (char[]){"1"}, (char[]){"2"}, (char[]){"3"}, (char[]){"4"}, (char[]){"5"}, (char[]){"6"}};
+    struct predicate_builder *builder = predicate_builder_new();
+    struct predicates *predicates = NULL;
+    const char *error;
+    const struct {
+        uint32_t bit;
+        const char *text;
+    } cases[] = {
+        {predicate_status(builder, 1u << SPAN_STATUS_ERROR), "status ERROR"},
+        {predicate_status(builder, 1u << SPAN_STATUS_ERROR | 1u << SPAN_STATUS_OK), "status OK or ERROR"},
+        {predicate_string_exact(builder, "method", single, 1), "method = GET"},
+        {predicate_string_exact(builder, "k", pair, 2), "k = one of [a, b]"},
+        {predicate_string_exact(builder, "k", many, 9), "k = one of [1, 2, 3, 4, 5, 6, GET, a, ...]"},
+        {predicate_string_regex(builder, "k", single, 1, &error), "k ~ GET"},
+        {predicate_int_range(builder, "code", 500, 599), "code in [500, 599]"},
+        {predicate_bool(builder, "flag", true), "flag = true"},
+        {predicate_sampled_flag(builder), "sampled flag"},
+        {predicate_trace_state(builder, "vendor", single, 1), "tracestate vendor = GET"},
+    };
+
+    (void)state;
+    assert_int_equal(predicates_new(builder, &predicates), 0);
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++)
+        assert_string_equal(predicate_description(predicates, cases[i].bit), cases[i].text);
+    assert_string_equal(predicate_description(predicates, PREDICATE_NONE), "");
+    predicates_free(predicates);
+    predicate_builder_free(builder);
+}
+
 static void test_malformed(void **state)
 {
     struct predicate_builder *builder = predicate_builder_new();
@@ -297,6 +330,7 @@ int main(void)
         cmocka_unit_test(test_regex_cache),
         cmocka_unit_test(test_status),
         cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_descriptions),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

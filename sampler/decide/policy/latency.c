@@ -8,6 +8,7 @@
  * span, so a long trace is kept when its first spans were short, and a span without a start makes any trace look some
  * fifty years long. Here the trace is judged as a whole, once, and a missing start counts only when every start is missing. */
 #include "common/base/num.h"
+#include "common/metrics/text.h"
 #include "sampler/decide/policy.h"
 
 struct latency {
@@ -22,13 +23,22 @@ static const struct config_key latency_keys[] = {
     {0},
 };
 
+/* Modulo 2^64, read as signed, cut toward zero: as the Collector does it. */
+static int64_t took_ms_of(const struct facts *facts)
+{
+    return (int64_t)(facts->max_end_unix_ns - facts->min_start_unix_ns) / (int64_t)NS_PER_MS;
+}
+
+static void latency_explain(const void *self, const struct facts *facts, struct text *out)
+{
+    (void)self;
+    text_append(out, "the trace took %lld ms", (long long)took_ms_of(facts));
+}
+
 static struct vote latency_evaluate(const void *self, const struct verdict_input *input)
 {
     const struct latency *want = self;
-    const struct facts *facts = input->facts;
-    /* Modulo 2^64, read as signed, cut toward zero: as the Collector does it. */
-    int64_t took_ms =
-        (int64_t)(facts->max_end_unix_ns - facts->min_start_unix_ns) / (int64_t)NS_PER_MS;
+    int64_t took_ms = took_ms_of(input->facts);
 
     return vote_filter(took_ms > want->threshold_ms &&
                            (want->upper_threshold_ms == 0 || took_ms <= want->upper_threshold_ms),
@@ -53,4 +63,5 @@ const struct policy_type policy_latency = {
     .evaluate = latency_evaluate,
     .is_stateful = latency_is_stateful,
     .is_lasting = latency_is_lasting,
+    .explain = latency_explain,
 };

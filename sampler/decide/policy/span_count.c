@@ -1,6 +1,7 @@
 /* Keep traces by their number of spans, both bounds inclusive.   Source: tail_sampling `span_count`.
  *
  * A bound beyond 32 bits is what it says; in the Collector it wraps around. */
+#include "common/metrics/text.h"
 #include "sampler/decide/policy.h"
 
 struct span_count {
@@ -23,6 +24,12 @@ static struct vote span_count_evaluate(const void *self, const struct verdict_in
         count >= want->min_spans && (want->max_spans == 0 || count <= want->max_spans), UINT32_MAX);
 }
 
+static void span_count_explain(const void *self, const struct facts *facts, struct text *out)
+{
+    (void)self;
+    text_append(out, "%u spans", facts->spans_count);
+}
+
 static bool span_count_is_stateful(const void *self)
 {
     return ((const struct span_count *)self)->max_spans > 0;
@@ -41,4 +48,5 @@ const struct policy_type policy_span_count = {
     .evaluate = span_count_evaluate,
     .is_stateful = span_count_is_stateful,
     .is_lasting = span_count_is_lasting,
+    .explain = span_count_explain,
 };
