@@ -72,23 +72,85 @@ static void emit_begin(struct emitter *emitter, const struct case_set *set)
 static void emit_trace(
     struct emitter *emitter, const struct case_trace *trace, const struct judged *judged)
 {
-    uint8_t length[10], *end;
-
     if (!emitter->dir)
         return;
-    end = wire_put_varint(length, trace->request_len);
-    fwrite(length, 1, (size_t)(end - length), emitter->traces);
-    fwrite(trace->request, 1, trace->request_len, emitter->traces);
     for (size_t i = 0; i < sizeof(trace->id.bytes); i++)
         fprintf(emitter->expected, "%02x", trace->id.bytes[i]);
     fprintf(emitter->expected, "\t%s\t%s\t%s\t%s\n", decision_words[judged->decision],
         judged->policy, trace->place, trace->differs ? trace->differs : "");
 }
 
-static void emit_end(struct emitter *emitter)
+struct piece { /* a request of one trace */
+    const uint8_t *at;
+    size_t len;
+};
+
+static uint64_t shuffle_next(uint64_t *state) /* xorshift64 */
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
+/* All requests of a set, in the order of the traces or shuffled. */
+static size_t list_pieces(const struct case_set *set, struct piece *pieces)
+{
+    uint64_t state = set->shuffle_seed;
+    size_t count = 0;
+
+    for (size_t i = 0; i < set->count; i++) {
+        const struct case_trace *trace = &set->traces[i];
+
+        for (size_t j = 0; j < trace->end_count; j++) {
+            size_t from = j > 0 ? trace->ends[j - 1] : 0;
+
+            pieces[count++] = (struct piece){trace->request + from, trace->ends[j] - from};
+        }
+    }
+    for (size_t i = count; state && i > 1; i--) {
+        size_t other = shuffle_next(&state) % i;
+        struct piece swap = pieces[i - 1];
+
+        pieces[i - 1] = pieces[other];
+        pieces[other] = swap;
+    }
+    return count;
+}
+
+static void emit_requests(struct emitter *emitter, const struct case_set *set)
+{
+    uint64_t state = set->shuffle_seed;
+    size_t most = 1, count, joined;
+    struct piece *pieces;
+
+    for (size_t i = 0; i < set->count; i++)
+        most += set->traces[i].end_count;
+    pieces = calloc(most, sizeof(*pieces));
+    if (!pieces)
+        abort();
+    count = list_pieces(set, pieces);
+    for (size_t i = 0; i < count; i += joined) {
+        uint8_t length[10];
+        size_t len = 0;
+
+        joined = state ? 1 + shuffle_next(&state) % 4 : 1;
+        if (joined > count - i)
+            joined = count - i;
+        for (size_t j = i; j < i + joined; j++)
+            len += pieces[j].len;
+        fwrite(length, 1, (size_t)(wire_put_varint(length, len) - length), emitter->traces);
+        for (size_t j = i; j < i + joined; j++)
+            fwrite(pieces[j].at, 1, pieces[j].len, emitter->traces);
+    }
+    free(pieces);
+}
+
+static void emit_end(struct emitter *emitter, const struct case_set *set)
 {
     if (!emitter->dir)
         return;
+    emit_requests(emitter, set);
     close_written(emitter->traces);
     close_written(emitter->expected);
 }
@@ -145,7 +207,7 @@ static void run_set(
                 fine = fail(set, set->traces[i].place, "an ID twice in a set", &none);
         fine ? ++*passed : ++*failed;
     }
-    emit_end(emitter);
+    emit_end(emitter, set);
     free(error);
     judge_free(judge);
 }

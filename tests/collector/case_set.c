@@ -52,7 +52,18 @@ struct case_trace *case_set_add(
     if (!trace->request)
         abort();
     memcpy(trace->request, request.at, request.len);
+    case_trace_cut(trace, &request.len, 1);
     return trace;
+}
+
+void case_trace_cut(struct case_trace *trace, const size_t *ends, size_t end_count)
+{
+    free(trace->ends);
+    trace->ends = calloc(end_count, sizeof(*ends));
+    if (!trace->ends)
+        abort();
+    memcpy(trace->ends, ends, end_count * sizeof(*ends));
+    trace->end_count = end_count;
 }
 
 void case_sets_deinit(struct case_sets *sets)
@@ -62,6 +73,7 @@ void case_sets_deinit(struct case_sets *sets)
 
         for (size_t j = 0; j < set->count; j++) {
             free(set->traces[j].request);
+            free(set->traces[j].ends);
             free(set->traces[j].place);
             free(set->traces[j].policy);
             free(set->traces[j].differs);

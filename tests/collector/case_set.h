@@ -32,8 +32,10 @@ enum case_decision { CASE_NOT, CASE_SAMPLED, CASE_REJECTED };
 
 struct case_trace {
     struct trace_id id;
-    uint8_t *request; /* one ExportTraceServiceRequest */
+    uint8_t *request; /* one ExportTraceServiceRequest, or several, one after the other, which is one as well */
     size_t request_len;
+    size_t *ends;     /* where each of them ends */
+    size_t end_count;
     char *place;      /* "latency.cases:12", or the number in a random run */
     bool is_stated;   /* else only we and the Collector are compared */
     enum case_decision decision;
@@ -46,6 +48,7 @@ struct case_set {
     char *settings; /* YAML of tail_sampling */
     char *refused;  /* what the error must contain; NULL: the settings are right */
     char *differs;  /* why the Collector accepts them nevertheless; NULL: it refuses them too */
+    uint64_t shuffle_seed; /* not 0: requests are sent in another order, some joined */
     struct case_trace *traces;
     size_t count;
 };
@@ -66,5 +69,7 @@ void case_sets_deinit(struct case_sets *sets);
 /* For those two: a new set at the end (takes name and settings), a new trace at the end of a set (request copied). */
 struct case_set *case_sets_add(struct case_sets *sets, char *name, char *settings);
 struct case_trace *case_set_add(struct case_set *set, const struct trace_id *id, struct slice request, char *place);
+/* Several requests where one was. */
+void case_trace_cut(struct case_trace *trace, const size_t *ends, size_t end_count);
 /* asprintf and strdup that end the program when memory is out. */
 char *case_text(const char *format, ...) __attribute__((format(printf, 1, 2)));

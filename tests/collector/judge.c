@@ -103,7 +103,8 @@ struct judged judge_trace(struct judge *judge, const struct case_trace *trace, b
         ASSERT(spans);
         ASSERT(predicates_span(predicates, judge->scratch, span.header, span.bytes, &view, &spans[count].facts));
         spans[count].header_hits = header_hits;
-        cost_add(&facts.cost, span.header, span.bytes);
+        if (policy_set_needs(judge->set)->cost)
+            cost_add(&facts.cost, span.header, span.bytes);
         spans[count++].bytes = (uint32_t)span.bytes.len;
     }
     ASSERT(!walk.bad);

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Compares our decisions with those of the real Collector, trace by trace.
 
-    tests/collector/run.py --runner build/tests/test_policy_cases
+    tests/collector/run.py --runner build/tests/test_policy_cases [--seed S] [--traces N] [--quick]
 
 The runner writes policies, traces and what we decided: first the cases beside the policies, then random policy sets and
-traces from a seed. The Collector's tail sampling processor (tests/peers/oracle) decides the same bytes. Decision and
+traces from a seed, in requests of one or several traces, shuffled. A failure names its portion: that seed and number of
+traces make it again. The Collector's tail sampling processor (tests/peers/oracle) decides the same bytes. Decision and
 credited policy must be equal, refused settings refused with the same words; a case marked `differs` must really differ.
 What cannot be run has failed: there is no skipping. The last line says how many comparisons passed and failed.
 """
@@ -20,6 +21,8 @@ import tempfile
 HERE = pathlib.Path(__file__).resolve().parent
 ORACLE_SOURCE = HERE.parent / "peers" / "oracle"
 SHOWN_FAILURES = 20  # of one set; more say nothing new
+PORTION = 20000  # random traces on disk at a time
+TRACES_PER_SET = 100
 
 
 def cache_dir():
@@ -104,29 +107,45 @@ def compare_set(oracle, directory):
     return result
 
 
-def main():
-    parser = argparse.ArgumentParser(description="Compares our decisions with the real Collector's.")
-    parser.add_argument("--runner", required=True, help="the program test_policy_cases")
-    parser.add_argument("--seed", default=os.environ.get("TAILRACE_SEED", "1"), help="of the random run")
-    parser.add_argument("--count", default="6000", help="random traces")
-    parser.add_argument("--sets", default="60", help="random policy sets they are spread over")
-    options = parser.parse_args()
-
-    oracle = build_oracle()
+def compare_portion(oracle, runner, what, arguments):
+    """(passed, failed) of the sets that the runner writes when called so."""
     passed = failed = 0
     with tempfile.TemporaryDirectory(prefix="tailrace-collector-") as scratch:
-        cases, random = pathlib.Path(scratch) / "cases", pathlib.Path(scratch) / "random"
-        emit(options.runner, cases, [])
-        emit(options.runner, random, ["--random", options.seed, options.count, options.sets])
-        directories = [path for parent in (cases, random) for path in sorted(parent.iterdir())]
+        parent = pathlib.Path(scratch) / "sets"
+        emit(runner, parent, arguments)
+        directories = sorted(parent.iterdir())
         with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             for directory, result in zip(directories, pool.map(lambda path: compare_set(oracle, path), directories)):
                 passed += result.passed
                 failed += len(result.failures)
                 if result.failures:
-                    print(f"{result.name}: {len(result.failures)} failed, seed {options.seed}")
+                    print(f"{result.name}: {len(result.failures)} failed ({what})")
                     print((directory / "policies.yaml").read_text(), end="")
                     print("\n".join(result.failures[:SHOWN_FAILURES]))
+    return passed, failed
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Compares our decisions with the real Collector's.")
+    parser.add_argument("--runner", required=True, help="the program test_policy_cases")
+    parser.add_argument("--seed", default=os.environ.get("TAILRACE_SEED", "1"), help="of the random run")
+    parser.add_argument("--traces", type=int, default=100000, help="random traces; any number, it is done in portions")
+    parser.add_argument("--quick", action="store_true", help="a tenth of them")
+    options = parser.parse_args()
+
+    oracle = build_oracle()
+    left = options.traces // 10 if options.quick else options.traces
+    passed, failed = compare_portion(oracle, options.runner, "cases", [])
+    seed = int(options.seed)
+    while left > 0:
+        count = min(left, PORTION)
+        arguments = ["--random", str(seed), str(count), str(max(1, count // TRACES_PER_SET))]
+        good, bad = compare_portion(oracle, options.runner, f"--seed {seed} --traces {count}", arguments)
+        passed, failed = passed + good, failed + bad
+        left -= count
+        seed += 1
+        if options.traces > 10 * PORTION:
+            print(f"{passed} equal, {failed} not; {left} to go", flush=True)
     print(f"collector: {passed} passed, {failed} failed, 0 skipped")
     return 1 if failed or not passed else 0
 
