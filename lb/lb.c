@@ -26,6 +26,7 @@
 #include "common/run/grpc_pump.h"
 #include "common/security/security.h"
 #include "common/run/http_loop.h"
+#include "common/run/program.h"
 #include "lb/route/link_table.h"
 #include "lb/route/router.h"
 #include "proto/peer.h"
@@ -987,13 +988,20 @@ static int lb_secure_members(struct lb *lb, char *out_error, size_t error_size)
     return 0;
 }
 
+static bool lb_serving(void *context)
+{
+    const struct lb *lb = context;
+
+    return !lb->draining;
+}
+
 static int lb_admin(struct lb *lb, char *out_error, size_t error_size)
 {
     const struct admin_routes routes = {
-        .context = lb, .ready = lb_ready, .metrics = lb_metrics, .status = lb_status, .explain = lb_explain};
-    const struct admin_options options = {lb->config.tailrace.admin_endpoint, lb->config.tailrace.admin_token_file};
+        .context = lb, .ready = lb_ready, .serving = lb_serving, .metrics = lb_metrics, .status = lb_status, .explain = lb_explain};
+    const struct admin_options options = program_admin_options(&lb->config.tailrace);
 
-    if (!options.endpoint || options.endpoint[0] == '\0')
+    if (!program_has_admin(&lb->config.tailrace))
         return 0;
     return admin_new(&lb->control, &options, &routes, &lb->admin, out_error, error_size);
 }
