@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "common/otlp/w3c_tracestate.h"
 #include "common/ottl/nearest.h"
 
 /* -- reading fields ------------------------------------------------------------------------------------------ */
@@ -285,94 +286,21 @@ LEAF(span_flags)
 
 /* -- trace state ------------------------------------------------------------------------------------------------- */
 
-static bool state_key_char(uint8_t c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '*' || c == '/';
-}
-
-/* first_digit: whether it may begin with one; rest: bytes after the first at most. */
-static bool state_key_part(struct slice key, bool first_digit, size_t rest)
-{
-    if (key.len == 0 || key.len - 1 > rest)
-        return false;
-    if (!(key.at[0] >= 'a' && key.at[0] <= 'z') && !(first_digit && key.at[0] >= '0' && key.at[0] <= '9'))
-        return false;
-    for (size_t i = 1; i < key.len; i++)
-        if (!state_key_char(key.at[i]))
-            return false;
-    return true;
-}
-
-static bool state_key_valid(struct slice key)
-{
-    const uint8_t *at = key.len > 0 ? memchr(key.at, '@', key.len) : NULL;
-    size_t tenant;
-
-    if (!at)
-        return state_key_part(key, false, 255);
-    tenant = (size_t)(at - key.at);
-    return state_key_part(slice_make(key.at, tenant), true, 240) &&
-           state_key_part(slice_make(at + 1, key.len - tenant - 1), false, 13);
-}
-
-static bool state_value_valid(struct slice value)
-{
-    if (value.len == 0 || value.len > 256 || value.at[value.len - 1] == ' ')
-        return false;
-    for (size_t i = 0; i < value.len; i++)
-        if (value.at[i] < 0x20 || value.at[i] > 0x7e || value.at[i] == ',' || value.at[i] == '=')
-            return false;
-    return true;
-}
-
-#define STATE_MEMBERS_MAX 32
-
-/* Reads the list as W3C trace context has it. False: not valid as a whole. */
-static bool state_find(struct slice state, struct slice wanted, struct slice *out_value)
-{
-    struct slice keys[STATE_MEMBERS_MAX];
-    size_t count = 0;
-
-    *out_value = slice_make("", 0);
-    for (size_t at = 0, end; at < state.len; at = end + 1) {
-        const uint8_t *comma = memchr(state.at + at, ',', state.len - at), *equals;
-        struct slice key, value;
-
-        end = comma ? (size_t)(comma - state.at) : state.len;
-        if (end == at)
-            continue;
-        equals = memchr(state.at + at, '=', end - at);
-        if (!equals || count == STATE_MEMBERS_MAX)
-            return false;
-        key = slice_make(state.at + at, (size_t)(equals - state.at) - at);
-        value = slice_make(equals + 1, end - (size_t)(equals - state.at) - 1);
-        while (key.len > 0 && (key.at[0] == ' ' || key.at[0] == '\t'))
-            key = slice_make(key.at + 1, key.len - 1);
-        while (value.len > 0 && (value.at[value.len - 1] == ' ' || value.at[value.len - 1] == '\t'))
-            value.len--;
-        if (!state_key_valid(key) || !state_value_valid(value))
-            return false;
-        for (size_t i = 0; i < count; i++)
-            if (slice_equal(keys[i], key))
-                return false;
-        keys[count++] = key;
-        if (slice_equal(key, wanted))
-            *out_value = value;
-    }
-    return true;
-}
-
 /* span.trace_state["key"]: only a literal text is a key, and a state that is not valid is nil. */
 bool path_state_key(struct ottl_run *run, const struct ottl_node *node, struct ottl_value *out_value)
 {
-    struct slice value;
+    struct w3c_member members[W3C_MEMBERS_MAX];
+    size_t count = w3c_tracestate_read(run->view->trace_state, members);
 
     *out_value = ottl_nil();
-    if (!state_find(run->view->trace_state, node->indexes[0].text, &value))
+    if (count == W3C_MALFORMED)
         return true;
     if (node->indexes[0].kind != INDEX_STRING)
         return run_fault(run, node, "trace_state indexing type must be a string");
-    return yield_text(value, out_value);
+    for (size_t i = 0; i < count; i++)
+        if (slice_equal(members[i].key, node->indexes[0].text))
+            return yield_text(members[i].value, out_value);
+    return yield_text(slice_make("", 0), out_value);
 }
 
 /* -- events, resource, scope ------------------------------------------------------------------------------------ */
