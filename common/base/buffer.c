@@ -16,6 +16,17 @@ struct buffer *buffer_new(size_t capacity)
     return buffer;
 }
 
+struct buffer *buffer_grow(struct buffer *buffer, size_t capacity)
+{
+    struct buffer *grown;
+
+    ASSERT(atomic_load_explicit(&buffer->refs, memory_order_relaxed) == 1);
+    grown = realloc(buffer, sizeof(*buffer) + capacity); /* the kernel moves large ones by their pages */
+    if (grown)
+        grown->capacity = capacity;
+    return grown;
+}
+
 struct buffer *buffer_ref(struct buffer *buffer)
 {
     atomic_fetch_add_explicit(&buffer->refs, 1, memory_order_relaxed);

@@ -21,6 +21,8 @@ struct buffer {
 
 /* A buffer with one reference and len 0, or NULL when memory is out. */
 struct buffer *buffer_new(size_t capacity);
+/* More room for a buffer of one reference, which may move; NULL: memory is out, and the old one is as it was. */
+struct buffer *buffer_grow(struct buffer *buffer, size_t capacity);
 struct buffer *buffer_ref(struct buffer *buffer);
 /* Accepts NULL. */
 void buffer_unref(struct buffer *buffer);

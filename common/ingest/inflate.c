@@ -1,11 +1,16 @@
 /* libdeflate wants the whole output at once and knows its size only afterwards. So a size is
  * guessed; when it was too small the output is given back and everything done again with twice the
  * room. Nothing is copied from the smaller output to the larger, hence the two never stand in
- * memory together. */
+ * memory together.
+ *
+ * zstd streams: its output grows as it comes, within the bound. A frame that says its size is done in one go, without a window. */
 #include "common/ingest/inflate.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <libdeflate.h>
+#include <zstd.h>
+#include <zstd_errors.h>
 
 #include "common/base/error.h"
 #include "common/base/num.h"
@@ -13,6 +18,8 @@
 /* Protobuf of traces shrinks to an eighth or so: mostly the first guess does. */
 #define USUAL_RATIO 8
 #define LEAST_GUESS 4096 /* smaller ones are not worth doing twice */
+
+#define WINDOW_LOG_MAX 23  /* 8 MiB: what an HTTP sender may ask for (RFC 9659) */
 
 enum inflate_format { FORMAT_GZIP, FORMAT_ZLIB };
 
@@ -82,4 +89,110 @@ int inflate_gzip(struct slice in, size_t max_out, struct buffer **out_buffer)
 int inflate_zlib(struct slice in, size_t max_out, struct buffer **out_buffer)
 {
     return inflate(FORMAT_ZLIB, in, max_out, out_buffer);
+}
+
+/* -- zstd ---------------------------------------------------------------------------------------------------------- */
+
+struct inflate_zstd {
+    ZSTD_DCtx *context;
+};
+
+struct inflate_zstd *inflate_zstd_new(void)
+{
+    struct inflate_zstd *zstd = calloc(1, sizeof(*zstd));
+
+    if (!zstd)
+        return NULL;
+    zstd->context = ZSTD_createDCtx();
+    if (!zstd->context || ZSTD_isError(ZSTD_DCtx_setParameter(zstd->context, ZSTD_d_windowLogMax, WINDOW_LOG_MAX))) {
+        inflate_zstd_free(zstd);
+        return NULL;
+    }
+    return zstd;
+}
+
+void inflate_zstd_free(struct inflate_zstd *zstd)
+{
+    if (!zstd)
+        return;
+    (void)ZSTD_freeDCtx(zstd->context);
+    free(zstd);
+}
+
+bool inflate_is_zstd(struct slice in)
+{
+    static const uint8_t magic[] = {0x28, 0xb5, 0x2f, 0xfd};
+
+    return in.len >= sizeof(magic) && memcmp(in.at, magic, sizeof(magic)) == 0;
+}
+
+/* False: the first frame says that it is larger than max_out. */
+static bool zstd_guess(struct slice in, size_t max_out, size_t *out_capacity)
+{
+    unsigned long long size = ZSTD_getFrameContentSize(in.at, in.len);
+
+    if (size == ZSTD_CONTENTSIZE_UNKNOWN || size == ZSTD_CONTENTSIZE_ERROR)
+        *out_capacity = first_guess(in, max_out);
+    else
+        *out_capacity = size_min(size_max((size_t)size, LEAST_GUESS), max_out);
+    return size == ZSTD_CONTENTSIZE_UNKNOWN || size == ZSTD_CONTENTSIZE_ERROR || size <= max_out;
+}
+
+static int zstd_error(size_t result)
+{
+    ZSTD_ErrorCode code = ZSTD_getErrorCode(result);
+
+    if (code == ZSTD_error_memory_allocation)
+        return error_raise(-ENOMEM);
+    return code == ZSTD_error_frameParameter_windowTooLarge ? INFLATE_E_TOO_LARGE : INFLATE_E_BROKEN;
+}
+
+static int zstd_stream(struct inflate_zstd *zstd, struct slice in, size_t max_out, struct buffer **buffer)
+{
+    ZSTD_inBuffer input = {in.at, in.len, 0};
+    ZSTD_outBuffer output = {(*buffer)->bytes, (*buffer)->capacity, 0};
+
+    for (;;) {
+        size_t before = input.pos + output.pos;
+        size_t result = ZSTD_decompressStream(zstd->context, &output, &input);
+
+        if (ZSTD_isError(result))
+            return zstd_error(result);
+        (*buffer)->len = output.pos;
+        if (result == 0 && input.pos == input.size) /* a frame has ended, and nothing follows it */
+            return 0;
+        if (input.pos + output.pos > before)
+            continue;
+        if (output.pos < output.size)
+            return INFLATE_E_BROKEN; /* cut short */
+        if (output.size == max_out)
+            return INFLATE_E_TOO_LARGE;
+        struct buffer *grown = buffer_grow(*buffer, output.size > max_out / 2 ? max_out : size_max(2 * output.size, LEAST_GUESS));
+
+        if (!grown)
+            return error_raise(-ENOMEM);
+        *buffer = grown;
+        output.dst = grown->bytes;
+        output.size = grown->capacity;
+    }
+}
+
+int inflate_zstd(struct inflate_zstd *zstd, struct slice in, size_t max_out, struct buffer **out_buffer)
+{
+    CLEANUP(buffer_unref) struct buffer *buffer = NULL;
+    size_t capacity;
+    int r;
+
+    if (in.len == 0)
+        return INFLATE_E_BROKEN;
+    if (!zstd_guess(in, max_out, &capacity))
+        return INFLATE_E_TOO_LARGE;
+    buffer = buffer_new(capacity);
+    if (!buffer)
+        return error_raise(-ENOMEM);
+    (void)ZSTD_DCtx_reset(zstd->context, ZSTD_reset_session_only);
+    r = zstd_stream(zstd, in, max_out, &buffer);
+    if (r == 0)
+        *out_buffer = steal(&buffer);
+    return r;
 }

@@ -1,11 +1,14 @@
 /* Bodies that came compressed, within a bound fixed before the first byte is inflated.
  *
  * Memory  never more than max_out bytes for the output, whatever the input claims
+ *         (zstd: and a window of 8 MiB, which an inflate_zstd keeps)
  * Time    at most about twice what inflating max_out bytes takes
- * Source  RFC 1950 (zlib: what HTTP and gRPC call "deflate"), RFC 1952 (gzip, members one after
+ * Source  RFC 8878 and 9659 (zstd: frames one after another, windows up to 8 MiB), RFC 1950 (zlib: what HTTP and gRPC call "deflate"), RFC 1952 (gzip, members one after
  * another)
  */
 #pragma once
+
+#include <stdbool.h>
 
 #include "common/base/buffer.h"
 #include "common/base/slice.h"
@@ -19,3 +22,11 @@ enum {
 /* 0 and a buffer of at most max_out bytes, an outcome above, or -ENOMEM. */
 int inflate_gzip(struct slice in, size_t max_out, struct buffer **out_buffer);
 int inflate_zlib(struct slice in, size_t max_out, struct buffer **out_buffer);
+
+/* zstd's memory, which is too large to make it anew for each body: one a thread. */
+struct inflate_zstd;
+struct inflate_zstd *inflate_zstd_new(void); /* NULL: no memory */
+void inflate_zstd_free(struct inflate_zstd *zstd); /* accepts NULL */
+int inflate_zstd(struct inflate_zstd *zstd, struct slice in, size_t max_out, struct buffer **out_buffer);
+/* Whether bytes begin as a zstd frame does. */
+bool inflate_is_zstd(struct slice in);

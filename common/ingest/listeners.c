@@ -9,12 +9,16 @@
 #include "common/base/error.h"
 #include "common/base/num.h"
 #include "common/ingest/forward.h"
+#include "common/ingest/receiver_http.h"
 #include "common/security/security.h"
 
 struct listeners {
     struct forward forward;
+    struct admission admission; /* bodies in reception over HTTP, of all receivers */
     struct receiver *grpc[OTLP_RECEIVERS_MAX];
     size_t grpc_count;
+    struct receiver_http *http[OTLP_RECEIVERS_MAX];
+    size_t http_count;
     atomic_uint open; /* not shut down yet, and one for listeners_shutdown itself */
     void (*on_done)(void *context);
     void *done_context;
@@ -73,6 +77,42 @@ static int listen_grpc(struct listeners *listeners, const struct listeners_optio
     return error_pass(r);
 }
 
+static int listen_http(struct listeners *listeners, const struct listeners_options *options, const struct otlp_receiver_config *from,
+    const struct tier_entry *entry, char *out_error, size_t error_size)
+{
+    const struct receiver_http_threads threads = {
+        .loops = options->loops,
+        .cells = options->loop_cells,
+        .loop_count = options->loop_count,
+        .workers = options->workers,
+        .worker_count = options->worker_count,
+    };
+    struct receiver_http_options receiver = {
+        .endpoint = from->http_endpoint,
+        .traces_url_path = from->traces_url_path,
+        .max_request_body_bytes = from->max_request_body_bytes,
+        .admission = &listeners->admission,
+        .cors = &from->cors,
+        .read_timeout_ns = (uint64_t)from->read_timeout_ns,
+        .read_header_timeout_ns = (uint64_t)from->read_header_timeout_ns,
+        .write_timeout_ns = (uint64_t)from->write_timeout_ns,
+        .idle_timeout_ns = (uint64_t)from->idle_timeout_ns,
+        .max_connection_age_ns = (uint64_t)from->keepalive_max_connection_age_ns,
+        .keep_alives_enabled = from->keep_alives_enabled,
+        .response_headers = from->response_headers,
+        .challenge = from->http_auth && from->http_auth->kind == AUTH_BASIC ? "Basic realm=\"otlp\", charset=\"UTF-8\"" : "Bearer",
+        .forward = from->http_include_metadata ? &listeners->forward : NULL,
+    };
+    int r = secure(options, from, "http", from->http_tls, from->http_auth, &receiver.tls, &receiver.auth, out_error, error_size);
+
+    if (r)
+        return error_pass(r);
+    r = receiver_http_new(&receiver, &threads, entry, &listeners->http[listeners->http_count], out_error, error_size);
+    if (r == 0)
+        listeners->http_count++;
+    return error_pass(r);
+}
+
 int listeners_new(const struct listeners_options *options, const struct tier_entry *entry, struct listeners **out_listeners,
     char *out_error, size_t error_size)
 {
@@ -82,12 +122,15 @@ int listeners_new(const struct listeners_options *options, const struct tier_ent
     if (!listeners)
         return error_raise(-ENOMEM);
     *out_listeners = listeners;
+    listeners->admission.limit_bytes = reception_bytes(options);
     if (options->forward_headers)
         listeners->forward =
             (struct forward){(const char *const *)options->forward_headers->items, options->forward_headers->count};
     for (size_t i = 0; i < options->config_count && r == 0; i++) {
         if (options->configs[i].grpc_set)
             r = listen_grpc(listeners, options, &options->configs[i], entry, out_error, error_size);
+        if (options->configs[i].http_set && r == 0)
+            r = listen_http(listeners, options, &options->configs[i], entry, out_error, error_size);
     }
     return error_pass(r);
 }
@@ -96,6 +139,8 @@ void listeners_start(struct listeners *listeners)
 {
     for (size_t i = 0; i < listeners->grpc_count; i++)
         receiver_start(listeners->grpc[i]);
+    for (size_t i = 0; i < listeners->http_count; i++)
+        receiver_http_start(listeners->http[i]);
 }
 
 void listeners_health(struct listeners *listeners, bool serving)
@@ -111,6 +156,9 @@ const char *listeners_ports(const struct listeners *listeners, char *text, size_
     text[0] = '\0';
     for (size_t i = 0; i < listeners->grpc_count && len < size; i++)
         len += (size_t)snprintf(text + len, size - len, "%s%d", i ? "," : "otlp_grpc_port=", receiver_port(listeners->grpc[i]));
+    for (size_t i = 0; i < listeners->http_count && len < size; i++)
+        len += (size_t)snprintf(text + len, size - len, "%s%d", i ? "," : len ? " otlp_http_port=" : "otlp_http_port=",
+            receiver_http_port(listeners->http[i]));
     return text;
 }
 
@@ -126,9 +174,11 @@ void listeners_shutdown(struct listeners *listeners, void (*on_done)(void *conte
 {
     listeners->on_done = on_done;
     listeners->done_context = context;
-    atomic_store(&listeners->open, (unsigned)listeners->grpc_count + 1);
+    atomic_store(&listeners->open, (unsigned)(listeners->grpc_count + listeners->http_count) + 1);
     for (size_t i = 0; i < listeners->grpc_count; i++)
         receiver_shutdown(listeners->grpc[i], listeners_release, listeners);
+    for (size_t i = 0; i < listeners->http_count; i++)
+        receiver_http_shutdown(listeners->http[i], listeners_release, listeners);
     listeners_release(listeners);
 }
 
@@ -136,6 +186,8 @@ void listeners_cancel_all(struct listeners *listeners)
 {
     for (size_t i = 0; i < listeners->grpc_count; i++)
         receiver_cancel_all(listeners->grpc[i]);
+    for (size_t i = 0; i < listeners->http_count; i++)
+        receiver_http_cancel_all(listeners->http[i]);
 }
 
 void listeners_stop(struct listeners *listeners)
@@ -148,5 +200,7 @@ void listeners_free(struct listeners *listeners)
 {
     for (size_t i = 0; listeners && i < listeners->grpc_count; i++)
         receiver_free(listeners->grpc[i]);
+    for (size_t i = 0; listeners && i < listeners->http_count; i++)
+        receiver_http_free(listeners->http[i]);
     free(listeners);
 }

@@ -62,7 +62,7 @@ struct trace {
             struct deadline deadline;
             struct list order;
         } waiting; /* while in the table */
-        struct trace_way_out out;
+        struct export_unit unit;
     } as;
     uint8_t first_bytes[];
 };
@@ -591,15 +591,15 @@ struct trace_info trace_info(const struct trace *trace)
     };
 }
 
-struct trace_way_out *trace_way_out(struct trace *trace)
+struct export_unit *trace_unit(struct trace *trace)
 {
     ASSERT(!trace->in_table);
-    return &trace->as.out;
+    return &trace->as.unit;
 }
 
-struct trace *trace_of_way_out(struct trace_way_out *out)
+struct trace *trace_of_unit(struct export_unit *unit)
 {
-    return container_of(out, struct trace, as.out);
+    return container_of(unit, struct trace, as.unit);
 }
 
 void trace_hashes(const struct trace *trace, uint64_t *out_hashes)
