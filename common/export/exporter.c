@@ -13,9 +13,9 @@
  * request whose time comes goes from FAILED to WAITING again, without a call. max_calls requests exist: those that
  * wait for a retry take up a place, so that a backend that is away costs a bounded number of written requests.
  *
- * A request that the backend calls too large (RESOURCE_EXHAUSTED without RetryInfo; some servers say OUT_OF_RANGE) and that is larger
- * than we meant to send is halved, and the halves go one after the other in its place: one huge trace is not lost to a limit
- * nobody told us of. So is a request of several units whose bytes the backend cannot read (INVALID_ARGUMENT, INTERNAL): one
+ * A request that the backend calls too large (RESOURCE_EXHAUSTED without RetryInfo; some servers say OUT_OF_RANGE) and that is
+ * larger than we meant to send, or that it calls so in words that mean nothing else (HTTP 413), is halved, and the halves go one
+ * after the other in its place: one huge trace is not lost to a limit nobody told us of. So is a request of several units whose bytes the backend cannot read (INVALID_ARGUMENT, INTERNAL): one
  * unit's rubbish shall not cost the others. Neither goes below 64 KiB, so a backend that refuses everything costs a bounded
  * number of calls. */
 #include "common/export/exporter.h"
@@ -332,6 +332,8 @@ static bool halving_helps(const struct export_request *request, const struct lin
 {
     bool alone = list_first(&request->units) && list_first(&request->units)->next == &request->units;
 
+    if (result->too_large)
+        return true;
     switch (result->code) {
     case RPC_RESOURCE_EXHAUSTED: /* or overload: then smaller calls would only be more of them */
         return !result->has_retry && request->bytes->len > request->exporter->target_bytes;

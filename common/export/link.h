@@ -17,6 +17,7 @@ struct link_result {
     int code;               /* gRPC status code; 0: OK */
     uint64_t retry_ns;      /* RetryInfo; valid when has_retry */
     bool has_retry;
+    bool too_large;         /* the message, says the peer in so many words */
     struct slice message;   /* status message */
     struct slice response;  /* the response message, contiguous */
     struct slice rejected;  /* trailer tailrace-rejected-bin: varints; empty: none */

@@ -9,6 +9,9 @@
  * A channel holds the certificates it was made with. When newer ones come into force, a second channel connects beside it and
  * takes over once it is ready: calls under way end on the old one, and certificates that a peer refuses cost nothing but a warning
  * there. A link that is not up changes at once.
+ *
+ * A link whose calls wait for a connection (wait_for_ready) is never DOWN. Compressed bytes are the caller's, the library is only
+ * told what they are: its own gzip is slow.
  */
 #include "common/export/link.h"
 
@@ -37,7 +40,8 @@
 #include "common/security/auth.h"
 #include "common/security/tls.h"
 
-#define HEADERS_MAX 32
+#define HEADERS_MAX 32 /* static ones */
+#define METADATA_MAX (HEADERS_MAX + METADATA_PAIRS_MAX + 3) /* and the ring, the encoding, the credentials */
 #define PIECES_ON_STACK 64
 
 struct link_channel {
@@ -56,8 +60,7 @@ struct grpc_link {
     struct link_channel *current;
     struct link_channel *next; /* connects with newer certificates; NULL: mostly */
     struct link_options options; /* for further channels: address is target */
-    char target[300];
-    grpc_slice auth_key;
+    char target[300], *authority, *user_agent;
     unsigned refs; /* the owner's, one a watch and one a call */
     bool freed;
     struct list free_calls;
@@ -90,7 +93,8 @@ static void link_unref(struct grpc_link *link)
         grpc_slice_unref(link->headers[i].key);
         grpc_slice_unref(link->headers[i].value);
     }
-    grpc_slice_unref(link->auth_key);
+    free(link->authority);
+    free(link->user_agent);
     free(link);
 }
 
@@ -168,7 +172,11 @@ static grpc_byte_buffer *message_of(const struct link_message *message)
 
         slices[i] = grpc_slice_new_with_user_data(piece->bytes, piece->len, buffer_release, buffer_ref(piece));
     }
-    out = grpc_raw_byte_buffer_create(slices, message->piece_count);
+    ASSERT(message->encoding != COMPRESS_ZSTD); /* the library knows no such compression */
+    if (message->encoding == COMPRESS_GZIP)
+        out = grpc_raw_compressed_byte_buffer_create(slices, message->piece_count, GRPC_COMPRESS_GZIP);
+    else
+        out = grpc_raw_byte_buffer_create(slices, message->piece_count);
     for (size_t i = 0; i < message->piece_count; i++)
         grpc_slice_unref(slices[i]);
     if (slices != on_stack)
@@ -176,25 +184,109 @@ static grpc_byte_buffer *message_of(const struct link_message *message)
     return out;
 }
 
+/* -- metadata of a call ------------------------------------------------------------------------------------ */
+
+struct call_metadata {
+    grpc_metadata entries[METADATA_MAX];
+    size_t count, borrowed; /* the first ones are the link's */
+};
+
+static grpc_slice slice_copied(struct slice bytes)
+{
+    return grpc_slice_from_copied_buffer((const char *)bytes.at, bytes.len);
+}
+
+static void metadata_add(struct call_metadata *metadata, struct slice key, struct slice value)
+{
+    ASSERT(metadata->count < METADATA_MAX);
+    memset(&metadata->entries[metadata->count], 0, sizeof(metadata->entries[0]));
+    metadata->entries[metadata->count].key = slice_copied(key);
+    metadata->entries[metadata->count++].value = slice_copied(value);
+}
+
+/* What a client may not say in our place: the library's own names, and those that this link sends. */
+static bool metadata_is_ours(const struct grpc_link *link, struct slice key)
+{
+    static const char *const names[] = {"content-type", "te", "host", "user-agent", "connection", "tailrace-ring"};
+
+    if (key.len >= 5 && memcmp(key.at, "grpc-", 5) == 0)
+        return true;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (slice_equal(key, slice_text(names[i])))
+            return true;
+    }
+    for (size_t i = 0; i < link->header_count; i++) {
+        if (slice_equal(key, slice_borrow(&link->headers[i].key)))
+            return true;
+    }
+    return link->options.auth && slice_equal(key, slice_text(auth_header_name(link->options.auth)));
+}
+
+/* The client's pairs, but for what the library would abort on. */
+static void metadata_carry(const struct grpc_link *link, const struct metadata_set *set, struct call_metadata *metadata)
+{
+    for (uint32_t i = 0; set && i < set->count; i++) {
+        const struct metadata_entry *entry = &set->entries[i];
+        grpc_slice key = slice_copied(entry->key), value = slice_copied(entry->value);
+
+        if (!metadata_is_ours(link, entry->key) && grpc_header_key_is_legal(key) &&
+            (grpc_is_binary_header(key) || grpc_header_nonbin_value_is_legal(value)))
+            metadata_add(metadata, entry->key, entry->value);
+        grpc_slice_unref(key);
+        grpc_slice_unref(value);
+    }
+}
+
+static void metadata_fill(const struct grpc_link *link, const struct link_message *message, struct call_metadata *metadata)
+{
+    bool is_export = strcmp(message->method, LINK_EXPORT) == 0;
+    char ring[17], auth[AUTH_VALUE_MAX];
+
+    metadata->count = metadata->borrowed = is_export ? link->header_count : 0;
+    memcpy(metadata->entries, link->headers, metadata->count * sizeof(link->headers[0]));
+    if (message->ring) {
+        (void)snprintf(ring, sizeof(ring), "%016llx", (unsigned long long)message->ring);
+        metadata_add(metadata, SLICE_LITERAL("tailrace-ring"), slice_make(ring, 16));
+    }
+    if (message->encoding == COMPRESS_GZIP)
+        metadata_add(metadata, slice_text(GRPC_COMPRESSION_REQUEST_ALGORITHM_MD_KEY), SLICE_LITERAL("gzip"));
+    if (link->options.auth && auth_header(link->options.auth, auth, sizeof(auth)))
+        metadata_add(metadata, slice_text(auth_header_name(link->options.auth)), slice_text(auth));
+    if (message->metadata)
+        metadata_carry(link, message->metadata, metadata);
+}
+
+static void metadata_release(struct call_metadata *metadata)
+{
+    for (size_t i = metadata->borrowed; i < metadata->count; i++) {
+        grpc_slice_unref(metadata->entries[i].key);
+        grpc_slice_unref(metadata->entries[i].value);
+    }
+}
+
+/* -- sending --------------------------------------------------------------------------------------------------- */
+
 static void link_renew(struct grpc_link *link);
 
-static void grpc_link_send(struct link *base, const struct link_message *message, struct link_call *caller)
+static gpr_timespec deadline_of(uint64_t deadline_ns)
 {
-    struct grpc_link *link = container_of(base, struct grpc_link, link);
+    gpr_timespec deadline = gpr_inf_future(GPR_CLOCK_MONOTONIC);
+
+    if (deadline_ns != UINT64_MAX) {
+        deadline.tv_sec = (int64_t)(deadline_ns / NS_PER_S);
+        deadline.tv_nsec = (int32_t)(deadline_ns % NS_PER_S);
+    }
+    return deadline;
+}
+
+static struct grpc_link_call *call_new(struct grpc_link *link, const struct link_message *message, struct link_call *caller)
+{
     struct list *node = list_take_first(&link->free_calls);
     struct grpc_link_call *call = node ? container_of(node, struct grpc_link_call, node) : malloc(sizeof(*call));
     grpc_completion_queue *queue = pump_queue(link->worker->pump);
-    gpr_timespec deadline = gpr_inf_future(GPR_CLOCK_MONOTONIC);
-    grpc_metadata metadata[HEADERS_MAX + 2];
-    size_t metadata_count = 0, own_from;
-    char ring[17], credential[AUTH_VALUE_MAX];
-    bool is_export = strcmp(message->method, LINK_EXPORT) == 0;
-    grpc_byte_buffer *bytes;
-    grpc_op ops[6];
-    grpc_call_error r;
+    gpr_timespec deadline = deadline_of(message->deadline_ns);
 
     ASSERT(call != NULL);
-    link_renew(link);
     memset(call, 0, sizeof(*call));
     call->owner = link;
     call->caller = caller;
@@ -202,34 +294,34 @@ static void grpc_link_send(struct link *base, const struct link_message *message
     grpc_metadata_array_init(&call->initial);
     grpc_metadata_array_init(&call->trailing);
     caller->transport = call;
-    if (message->deadline_ns != UINT64_MAX) {
-        deadline.tv_sec = (int64_t)(message->deadline_ns / NS_PER_S);
-        deadline.tv_nsec = (int32_t)(message->deadline_ns % NS_PER_S);
-    }
-    if (is_export)
+    if (strcmp(message->method, LINK_EXPORT) == 0)
         call->call = grpc_channel_create_registered_call(link->current->channel, NULL, GRPC_PROPAGATE_DEFAULTS, queue,
             link->current->export_method, deadline, NULL);
     else
         call->call = grpc_channel_create_call(link->current->channel, NULL, GRPC_PROPAGATE_DEFAULTS, queue,
             grpc_slice_from_copied_string(message->method), NULL, deadline, NULL);
-    memset(metadata, 0, sizeof(metadata));
-    for (; is_export && metadata_count < link->header_count; metadata_count++)
-        metadata[metadata_count] = link->headers[metadata_count];
-    own_from = metadata_count;
-    if (link->options.auth && auth_header(link->options.auth, credential, sizeof(credential))) {
-        metadata[metadata_count].key = link->auth_key;
-        metadata[metadata_count++].value = grpc_slice_from_copied_string(credential);
-    }
-    if (message->ring) {
-        (void)snprintf(ring, sizeof(ring), "%016llx", (unsigned long long)message->ring);
-        metadata[metadata_count].key = grpc_slice_from_static_string("tailrace-ring");
-        metadata[metadata_count++].value = grpc_slice_from_copied_buffer(ring, 16);
-    }
+    return call;
+}
+
+static void grpc_link_send(struct link *base, const struct link_message *message, struct link_call *caller)
+{
+    struct grpc_link *link = container_of(base, struct grpc_link, link);
+    struct call_metadata metadata;
+    struct grpc_link_call *call;
+    grpc_byte_buffer *bytes;
+    grpc_op ops[6];
+    grpc_call_error r;
+
+    link_renew(link);
+    call = call_new(link, message, caller);
+    metadata_fill(link, message, &metadata);
     bytes = message_of(message);
     memset(ops, 0, sizeof(ops));
     ops[0].op = GRPC_OP_SEND_INITIAL_METADATA;
-    ops[0].data.send_initial_metadata.metadata = metadata;
-    ops[0].data.send_initial_metadata.count = metadata_count;
+    if (link->options.wait_for_ready)
+        ops[0].flags = GRPC_INITIAL_METADATA_WAIT_FOR_READY | GRPC_INITIAL_METADATA_WAIT_FOR_READY_EXPLICITLY_SET;
+    ops[0].data.send_initial_metadata.metadata = metadata.entries;
+    ops[0].data.send_initial_metadata.count = metadata.count;
     ops[1].op = GRPC_OP_SEND_MESSAGE;
     ops[1].data.send_message.send_message = bytes;
     ops[2].op = GRPC_OP_SEND_CLOSE_FROM_CLIENT;
@@ -245,8 +337,7 @@ static void grpc_link_send(struct link *base, const struct link_message *message
     r = grpc_call_start_batch(call->call, ops, 6, &call->op, NULL);
     ASSERT(r == GRPC_CALL_OK);
     grpc_byte_buffer_destroy(bytes);
-    while (metadata_count > own_from)
-        grpc_slice_unref(metadata[--metadata_count].value);
+    metadata_release(&metadata);
 }
 
 static void grpc_link_cancel(struct link *base, struct link_call *caller)
@@ -276,7 +367,7 @@ static enum link_state link_state_of(const struct grpc_link *link, grpc_connecti
     case GRPC_CHANNEL_SHUTDOWN:
         break;
     }
-    return LINK_DOWN;
+    return link->options.wait_for_ready ? LINK_CONNECTING : LINK_DOWN;
 }
 
 /* Ends the watch, which frees it; calls under way end by themselves. Accepts NULL. */
@@ -394,8 +485,33 @@ static void arg_text(struct channel_args *args, const char *key, const char *val
             (grpc_arg){.type = GRPC_ARG_STRING, .key = (char *)(uintptr_t)key, .value.string = (char *)(uintptr_t)value};
 }
 
-static void channel_args_fill(const struct link_options *options, struct channel_args *out)
+static int ms_of(int64_t ns)
 {
+    int64_t ms = ns / (int64_t)NS_PER_MS;
+
+    return ms < 1 ? 1 : ms < INT32_MAX ? (int)ms : INT32_MAX;
+}
+
+static void channel_args_keepalive(const struct link_options *options, struct channel_args *out)
+{
+    if (options->internal) {
+        arg_number(out, "grpc.keepalive_time_ms", 10000);
+        arg_number(out, "grpc.keepalive_timeout_ms", 3000);
+        arg_number(out, "grpc.keepalive_permit_without_calls", 1);
+        arg_number(out, "grpc.http2.max_pings_without_data", 0);
+    } else if (options->keepalive_time_ns > 0) {
+        arg_number(out, "grpc.keepalive_time_ms", ms_of(options->keepalive_time_ns));
+        if (options->keepalive_timeout_ns > 0)
+            arg_number(out, "grpc.keepalive_timeout_ms", ms_of(options->keepalive_timeout_ns));
+        arg_number(out, "grpc.keepalive_permit_without_calls", options->keepalive_permit_without_stream);
+        arg_number(out, "grpc.http2.max_pings_without_data", 0);
+    }
+}
+
+static void channel_args_fill(const struct grpc_link *link, struct channel_args *out)
+{
+    const struct link_options *options = &link->options;
+
     arg_number(out, "grpc.enable_retries", 0);            /* our own router decides; 15 % of a client's CPU */
     arg_number(out, "grpc.use_local_subchannel_pool", 1); /* a link is a TCP connection of its own */
     arg_number(out, "grpc.initial_reconnect_backoff_ms", 100);
@@ -405,16 +521,14 @@ static void channel_args_fill(const struct link_options *options, struct channel
     arg_number(out, "grpc.max_receive_message_length", 4 * 1024 * 1024);
     arg_number(out, "grpc.max_metadata_size", 16 * 1024);
     arg_number(out, "grpc.http2.max_frame_size", 1024 * 1024);
+    arg_number(out, "grpc.enable_http_proxy", 0); /* spans go where the configuration says, whatever the environment holds */
+    if (options->internal)
+        arg_number(out, "grpc.http2.bdp_probe", 0);
+    channel_args_keepalive(options, out);
+    arg_text(out, "grpc.primary_user_agent", link->user_agent);
+    arg_text(out, "grpc.default_authority", link->authority);
     if (options->tls)
         arg_text(out, GRPC_SSL_TARGET_NAME_OVERRIDE_ARG, tls_grpc_target_name(options->tls));
-    if (!options->internal)
-        return;
-    arg_number(out, "grpc.enable_http_proxy", 0);
-    arg_number(out, "grpc.http2.bdp_probe", 0);
-    arg_number(out, "grpc.keepalive_time_ms", 10000);
-    arg_number(out, "grpc.keepalive_timeout_ms", 3000);
-    arg_number(out, "grpc.keepalive_permit_without_calls", 1);
-    arg_number(out, "grpc.http2.max_pings_without_data", 0);
 }
 
 static struct link_channel *channel_open(struct grpc_link *link)
@@ -428,7 +542,7 @@ static struct link_channel *channel_open(struct grpc_link *link)
     channel->link = link;
     channel->watch.done = channel_on_watch;
     channel->tls_generation = tls ? tls_generation(tls) : 0;
-    channel_args_fill(&link->options, &args);
+    channel_args_fill(link, &args);
     credentials = tls ? tls_grpc_channel_credentials(tls) : grpc_insecure_credentials_create();
     channel->channel = grpc_channel_create(link->target, credentials, &(grpc_channel_args){args.count, args.args});
     grpc_channel_credentials_release(credentials);
@@ -451,6 +565,20 @@ static void link_renew(struct grpc_link *link)
         link_take_next(link);
 }
 
+/* Copies what further channels are made of; the strings that options lend are not looked at again. */
+static bool link_strings(struct grpc_link *link, const struct link_options *options)
+{
+    static const char *const ours[] = {"tailrace-sampler/" TAILRACE_VERSION, "tailrace-lb/" TAILRACE_VERSION};
+
+    link_target(options->address, link->target, sizeof(link->target));
+    link->authority = options->authority ? strdup(options->authority) : NULL;
+    link->user_agent = strdup(options->user_agent ? options->user_agent : ours[options->internal]);
+    link->options = *options;
+    link->options.address = link->options.authority = link->options.user_agent = NULL;
+    link->options.headers = NULL;
+    return link->user_agent && (link->authority || !options->authority);
+}
+
 int link_grpc_new(struct worker *worker, const struct link_options *options,
     void (*on_state)(struct link *, void *, enum link_state), void *context, struct link **out_link)
 {
@@ -464,12 +592,13 @@ int link_grpc_new(struct worker *worker, const struct link_options *options,
     link->link.state = LINK_CONNECTING;
     link->link.on_state = on_state;
     link->link.context = context;
-    link->options = *options;
     list_init(&link->free_calls);
     for (const struct metadata_pair *pair = options->headers; pair && pair->key; pair++)
         header_add(link, pair->key, pair->value);
-    link->auth_key = options->auth ? grpc_slice_from_copied_string(auth_header_name(options->auth)) : grpc_empty_slice();
-    link_target(options->address, link->target, sizeof(link->target));
+    if (!link_strings(link, options)) {
+        link_unref(link);
+        return error_raise(-ENOMEM);
+    }
     link->current = channel_open(link);
     *out_link = &link->link;
     return 0;

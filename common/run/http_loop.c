@@ -137,13 +137,18 @@ void http_loop_stop(struct http_loop *loop)
     loop->stopping = false;
 }
 
+void http_loop_drain(struct http_loop *loop)
+{
+    ASSERT(!loop->started);
+    while (mailbox_deliver(&loop->mailbox, loop) > 0)
+        ;
+}
+
 void http_loop_free(struct http_loop *loop)
 {
     if (!loop)
         return;
-    ASSERT(!loop->started);
-    while (mailbox_deliver(&loop->mailbox, loop) > 0)
-        ;
+    http_loop_drain(loop);
     while (loop->state_count > 0) {
         struct loop_state *last = &loop->states[--loop->state_count];
 
@@ -201,6 +206,14 @@ void http_loops_stop(struct http_loop *const *loops, unsigned count)
 {
     for (unsigned i = 0; i < count; i++)
         http_loop_stop(loops[i]);
+}
+
+void http_loops_drain(struct http_loop *const *loops, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        if (loops[i])
+            http_loop_drain(loops[i]);
+    }
 }
 
 void http_loops_free(struct http_loop **loops, unsigned count)

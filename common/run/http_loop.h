@@ -19,11 +19,13 @@ int http_loop_new(struct http_loop **out_loop);
 int http_loop_start(struct http_loop *loop);
 /* Ends after the mail that is there, then joins. What lives on the loop must have ended. Accepts NULL. */
 void http_loop_stop(struct http_loop *loop);
+/* After the stop: delivers what was posted since, for those whose last word comes so late. */
+void http_loop_drain(struct http_loop *loop);
 void http_loop_free(struct http_loop *loop);
 /* Any thread: deliver(mail, loop) on the loop's thread. */
 void http_loop_post(struct http_loop *loop, struct mail *mail);
 struct event_base *http_loop_base(struct http_loop *loop);
-/* State that modules keep with a loop (link_http: its curl multi), made on first use and freed by http_loop_free. */
+/* State that modules keep with a loop, made on first use and freed by http_loop_free. */
 void *http_loop_state(struct http_loop *loop, const void *key, void *(*make)(struct http_loop *loop), void (*drop)(void *state));
 
 /* -- all of a tier's ---------------------------------------------------------------------------------------------------------- */
@@ -38,4 +40,5 @@ static inline unsigned http_loop_count_of(uint64_t asked)
 int http_loops_new(struct http_loop **loops, unsigned count);
 int http_loops_start(struct http_loop *const *loops, unsigned count);
 void http_loops_stop(struct http_loop *const *loops, unsigned count);
+void http_loops_drain(struct http_loop *const *loops, unsigned count);
 void http_loops_free(struct http_loop **loops, unsigned count);

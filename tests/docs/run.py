@@ -19,13 +19,13 @@ suite = Suite("docs")
 # they test uses; the shared parts of tests and the benchmarks are programs of their own.
 LIBRARIES = {
     r"grpc/": ["common/security/tls_grpc", "common/security/tls_grpc_version", "common/ingest/receiver_grpc", "common/export/link_grpc", "common/run/grpc_pump", "bench/"],
-    r"event2/": ["common/run/", "common/metrics/admin_http", "common/ingest/receiver_http", "common/ingest/http_connection", "common/cluster/resolve/"],
+    r"event2/": ["common/run/", "common/metrics/admin_http", "common/ingest/receiver_http", "common/ingest/http_connection", "common/export/link_http", "common/cluster/resolve/"],
     r"ares\.h": ["common/cluster/resolve/dns"],
     r"openssl/": ["common/security/", "common/ingest/http_stream", "*_test", "bench/"],
     r"crypt\.h": ["common/security/htpasswd"],
     r"curl/": ["common/security/tls_curl", "common/cluster/resolve/k8s", "common/export/link_http"],
     r"yaml\.h": ["common/config/"],
-    r"jansson\.h": ["common/config/", "common/otlp/json", "lb/", "sampler/", "bench/", "*_test"],
+    r"jansson\.h": ["common/config/", "common/otlp/json", "common/export/http_answer", "lb/", "sampler/", "bench/", "*_test"],
     r"yajl/": ["common/otlp/otlp_json"],
     r"xxhash\.h": ["common/base/hash.h"],
     r"re2/": ["common/base/regex_re2"],
