@@ -861,6 +861,20 @@ static int sampler_pool(struct sampler *sampler, char *out_error, size_t error_s
     return extent_pool_new(limit, &sampler->pool);
 }
 
+static int sampler_backends(struct sampler *sampler, char *out_error, size_t error_size)
+{
+    const struct backends_options options = {
+        .configs = sampler->config.exporters,
+        .count = sampler->config.exporter_count,
+        .workers = sampler->worker_count,
+        .loops = sampler->loops,
+        .loop_count = sampler->loop_count,
+        .security = sampler->security,
+    };
+
+    return backends_new(&options, &sampler->backends, out_error, error_size);
+}
+
 int sampler_new(const struct sampler_config *config, struct policy_set *set, struct sampler **out_sampler, char *out_error,
     size_t error_size)
 {
@@ -899,8 +913,7 @@ int sampler_new(const struct sampler_config *config, struct policy_set *set, str
     r = http_loops_new(sampler->loops, sampler->loop_count);
     if (r)
         return error_pass(r);
-    r = backends_new(sampler->config.exporters, sampler->config.exporter_count, sampler->worker_count, sampler->security,
-        &sampler->backends, out_error, error_size);
+    r = sampler_backends(sampler, out_error, error_size);
     if (r)
         return error_pass(r);
     sampler->workers = calloc(sampler->worker_count, sizeof(*sampler->workers));
@@ -985,10 +998,11 @@ void sampler_free(struct sampler *sampler)
     listeners_stop(sampler->listeners);
     for (unsigned i = 0; sampler->workers && i < sampler->worker_count; i++)
         worker_backends_stop(sampler->workers[i].backends); /* what was not delivered is settled as stopped */
+    http_loops_drain(sampler->loops, sampler->loop_count); /* calls cancelled */
     for (unsigned i = 0; sampler->workers && i < sampler->worker_count; i++) {
         struct worker *worker = &sampler->workers[i].worker;
 
-        (void)mailbox_deliver(&worker->mailbox, worker); /* calls that ended */
+        (void)mailbox_deliver(&worker->mailbox, worker); /* ... and ended; their links may say so to the loops once more */
         worker_deinit(worker);                           /* runs what gRPC still has for us */
     }
     listeners_free(sampler->listeners);

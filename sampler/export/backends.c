@@ -3,11 +3,12 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <strings.h>
 
 #include "common/base/assert.h"
 #include "common/base/error.h"
 #include "common/metrics/metrics.h"
-#include "common/run/http_loop.h"
 #include "common/run/worker.h"
 #include "common/security/security.h"
 
@@ -46,9 +47,11 @@ struct worker_backends {
 struct backends {
     const struct otlp_exporter_config *configs;
     size_t count;
+    struct tls *tls[OTLP_EXPORTERS_MAX]; /* the security's; NULL: none */
+    struct auth *auth[OTLP_EXPORTERS_MAX];
+    struct http_loop *const *loops;
+    unsigned loop_count;
     unsigned workers, workers_ready;
-    struct tls *tls[OTLP_EXPORTERS_MAX];   /* one an exporter; NULL: plain text */
-    struct auth *auth[OTLP_EXPORTERS_MAX]; /* NULL: no credentials */
     struct worker_backends *by_worker[WORKERS_MAX];
 };
 
@@ -66,16 +69,16 @@ static void backend_on_state(struct link *link, void *context, enum link_state s
         backend->config->id, backend->config->endpoint);
 }
 
-static int link_make(struct worker_backend *backend)
+static int link_make(struct worker_backend *backend, size_t index)
 {
     const struct otlp_exporter_config *config = backend->config;
+    struct backends *backends = backend->mine->backends;
     struct worker *worker = backend->mine->worker;
-    const struct backends *backends = backend->mine->backends;
     const struct link_options options = {
-        .tls = backends->tls[config - backends->configs],
-        .auth = backends->auth[config - backends->configs],
         .address = config->endpoint,
         .headers = (const struct metadata_pair *)config->header_pairs,
+        .tls = backends->tls[index],
+        .auth = backends->auth[index],
         .user_agent = config->user_agent,
         .authority = config->authority,
         .proxy_url = config->proxy_url,
@@ -89,7 +92,8 @@ static int link_make(struct worker_backend *backend)
     case EXPORTER_OTLP_GRPC:
         return link_grpc_new(worker, &options, backend_on_state, backend, &backend->link);
     case EXPORTER_OTLP_HTTP:
-        return error_raise(-ENOTSUP);
+        return link_http_new(worker, backends->loops[worker->index % backends->loop_count], &options, backend_on_state, backend,
+            &backend->link);
     case EXPORTER_DEBUG:
         return link_debug_new(worker, config->id, config->debug_verbosity, &backend->link);
     case EXPORTER_NOP:
@@ -133,7 +137,7 @@ static int backend_open(struct worker_backend *backend, size_t index)
     struct worker_backends *mine = backend->mine;
     const struct exporter_options options = options_of(backend->config, mine->backends->workers);
     const struct exporter_owner owner = fan_out_owner(mine->fan, index);
-    int r = link_make(backend);
+    int r = link_make(backend, index);
 
     if (r)
         return error_pass(r);
@@ -291,35 +295,45 @@ uint64_t worker_backends_bytes(const struct worker_backends *mine)
 
 /* -- the process's part ------------------------------------------------------------------------------------------ */
 
-static int backend_secure(struct backends *backends, size_t index, struct security *security, char *out_error, size_t error_size)
+static bool wants_tls(const struct otlp_exporter_config *config)
+{
+    if (!config->tls || !is_otlp(config))
+        return false;
+    if (config->kind == EXPORTER_OTLP_HTTP) /* the URL says which */
+        return strncasecmp(config->endpoint, "https:", 6) == 0;
+    return !config->tls->insecure;
+}
+
+static int backend_secure(struct backends *backends, struct security *security, size_t index, char *out_error, size_t error_size)
 {
     const struct otlp_exporter_config *config = &backends->configs[index];
-    char name[200];
+    char name[256];
 
     (void)snprintf(name, sizeof(name), "exporters.%s.tls", config->id);
-    if (is_otlp(config) && config->tls && !config->tls->insecure &&
-        security_tls(security, name, config->tls, false, &backends->tls[index], out_error, error_size))
+    if (wants_tls(config) && security_tls(security, name, config->tls, false, &backends->tls[index], out_error, error_size))
         return error_raise(-EINVAL);
     (void)snprintf(name, sizeof(name), "extensions.%s", config->auth ? config->auth->id : "");
-    if (config->auth && security_auth(security, name, config->auth, false, &backends->auth[index], out_error, error_size))
+    if (is_otlp(config) && config->auth && config->auth->kind != AUTH_NONE &&
+        security_auth(security, name, config->auth, false, &backends->auth[index], out_error, error_size))
         return error_raise(-EINVAL);
     return 0;
 }
 
-int backends_new(const struct otlp_exporter_config *configs, size_t count, unsigned workers, struct security *security,
-    struct backends **out_backends, char *out_error, size_t error_size)
+int backends_new(const struct backends_options *options, struct backends **out_backends, char *out_error, size_t error_size)
 {
     struct backends *backends = calloc(1, sizeof(*backends));
     int r = 0;
 
     if (!backends)
         return error_raise(-ENOMEM);
-    backends->configs = configs;
-    backends->count = count;
-    backends->workers = workers;
-    *out_backends = backends; /* also when it fails: freed like the rest */
-    for (size_t i = 0; i < count && r == 0; i++)
-        r = backend_secure(backends, i, security, out_error, error_size);
+    *out_backends = backends; /* also when it fails */
+    backends->configs = options->configs;
+    backends->count = options->count;
+    backends->workers = options->workers;
+    backends->loops = options->loops;
+    backends->loop_count = options->loop_count;
+    for (size_t i = 0; r == 0 && i < backends->count; i++)
+        r = backend_secure(backends, options->security, i, out_error, error_size);
     return error_pass(r);
 }
 

@@ -19,10 +19,17 @@ struct worker_backends;
 struct http_loop;
 struct security;
 
-/* configs stay where they are as long as it lives. workers: how many there will be. security makes and keeps TLS and credentials. 0, or a negative with a line in out_error
- * where there is one. */
-int backends_new(const struct otlp_exporter_config *configs, size_t count, unsigned workers, struct security *security,
-    struct backends **out_backends, char *out_error, size_t error_size);
+struct backends_options { /* borrowed until backends_free, but for this struct itself */
+    const struct otlp_exporter_config *configs;
+    size_t count;
+    unsigned workers;               /* how many there will be */
+    struct http_loop *const *loops; /* for OTLP/HTTP; not running yet */
+    unsigned loop_count;
+    struct security *security;      /* makes and keeps TLS and credentials */
+};
+
+/* 0, or a negative; then with a line in out_error where there is something to say to the user. */
+int backends_new(const struct backends_options *options, struct backends **out_backends, char *out_error, size_t error_size);
 /* After all workers' parts. Accepts NULL. */
 void backends_free(struct backends *backends);
 
@@ -37,7 +44,8 @@ void worker_backends_hurry(struct worker_backends *mine);
 uint64_t worker_backends_units(const struct worker_backends *mine); /* not settled by every exporter */
 uint64_t worker_backends_spans(const struct worker_backends *mine); /* of these */
 uint64_t worker_backends_bytes(const struct worker_backends *mine); /* on the heap, beside the traces' blocks */
-/* What is not delivered is settled as EXPORT_STOPPED; calls under way are cancelled. Accepts NULL. */
+/* What is not delivered is settled as EXPORT_STOPPED; calls under way are cancelled: they end in mail to the HTTP threads and
+ * back. Accepts NULL. */
 void worker_backends_stop(struct worker_backends *mine);
 void worker_backends_free(struct worker_backends *mine); /* accepts NULL */
 
