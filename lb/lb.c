@@ -26,6 +26,7 @@
 #include "common/run/grpc_pump.h"
 #include "common/security/security.h"
 #include "common/run/http_loop.h"
+#include "common/run/program.h"
 #include "lb/route/link_table.h"
 #include "lb/route/router.h"
 #include "proto/peer.h"
@@ -37,6 +38,7 @@
 #define RETRY_BURST 2000.0                  /* … beyond what a member held when it was lost */
 #define TEND_PERIOD_NS (100 * NS_PER_MS)    /* rings are recomputed at most so often (handoff.md section 7) */
 #define EXPLAIN_TIMEOUT_NS (2 * NS_PER_S)
+#define FAILURE_LOG_PERIOD_NS (60 * NS_PER_S)
 
 struct lb_worker {
     struct lb *lb;
@@ -98,6 +100,8 @@ struct lb {
     struct member_set *set;
     bool book_changed;
     uint64_t resolved_ns; /* the last good answer; 0: none yet */
+    bool resolve_failing; /* the last look-up failed, at least in part */
+    uint64_t failure_said_ns, failures_unsaid;
     uint64_t started_unix_ns, drain_began_ns;
     bool draining;
     atomic_bool cut_short; /* the drain is over: nothing is sent again */
@@ -109,6 +113,22 @@ static const char *state_text(unsigned state)
     static const char *const names[] = {"unspecified", "joining", "ready", "draining", "left"};
 
     return state < ARRAY_COUNT(names) ? names[state] : "unknown";
+}
+
+/* By resolver: its name is a label. */
+struct resolver_metrics {
+    const char *name;
+    enum metric_id members, updates, ok, failed;
+};
+
+static const struct resolver_metrics *resolver_metrics(const struct lb *lb)
+{
+    static const struct resolver_metrics all[] = {
+        {"static", METRIC_MEMBERS, METRIC_MEMBER_UPDATES, METRIC_RESOLUTIONS_OK, METRIC_RESOLUTIONS_FAILED},
+        {"dns", METRIC_MEMBERS_DNS, METRIC_MEMBER_UPDATES_DNS, METRIC_RESOLUTIONS_DNS_OK, METRIC_RESOLUTIONS_DNS_FAILED},
+    };
+
+    return strcmp(lb->config.resolver.name, "dns") == 0 ? &all[1] : &all[0];
 }
 
 static struct metrics_cell *control_cell(struct lb *lb)
@@ -548,8 +568,8 @@ static void lb_tend(void *context, uint64_t now_ns)
     set->ring = ring;
     set_fill(lb, set);
     lb->book.formed = true;
-    metric_set(control_cell(lb), METRIC_MEMBERS, ring->member_count);
-    metric_add(control_cell(lb), METRIC_MEMBER_UPDATES, 1);
+    metric_set(control_cell(lb), resolver_metrics(lb)->members, ring->member_count);
+    metric_add(control_cell(lb), resolver_metrics(lb)->updates, 1);
     log_event(LOG_INFO, "ring_published", "members=%u fingerprint=%016llx", ring->member_count,
         (unsigned long long)ring->fingerprint);
     lb_publish(lb, set);
@@ -658,16 +678,23 @@ static struct member_link *lb_link_make(void *context, unsigned index, const cha
     return link;
 }
 
+static void lb_resolved_well(struct lb *lb)
+{
+    metric_add(control_cell(lb), resolver_metrics(lb)->ok, 1);
+    lb->resolved_ns = clock_now_ns();
+    lb->resolve_failing = false;
+    lb->failures_unsaid = 0;
+}
+
 static void lb_on_resolved(void *context, const struct resolved_address *addresses, size_t count)
 {
     struct lb *lb = context;
     size_t without;
 
-    metric_add(control_cell(lb), METRIC_RESOLUTIONS_OK, 1);
-    lb->resolved_ns = clock_now_ns();
+    lb_resolved_well(lb);
     (void)member_book_resolved(&lb->book, addresses, count);
     lb->book_changed = true;
-    log_event(LOG_INFO, "resolved", "resolver=%s addresses=%zu", lb->config.resolver_name, count);
+    log_event(LOG_INFO, "resolved", "resolver=%s addresses=%zu", lb->config.resolver.name, count);
     without = link_table_resolved(&lb->links);
     if (without > 0)
         log_event(LOG_ERROR, "too_many_addresses", "listed=%zu without_link=%zu most=%u", count, without, LINKS_MAX);
@@ -677,17 +704,26 @@ static void lb_on_resolve_unchanged(void *context)
 {
     struct lb *lb = context;
 
-    metric_add(control_cell(lb), METRIC_RESOLUTIONS_OK, 1);
-    lb->resolved_ns = clock_now_ns();
+    lb_resolved_well(lb);
 }
 
 static void lb_on_resolve_failed(void *context, const char *reason)
 {
     struct lb *lb = context;
 
-    metric_add(control_cell(lb), METRIC_RESOLUTIONS_FAILED, 1);
+    bool again = lb->resolve_failing && strcmp(lb->book.last_failure, reason) == 0;
+
+    metric_add(control_cell(lb), resolver_metrics(lb)->failed, 1);
     member_book_failed(&lb->book, reason);
-    log_event(LOG_WARN, "resolve_failed", "resolver=%s reason=\"%s\"", lb->config.resolver_name, reason);
+    lb->resolve_failing = true;
+    lb->failures_unsaid++;
+    /* A server that is away fails every few seconds: the same reason is logged once a period. */
+    if (again && clock_now_ns() - lb->failure_said_ns < FAILURE_LOG_PERIOD_NS)
+        return;
+    log_event(LOG_WARN, "resolve_failed", "resolver=%s reason=\"%s\" times=%llu members_listed=%zu", lb->config.resolver.name, reason,
+        (unsigned long long)lb->failures_unsaid, member_book_listed(&lb->book));
+    lb->failure_said_ns = clock_now_ns();
+    lb->failures_unsaid = 0;
 }
 
 /* -- the admin endpoint ------------------------------------------------------------------------------------------- */
@@ -789,6 +825,21 @@ static void lb_status_members(struct lb *lb, struct text *out)
     }
 }
 
+static void lb_status_resolver(const struct lb *lb, struct text *out)
+{
+    const struct resolver_config *config = &lb->config.resolver;
+
+    text_append(out, "  \"resolver\": {\"type\": \"%s\", \"hostname\": ", config->name);
+    text_append_json(out, slice_text(config->dns_set ? config->dns_hostname : ""));
+    text_append(out, ", \"addresses\": %zu, \"failing\": %s, \"failures\": %llu, \"last_failure\": ", member_book_listed(&lb->book),
+        lb->resolve_failing ? "true" : "false", (unsigned long long)lb->book.failures);
+    text_append_json(out, slice_text(lb->book.last_failure));
+    if (lb->resolved_ns > 0)
+        text_append(out, ", \"last_good_age_ns\": %llu}", (unsigned long long)(clock_now_ns() - lb->resolved_ns));
+    else
+        text_append(out, ", \"last_good_age_ns\": null}");
+}
+
 static void lb_status(void *context, struct text *out)
 {
     struct lb *lb = context;
@@ -800,10 +851,8 @@ static void lb_status(void *context, struct text *out)
     text_append(out, "  \"ready\": %s, \"reason\": ", ready ? "true" : "false");
     text_append_json(out, slice_text(ready ? "" : reason));
     text_append(out, ", \"draining\": %s, \"workers\": %u,\n", lb->draining ? "true" : "false", lb->worker_count);
-    text_append(out, "  \"resolver\": {\"type\": \"%s\", \"failures\": %llu, \"last_failure\": ", lb->config.resolver_name,
-        (unsigned long long)lb->book.failures);
-    text_append_json(out, slice_text(lb->book.last_failure));
-    text_append(out, "},\n  \"ring\": {\"fingerprint\": \"%016llx\", \"members\": %u, \"slots\": %u},\n",
+    lb_status_resolver(lb, out);
+    text_append(out, ",\n  \"ring\": {\"fingerprint\": \"%016llx\", \"members\": %u, \"slots\": %u},\n",
         lb->set ? (unsigned long long)lb->set->ring->fingerprint : 0ull, lb->set ? lb->set->ring->member_count : 0, RING_SLOTS);
     text_append(out, "  \"members\": [");
     lb_status_members(lb, out);
@@ -987,21 +1036,51 @@ static int lb_secure_members(struct lb *lb, char *out_error, size_t error_size)
     return 0;
 }
 
+static bool lb_serving(void *context)
+{
+    const struct lb *lb = context;
+
+    return !lb->draining;
+}
+
 static int lb_admin(struct lb *lb, char *out_error, size_t error_size)
 {
     const struct admin_routes routes = {
-        .context = lb, .ready = lb_ready, .metrics = lb_metrics, .status = lb_status, .explain = lb_explain};
-    const struct admin_options options = {lb->config.tailrace.admin_endpoint, lb->config.tailrace.admin_token_file};
+        .context = lb, .ready = lb_ready, .serving = lb_serving, .metrics = lb_metrics, .status = lb_status, .explain = lb_explain};
+    const struct admin_options options = program_admin_options(&lb->config.tailrace);
 
-    if (!options.endpoint || options.endpoint[0] == '\0')
+    if (!program_has_admin(&lb->config.tailrace))
         return 0;
     return admin_new(&lb->control, &options, &routes, &lb->admin, out_error, error_size);
+}
+
+static int lb_resolver(struct lb *lb, char *out_error, size_t error_size)
+{
+    const struct resolver_config *from = &lb->config.resolver;
+    const struct resolver_events events = {lb, lb_on_resolved, lb_on_resolve_failed, lb_on_resolve_unchanged};
+    const struct dns_options dns = {
+        .hostname = from->dns_hostname,
+        .port = (unsigned)from->dns_port,
+        .interval_ns = (uint64_t)from->dns_interval_ns,
+        .timeout_ns = (uint64_t)from->dns_timeout_ns,
+        .servers = (const char *const *)lb->config.dns.servers.items,
+        .server_count = lb->config.dns.servers.count,
+    };
+    int r;
+
+    if (from->dns_set)
+        r = resolver_dns_new(&lb->control, &dns, &events, &lb->resolver);
+    else
+        r = resolver_static_new((const char *const *)from->hostnames.items, from->hostnames.count, &events, &lb->resolver);
+    if (r <= 0)
+        return error_pass(r);
+    (void)snprintf(out_error, error_size, "exporters.loadbalancing.resolver.%s: no usable address", from->name);
+    return error_fold(r);
 }
 
 int lb_new(const struct lb_config *config, struct lb **out_lb, char *out_error, size_t error_size)
 {
     struct lb *lb = calloc(1, sizeof(*lb));
-    const struct resolver_events events = {lb, lb_on_resolved, lb_on_resolve_failed, lb_on_resolve_unchanged};
     int r;
 
     if (!lb)
@@ -1052,12 +1131,9 @@ int lb_new(const struct lb_config *config, struct lb **out_lb, char *out_error, 
     r = lb_admin(lb, out_error, error_size);
     if (r)
         return error_pass(r);
-    r = resolver_static_new((const char *const *)config->static_hostnames.items, config->static_hostnames.count, &events,
-        &lb->resolver);
-    if (r) {
-        (void)snprintf(out_error, error_size, "exporters.loadbalancing.resolver.static.hostnames: no usable address");
-        return error_fold(r);
-    }
+    r = lb_resolver(lb, out_error, error_size);
+    if (r)
+        return error_pass(r);
     return control_timer_new(&lb->control, TEND_PERIOD_NS, lb_tend, lb, &lb->tend_timer);
 }
 

@@ -16,8 +16,7 @@
 
 struct load_balancing {
     const struct config_node *protocol_otlp;
-    bool static_set;
-    struct config_strings static_hostnames;
+    struct resolver_config resolver;
     const struct config_node *retry, *queue;
 };
 
@@ -27,46 +26,11 @@ static const struct config_key protocol_keys[] = {
     {0},
 };
 
-static const struct config_key static_keys[] = {
-    CONFIG_KEY_NAMED(struct load_balancing, static_hostnames, "hostnames", CONFIG_STRINGS,
-        "Addresses of the samplers, a list of host:port; without a port 4317 is taken."),
-    {0},
-};
-
-#define USE_STATIC "not in this release; list the samplers under `static: {hostnames: [...]}`"
-
-static const struct config_key resolver_keys[] = {
-    CONFIG_SECTION_SET(struct load_balancing, "static", static_keys, static_set, "A fixed list of samplers."),
-    CONFIG_REFUSE("dns", USE_STATIC),
-    CONFIG_REFUSE("k8s", USE_STATIC),
-    CONFIG_REFUSE("aws_cloud_map", USE_STATIC),
-    {0},
-};
-
-#define WOULD_SPREAD "a trace would be spread over samplers, and each would decide on its part; use `traceID` or remove this key"
-
-static int read_routing_key(struct config_context *context, const struct config_node *node, void *out_field)
-{
-    char *text = NULL;
-
-    (void)out_field;
-    if (config_node_kind(node) == CONFIG_NODE_NULL)
-        return 0;
-    if (config_read_text(context, node, false, &text))
-        return CONFIG_E_INVALID;
-    if (!*text || strcmp(text, "traceID") == 0)
-        return 0;
-    if (strcasecmp(text, "traceID") == 0 || strcasecmp(text, "trace_id") == 0)
-        return config_error(context, node, "unknown value \"%.40s\"; did you mean `traceID`? It is told apart by case, as in the Collector", text);
-    return config_error(context, node, "not supported: " WOULD_SPREAD);
-}
-
 const struct config_key load_balancing_keys[] = {
     CONFIG_SECTION("protocol", protocol_keys, "The protocol to samplers; otlp is the one there is."),
-    CONFIG_SECTION("resolver", resolver_keys, "Who says where the samplers are; exactly one."),
-    {.name = "routing_key", .type = CONFIG_CUSTOM, .custom = read_routing_key, .set_offset = SIZE_MAX,
-        .help = "What tells where a span goes: `traceID` (differs from the Collector: nothing else, since a trace would be spread over "
-                "samplers)."},
+    CONFIG_NESTED(struct load_balancing, resolver, "resolver", resolver_keys, "Who says where the samplers are; exactly one."),
+    CONFIG_REFUSE_UNLESS("routing_key", "traceID|",
+        "a trace would be spread over samplers, and each would decide on its part; use `traceID`, spelled so, or remove this key"),
     CONFIG_REFUSE("routing_attributes", "spans are routed by trace ID alone; remove this key"),
     CONFIG_IGNORE_UNLESS("timeout", "0|0s",
         "a request has its client's deadline, or 10s where it has none; one attempt is bounded by protocol.otlp.timeout"),
@@ -96,6 +60,7 @@ const struct config_key lb_tailrace_keys[] = {
         "Headers of clients that are carried to the samplers, where include_metadata takes them in; spans of unequal values never share a "
         "request."),
     CONFIG_SECTION("outbox", outbox_keys, "What waits for one sampler."),
+    CONFIG_NESTED(struct lb_config, dns, "dns", tailrace_dns_keys, "How resolver.dns asks."),
     CONFIG_KEY_NAMED(struct lb_config, tailrace.drain_timeout_ns, "drain_timeout", CONFIG_SPAN,
         "Longest time a stop waits for requests under way."),
     CONFIG_REFUSE("cluster", SAMPLERS_OWN),
@@ -119,40 +84,6 @@ const struct otlp_tier lb_tier = {
 };
 
 /* -- reading ------------------------------------------------------------------------------------------ */
-
-static int check_hostnames(
-    struct config_context *context, const struct config_node *exporter, const struct config_strings *hostnames)
-{
-    const struct config_node *list = config_node_near(exporter, "resolver.static.hostnames");
-    int result = 0;
-
-    if (hostnames->count == 0)
-        return config_error(context, list, "no sampler is listed: static.hostnames needs at least one host:port");
-    for (size_t i = 0; i < hostnames->count; i++) {
-        const struct config_node *item = config_node_at(list, i) ? config_node_at(list, i) : list;
-
-        if (!endpoint_call(context, item, hostnames->items[i], "4317"))
-            result = CONFIG_E_INVALID;
-    }
-    return result;
-}
-
-static int read_resolver(struct config_context *context, const struct config_node *exporter, bool read_failed,
-    const struct load_balancing *from, struct lb_config *config)
-{
-    const struct config_node *resolver = config_node_get(exporter, "resolver");
-
-    if (!from->static_set) {
-        if (config_node_count(resolver) > 0 && read_failed)
-            return CONFIG_E_INVALID; /* one that is refused: that was said */
-        return config_error(context, resolver ? resolver : exporter, "no resolver: set `resolver: {static: {hostnames: [...]}}`");
-    }
-    config->resolver_name = "static";
-    config->static_hostnames = from->static_hostnames;
-    if (read_failed && from->static_hostnames.count == 0 && config_node_get(config_node_get(resolver, "static"), "hostnames"))
-        return CONFIG_E_INVALID; /* a list that could not be read: that was said */
-    return check_hostnames(context, exporter, &from->static_hostnames);
-}
 
 /* The template's queue bounds an outbox when it counts bytes; requests are no measure of memory. */
 static void apply_queue(struct config_context *context, const struct config_node *otlp, struct lb_config *config)
@@ -192,8 +123,8 @@ static int read_without_effect(struct config_context *context, const struct load
 /* Taking https:// off and sending in plain text is the last thing that its writer wanted. */
 static int check_schemes(struct config_context *context, const struct config_node *exporter, const struct lb_config *config)
 {
-    for (size_t i = 0; i < config->static_hostnames.count; i++) {
-        if (strncmp(config->static_hostnames.items[i], "https://", 8) == 0 && config->member.tls->insecure)
+    for (size_t i = 0; i < config->resolver.hostnames.count; i++) {
+        if (strncmp(config->resolver.hostnames.items[i], "https://", 8) == 0 && config->member.tls->insecure)
             return config_error(context, config_node_near(exporter, "resolver.static.hostnames"),
                 "https:// and `tls: {insecure: true}` of protocol.otlp contradict each other; one of them must go");
     }
@@ -227,7 +158,7 @@ static void apply_memory_limiter(struct config_context *context, const struct ot
         config_warn(context, file->memory_limiter.node, "without effect: tailrace.outbox.limit_mib is set, and wins");
         return;
     }
-    share = soft / u64_max(config->static_hostnames.count, 1);
+    share = soft / u64_max(config->resolver.hostnames.count, 1);
     config->outbox_bytes = u64_max(u64_min(config->outbox_bytes, share), OUTBOX_BYTES_LEAST);
     config_warn(context, file->memory_limiter.node,
         "mapped: of %llu MiB (limit less spike) at most %llu MiB wait for each sampler, as by tailrace.outbox.limit_mib",
@@ -242,7 +173,8 @@ static int read_exporter(
     const struct config_node *retry;
     int result = failed ? CONFIG_E_INVALID : 0;
 
-    if (read_resolver(context, exporter, failed, &from, config))
+    config->resolver = from.resolver;
+    if (resolver_config_check(context, config_node_get(exporter, "resolver"), exporter, failed, &config->resolver))
         result = CONFIG_E_INVALID;
     if (otlp_member_read(context, file, from.protocol_otlp, exporter, &config->member))
         result = CONFIG_E_INVALID;
@@ -275,6 +207,8 @@ int lb_config_read(struct config_context *context, const struct config_node *roo
     if (file.exporter_count > 0 && read_exporter(context, &file, file.exporter_nodes[0], &config))
         result = CONFIG_E_INVALID;
     if (tailrace_read(context, &file, &lb_tier, &config, &config.tailrace))
+        result = CONFIG_E_INVALID;
+    if (dns_config_check(context, file.tailrace, &config.dns))
         result = CONFIG_E_INVALID;
     apply_batch(context, &file.batch);
     apply_memory_limiter(context, &file, &config);

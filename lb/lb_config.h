@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/config/otlp_config.h"
+#include "common/config/resolver_config.h"
 
 struct lb_config {
     union {
@@ -10,8 +11,8 @@ struct lb_config {
     };
     size_t receiver_count;
     struct otlp_exporter_config member;      /* exporters.loadbalancing.protocol.otlp: timeout; sending_queue bounds bytes in flight */
-    const char *resolver_name;               /* "static" */
-    struct config_strings static_hostnames;  /* as written; checked, at least one; the resolver adds the default port */
+    struct resolver_config resolver;
+    struct dns_config dns;                   /* tailrace.dns */
     uint64_t outbox_bytes;                   /* per member; default 64 MiB. tailrace.outbox.limit_mib, or sending_queue in bytes */
     struct tailrace_config tailrace;
     struct telemetry_config telemetry;

@@ -54,9 +54,9 @@ static void test_defaults(void **state)
     assert_string_equal(config.member.id, "loadbalancing");
     assert_int_equal(config.member.timeout_ns, 5 * NS_PER_S);
     assert_true(config.member.tls->insecure);
-    assert_string_equal(config.resolver_name, "static");
-    assert_int_equal(config.static_hostnames.count, 2);
-    assert_string_equal(config.static_hostnames.items[1], "b:1");
+    assert_string_equal(config.resolver.name, "static");
+    assert_int_equal(config.resolver.hostnames.count, 2);
+    assert_string_equal(config.resolver.hostnames.items[1], "b:1");
     assert_int_equal(config.outbox_bytes, 64 * MIB);
     assert_string_equal(config.tailrace.admin_endpoint, "127.0.0.1:13134");
     assert_int_equal(config.tailrace.workers, 0);
@@ -112,6 +112,34 @@ static void test_values(void **state)
     config_context_free(context);
 }
 
+/* A dns resolver's keys, with the Collector's defaults; a port is a number whether or not it is quoted. */
+static void test_dns(void **state)
+{
+    struct config_context *context = config_context_new();
+    struct lb_config config;
+
+    (void)state;
+    assert_int_equal(read_with(context, 6, "    resolver: { dns: { hostname: samplers.obs, interval: 0s } }", &config), 0);
+    assert_string_equal(config.resolver.name, "dns");
+    assert_string_equal(config.resolver.dns_hostname, "samplers.obs");
+    assert_int_equal(config.resolver.dns_port, 0);
+    assert_int_equal(config.resolver.dns_interval_ns, 5 * NS_PER_S);
+    assert_int_equal(config.resolver.dns_timeout_ns, NS_PER_S);
+    assert_int_equal(config.dns.servers.count, 0);
+    assert_int_equal(
+        read_with(context, 6, "    resolver: { dns: { hostname: \"::1\", port: \"5\", interval: 2s, timeout: 300ms } }", &config), 0);
+    assert_int_equal(config.resolver.dns_port, 5);
+    assert_int_equal(config.resolver.dns_interval_ns, 2 * NS_PER_S);
+    assert_int_equal(config.resolver.dns_timeout_ns, 300 * NS_PER_MS);
+    assert_int_equal(read_with(context, 6, "    resolver: { dns: { hostname: _otlp._tcp.samplers } }", &config), 0);
+    config_context_free(context);
+    context = config_context_new();
+    assert_int_equal(read_with(context, 0, "tailrace: { dns: { servers: [10.0.0.1, \"10.0.0.1:8600\", \"[::1]:53\"] } }", &config), 0);
+    assert_int_equal(config.dns.servers.count, 3);
+    assert_string_equal(config_warnings(context), "");
+    config_context_free(context);
+}
+
 static const struct {
     size_t line; /* of the base that is replaced; 0: added at the end, from line 10 */
     const char *text;
@@ -145,19 +173,36 @@ static const struct {
         "from 1 to 65535\n"},
     {6, "    resolver: { static: { hostnames: [5] } }",
         "6: exporters.loadbalancing.resolver.static.hostnames[0]: expected a text, found a whole number (5); put it in quotes\n"},
-    {6, "    resolver: { dns: { hostname: samplers } }",
-        "6: exporters.loadbalancing.resolver.dns: not supported: not in this release; list the samplers under `static: {hostnames: "
-        "[...]}`\n"},
+    {6, "    resolver: { dns: {} }", "6: exporters.loadbalancing.resolver.dns: dns.hostname is needed: the name to look up\n"},
+    {6, "    resolver: { dns: { hostname: \"a:4317\" } }",
+        "6: exporters.loadbalancing.resolver.dns.hostname: \"a:4317\" is no host name: write the name alone, and the port under `port`\n"},
+    {6, "    resolver: { dns: { hostname: a b, port: 99999 } }",
+        "6: exporters.loadbalancing.resolver.dns.port: expected a port, a number from 1 to 65535; without this key it is 4317\n"
+        "6: exporters.loadbalancing.resolver.dns.hostname: \"a b\" is no address of the form host:port: the host has characters that no "
+        "host name has\n"},
+    {6, "    resolver: { dns: { hostname: _otlp._tcp.a, port: 4317 } }",
+        "6: exporters.loadbalancing.resolver.dns.port: the SRV records of \"_otlp._tcp.a\" say the ports; remove this key\n"},
+    {6, "    resolver: { dns: { hostname: a, interval: -1s } }",
+        "6: exporters.loadbalancing.resolver.dns.interval: expected a duration of zero or more, found -1s\n"},
+    {6, "    resolver: { static: { hostnames: [a] }, dns: { hostname: a } }",
+        "6: exporters.loadbalancing.resolver: there are two resolvers, static and dns: keep one\n"},
     {6, "    resolver: { static: { hostnames: [a] }, k8s: { service: s } }",
-        "6: exporters.loadbalancing.resolver.k8s: not supported: not in this release; list the samplers under `static: {hostnames: "
-        "[...]}`\n"},
+        "6: exporters.loadbalancing.resolver.k8s: not supported: not in this release; make the service headless and look its name up: "
+        "`dns: {hostname: SERVICE.NAMESPACE.svc.cluster.local, port: PORT}`\n"},
+    {6, "    resolver: { aws_cloud_map: { namespace: n } }",
+        "6: exporters.loadbalancing.resolver.aws_cloud_map: not supported: no call to AWS is made; look the service's name up in its "
+        "namespace: `dns: {hostname: SERVICE.NAMESPACE}`\n"},
     {6, "    resolver: {}",
-        "6: exporters.loadbalancing.resolver: no resolver: set `resolver: {static: {hostnames: [...]}}`\n"},
+        "6: exporters.loadbalancing.resolver: no resolver: set `resolver: {static: {hostnames: [...]}}` or `resolver: {dns: {hostname: "
+        "...}}`\n"},
+    {0, "tailrace: { dns: { servers: [\"10.0.0.1:99999\", ns.example, 10.0.0.2, \"[::1]:5353\"] } }",
+        "10: tailrace.dns.servers[0]: \"10.0.0.1:99999\" is no address of the form host:port: the port is no number from 1 to 65535\n"
+        "10: tailrace.dns.servers[1]: \"ns.example\" is no IP address: a server cannot be looked up\n"},
     {6, "    routing_key: service\n    resolver: { static: { hostnames: [a] } }",
         "6: exporters.loadbalancing.routing_key: not supported: a trace would be spread over samplers, and each would decide on its "
-        "part; use `traceID` or remove this key\n"},
+        "part; use `traceID`, spelled so, or remove this key\n"},
     {6, "    resolvers: { static: { hostnames: [a] } }",
-        "4: exporters.loadbalancing: no resolver: set `resolver: {static: {hostnames: [...]}}`\n"
+        "4: exporters.loadbalancing: no resolver: set `resolver: {static: {hostnames: [...]}}` or `resolver: {dns: {hostname: ...}}`\n"
         "6: exporters.loadbalancing.resolvers: unknown key; did you mean `resolver`?\n"},
     {9, "    traces: { receivers: [otlp], processors: [batch], exporters: [loadbalancing] }",
         "9: service.pipelines.traces.processors[0]: the processor `batch` is not defined under `processors`\n"},
@@ -271,6 +316,7 @@ int main(void)
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_example),
         cmocka_unit_test(test_values),
+        cmocka_unit_test(test_dns),
         cmocka_unit_test(test_wrong),
         cmocka_unit_test(test_warned),
     };

@@ -49,7 +49,7 @@ static void intake_header(struct intake *intake, const struct span_header *view,
     if (intake->header_count == intake->header_capacity)
         intake->headers = grow(intake->headers, &intake->header_capacity, sizeof(intake->headers[0]));
     entry = &intake->headers[intake->header_count++];
-    header = header_table_get(headers, view);
+    header = header_table_get(headers, view, intake->metadata);
     ASSERT(header != NULL);
     entry->view = *view;
     entry->header = header;
@@ -62,7 +62,7 @@ static void intake_header(struct intake *intake, const struct span_header *view,
         entry->malformed = true; /* never marked as answered: each request of its kind comes by here */
 }
 
-bool intake_read(struct intake *intake, struct slice request, const struct policy_set *set, struct predicate_scratch *scratch,
+bool intake_read(struct intake *intake, struct slice request, const struct metadata_set *metadata, const struct policy_set *set, struct predicate_scratch *scratch,
     struct header_table *headers)
 {
     const struct predicates *predicates = policy_set_predicates(set);
@@ -71,6 +71,7 @@ bool intake_read(struct intake *intake, struct slice request, const struct polic
     struct span_ref ref;
 
     intake->span_count = intake->header_count = intake->rejected_count = 0;
+    intake->metadata = metadata;
     memset(intake->fault_counts, 0, sizeof(intake->fault_counts));
     span_walk_init(&walk, request);
     while (span_walk_next(&walk, &ref)) {

@@ -31,6 +31,7 @@ struct intake {
     size_t span_count, span_capacity;
     struct intake_header *headers;
     size_t header_count, header_capacity;
+    const struct metadata_set *metadata; /* of the request, borrowed until intake_release */
     uint32_t *rejected;      /* indices in the request, rising */
     size_t rejected_count, rejected_capacity;
     uint32_t fault_counts[4]; /* by enum span_fault */
@@ -39,7 +40,7 @@ struct intake {
 void intake_init(struct intake *intake);
 void intake_deinit(struct intake *intake);
 
-/* False: the framing is broken, refuse the request. Ends with intake_release either way. */
-bool intake_read(struct intake *intake, struct slice request, const struct policy_set *set, struct predicate_scratch *scratch,
+/* False: the framing is broken, refuse the request. Ends with intake_release either way. metadata: of its client, or NULL. */
+bool intake_read(struct intake *intake, struct slice request, const struct metadata_set *metadata, const struct policy_set *set, struct predicate_scratch *scratch,
     struct header_table *headers);
 void intake_release(struct intake *intake, struct header_table *headers);

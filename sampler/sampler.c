@@ -18,6 +18,7 @@
 #include "common/base/num.h"
 #include "common/run/clock.h"
 #include "common/security/security.h"
+#include "sampler/export/survivors.h"
 #include "sampler/sampler_worker.h"
 
 #define DUE_PER_TURN 128u      /* decided each turn at the least: some 5 us each, cold; requests wait behind a turn */
@@ -30,7 +31,6 @@
 #define HASH_SHARE 20u         /* … and so may hashes of exported spans */
 #define BIG_TRACE_SHARE 20u
 #define HASH_SCRATCH_KEEP (512u * 1024u) /* hashes */
-#define UNIT_OVERHEAD_BYTES 256u /* a trace's share of headers in a request, about */
 #define TRACE_BYTES_MOST 1024u /* of a trace beside its spans' bytes: its block, a record, a table slot, what is left over */
 #define PREFETCH_SLOT 8u
 #define PREFETCH_TRACE 4u
@@ -43,71 +43,6 @@ static void book(struct sampler_worker *home, enum book which, uint64_t spans)
 static void count(struct sampler_worker *home, enum metric_id id, uint64_t by)
 {
     metric_add(home->worker.metrics, id, by);
-}
-
-/* -- out: survivors to the backend ------------------------------------------------------------------------- */
-
-struct adding {
-    struct sampler_worker *home;
-    struct regroup *regroup;
-    const struct header *header;
-    uint32_t number;
-};
-
-static int unit_add_span(void *context, struct header *header, struct rope bytes)
-{
-    struct adding *adding = context;
-
-    if (header != adding->header) {
-        adding->number = regroup_header(adding->regroup, &header->view);
-        adding->header = header;
-    }
-    return regroup_span(adding->regroup, adding->number, bytes);
-}
-
-static int unit_add(void *context, struct export_unit *unit, struct regroup *regroup)
-{
-    struct adding adding = {.home = context, .regroup = regroup};
-
-    return trace_spans(trace_of_unit(unit), unit_add_span, &adding);
-}
-
-static void unit_encoded(void *context, struct export_unit *unit)
-{
-    struct sampler_worker *home = context;
-
-    trace_free_bytes(home->traces, trace_of_unit(unit));
-}
-
-static void unit_settled(void *context, struct export_unit *unit, enum export_outcome outcome)
-{
-    struct sampler_worker *home = context;
-
-    switch (outcome) {
-    case EXPORTED:
-        book(home, BOOK_EXPORTED, unit->span_count);
-        break;
-    case EXPORT_REFUSED:
-    case EXPORT_GAVE_UP:
-    case EXPORT_QUEUE_FULL:
-        book(home, BOOK_DROPPED_EXPORT, unit->span_count);
-        break;
-    case EXPORT_STOPPED:
-        book(home, BOOK_DROPPED_SHUTDOWN, unit->span_count);
-        break;
-    }
-    trace_free(home->traces, trace_of_unit(unit));
-}
-
-/* The trace is out of the table. */
-static void trace_export(struct sampler_worker *home, struct trace *trace, uint64_t now_ns)
-{
-    struct trace_info info = trace_info(trace);
-    struct export_unit *unit = trace_unit(trace);
-
-    unit->size_bytes = info.bytes + UNIT_OVERHEAD_BYTES;
-    unit->span_count = info.span_count;
-    worker_backends_take(home->backends, unit, now_ns);
 }
 
 /* -- decide --------------------------------------------------------------------------------------------------- */
@@ -174,7 +109,7 @@ static void trace_settle(struct sampler_worker *home, struct trace *trace, struc
     trace_table_take(home->traces, trace);
     if (decided.decision == DECISION_SAMPLED) {
         count(home, METRIC_DECIDED_SAMPLED, 1);
-        trace_export(home, trace, now_ns);
+        survivors_take(home, trace, now_ns);
     } else {
         count(home, decided.decision == DECISION_DROPPED ? METRIC_DECIDED_DROPPED : METRIC_DECIDED_NOT_SAMPLED, 1);
         book(home, BOOK_DROPPED_NOT_SAMPLED, info.span_count);
@@ -311,7 +246,7 @@ static void span_late(struct sampler_worker *home, const struct intake_span *spa
     trace = trace_new_apart(home->traces, &span->id, now_ns);
     ASSERT(trace != NULL);
     ASSERT(trace_add_span(home->traces, trace, span->bytes, span->span_hash, header) == TRACE_SPAN_ADDED);
-    trace_export(home, trace, now_ns);
+    survivors_take(home, trace, now_ns);
 }
 
 static void span_take(struct sampler_worker *home, const struct intake_span *span, struct header *header, uint64_t now_ns)
@@ -362,6 +297,7 @@ struct intake_mail {
     size_t span_count, header_count;
     struct intake_span *spans;
     struct span_header *headers;
+    const struct metadata_set *metadata; /* a reference */
     uint64_t counted_bytes; /* in admission */
 };
 
@@ -380,7 +316,7 @@ static void owner_on_spans(struct mail *mail, void *receiver)
         if (span->header != last) {
             if (header)
                 header_unref(home->headers, header, 1);
-            header = header_table_get(home->headers, &news->headers[span->header]);
+            header = header_table_get(home->headers, &news->headers[span->header], news->metadata);
             ASSERT(header != NULL);
             if (header->hits_generation != generation) {
                 (void)predicates_header(predicates, home->scratch, &header->view, &header->hits);
@@ -394,6 +330,7 @@ static void owner_on_spans(struct mail *mail, void *receiver)
         header_unref(home->headers, header, 1);
     admission_give(&news->sampler->admission, news->counted_bytes);
     buffer_unref(news->bytes);
+    metadata_set_unref(news->metadata);
     free(news);
 }
 
@@ -408,6 +345,7 @@ static void spans_post(struct sampler_worker *from, struct sampler_worker *owner
     news->mail.deliver = owner_on_spans;
     news->sampler = from->sampler;
     news->bytes = buffer_ref(bytes);
+    news->metadata = metadata_set_ref(intake->metadata);
     news->span_count = span_count;
     news->header_count = intake->header_count;
     news->headers = (struct span_header *)(news + 1);
@@ -520,7 +458,7 @@ static void sampler_on_request(void *tier, struct request *request)
         }
         bytes = buffer_slice(held);
     }
-    if (!intake_read(intake, bytes, home->set, home->scratch, home->headers)) { /* walk and facts; nothing stored yet */
+    if (!intake_read(intake, bytes, request->metadata, home->set, home->scratch, home->headers)) { /* walk and facts; nothing stored yet */
         refuse(request, REFUSED_MALFORMED);
     } else if (!intake_fits(home, bytes.len)) {
         refuse(request, REFUSED_MEMORY);
@@ -799,7 +737,7 @@ static int64_t share_of(int64_t size, unsigned workers)
 static int sampler_worker_init(struct sampler_worker *home, struct sampler *sampler, unsigned index)
 {
     const struct tail_sampling_config *config = &sampler->config.tail_sampling;
-    const struct exporter_owner owner = {home, unit_add, unit_encoded, unit_settled};
+    const struct exporter_owner owner = survivors_owner(home);
     uint64_t limit = extent_pool_limit_bytes(sampler->pool);
     const struct decision_cache_options cache = {
         .sampled_cache_size = share_of(config->sampled_cache_size, sampler->worker_count),

@@ -9,6 +9,7 @@
 #include "common/export/rpc_code.h"
 #include "common/run/clock.h"
 #include "common/run/grpc_pump.h"
+#include "common/run/program.h"
 #include "proto/peer.h"
 #include "sampler/sampler_worker.h"
 
@@ -391,18 +392,26 @@ const struct peer_method sampler_peer_methods[] = {
     {NULL, NULL},
 };
 
+static bool sampler_serving(void *context)
+{
+    const struct sampler *sampler = context;
+
+    return !sampler->draining;
+}
+
 int sampler_admin_new(struct sampler *sampler, char *out_error, size_t error_size)
 {
     const struct admin_routes routes = {
         .context = sampler,
         .ready = sampler_ready,
+        .serving = sampler_serving,
         .metrics = sampler_metrics,
         .status = sampler_status,
         .explain = sampler_explain,
     };
-    const struct admin_options options = {sampler->config.tailrace.admin_endpoint, sampler->config.tailrace.admin_token_file};
+    const struct admin_options options = program_admin_options(&sampler->config.tailrace);
 
-    if (!options.endpoint || options.endpoint[0] == '\0')
+    if (!program_has_admin(&sampler->config.tailrace))
         return 0;
     return admin_new(&sampler->control, &options, &routes, &sampler->admin, out_error, error_size);
 }

@@ -68,7 +68,7 @@ static void work_init(struct work *work, uint64_t bytes)
         int len = snprintf(names[i], sizeof(names[i]), "service-%u", i);
 
         header.resource = header_part_of(slice_make(names[i], (size_t)len), i);
-        work->headers[i] = header_table_get(work->headers_table, &header);
+        work->headers[i] = header_table_get(work->headers_table, &header, NULL);
         ASSERT(work->headers[i] != NULL);
     }
     ASSERT(trace_table_new(work->store, work->headers_table, 0, &work->table) == 0);

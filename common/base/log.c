@@ -203,6 +203,11 @@ static bool is_number(struct slice text)
     return fraction > 0 && at + fraction == text.len;
 }
 
+static bool is_boolean(struct slice text)
+{
+    return slice_equal(text, SLICE_LITERAL("true")) || slice_equal(text, SLICE_LITERAL("false"));
+}
+
 static bool is_plain(struct slice text)
 {
     for (size_t i = 0; i < text.len; i++)
@@ -214,7 +219,7 @@ static bool is_plain(struct slice text)
 static void line_put_field(struct line *line, const struct field *field)
 {
     bool json = setup.encoding == LOG_JSON;
-    bool bare = !field->quoted && (json ? is_number(field->value) : is_plain(field->value));
+    bool bare = !field->quoted && (json ? is_number(field->value) || is_boolean(field->value) : is_plain(field->value));
 
     /* A key goes with at least its quotes, a bare value whole: a cut line stays well-formed. */
     if (!line_has_room(line, field->key.len + 6 + (bare ? field->value.len : 0)))

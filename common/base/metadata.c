@@ -93,6 +93,15 @@ void metadata_set_unref(const struct metadata_set *set)
         free(own);
 }
 
+size_t metadata_set_bytes(const struct metadata_set *set)
+{
+    size_t bytes = set ? sizeof(*set) : 0;
+
+    for (uint32_t i = 0; set && i < set->count; i++)
+        bytes += sizeof(set->entries[i]) + set->entries[i].key.len + set->entries[i].value.len;
+    return bytes;
+}
+
 bool metadata_set_equal(const struct metadata_set *a, const struct metadata_set *b)
 {
     if (a == b)

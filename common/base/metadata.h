@@ -33,4 +33,5 @@ int metadata_set_new(const struct metadata_entry *entries, size_t count, struct 
 /* Accept NULL. */
 struct metadata_set *metadata_set_ref(const struct metadata_set *set);
 void metadata_set_unref(const struct metadata_set *set);
+size_t metadata_set_bytes(const struct metadata_set *set); /* of memory; the empty set takes none */
 bool metadata_set_equal(const struct metadata_set *a, const struct metadata_set *b);

@@ -246,3 +246,102 @@ try {
 } catch (...) {
     return -ENOMEM;
 }
+
+/* -- groups ---------------------------------------------------------------------------------------------- */
+
+struct regex_groups {
+    std::unique_ptr<re2::RE2> regex;
+    std::vector<std::string> names;
+    std::vector<re2::StringPiece> found;
+    regex_set text; /* for its repaired text only */
+};
+
+int regex_groups_new(const char *pattern, struct regex_groups **out_groups, char **out_reason)
+try {
+    std::unique_ptr<regex_groups> groups(new regex_groups);
+    re2::RE2::Options options = regex_options();
+    std::string translated, reason;
+
+    options.set_never_capture(false);
+    if (regex_translate(pattern, translated, reason)) {
+        groups->regex.reset(new re2::RE2(translated, options));
+        reason = groups->regex->error();
+    }
+    if (!groups->regex || !groups->regex->ok()) {
+        *out_reason = strdup(reason.c_str());
+        return *out_reason ? REGEX_E_INVALID : -ENOMEM;
+    }
+    groups->names.resize(static_cast<size_t>(groups->regex->NumberOfCapturingGroups()));
+    for (const auto &name : groups->regex->CapturingGroupNames())
+        groups->names[static_cast<size_t>(name.first) - 1] = name.second;
+    groups->found.resize(groups->names.size() + 1);
+    *out_groups = groups.release();
+    return 0;
+} catch (...) {
+    return -ENOMEM;
+}
+
+void regex_groups_free(struct regex_groups *groups)
+{
+    delete groups;
+}
+
+size_t regex_groups_count(const struct regex_groups *groups)
+{
+    return groups->names.size();
+}
+
+const char *regex_groups_name(const struct regex_groups *groups, size_t group)
+{
+    return groups->names[group].c_str();
+}
+
+namespace
+{
+
+/* Where a place in the repaired text lies in the text as it came: a stray byte became three. */
+size_t original_offset(const char *text, size_t len, size_t repaired)
+{
+    const unsigned char *bytes = reinterpret_cast<const unsigned char *>(text);
+    size_t at = 0, seen = 0;
+
+    while (at < len && seen < repaired) {
+        const size_t step = utf8_length(bytes + at, len - at);
+
+        at += step > 0 ? step : 1;
+        seen += step > 0 ? step : 3;
+    }
+    return at;
+}
+
+} // namespace
+
+int regex_groups_find(
+    struct regex_groups *groups, const void *text, size_t len, struct regex_range *out_ranges)
+try {
+    const char *original = static_cast<const char *>(text);
+    const re2::StringPiece piece = regex_text(&groups->text, original, len);
+    const bool is_repaired = piece.data() != original;
+
+    if (!groups->regex->Match(piece, 0, piece.size(), re2::RE2::UNANCHORED, groups->found.data(),
+            static_cast<int>(groups->found.size())))
+        return REGEX_E_NO_MATCH;
+    for (size_t i = 0; i < groups->names.size(); i++) {
+        const re2::StringPiece &group = groups->found[i + 1];
+        size_t from, to;
+
+        out_ranges[i] = {0, 0};
+        if (!group.data())
+            continue;
+        from = static_cast<size_t>(group.data() - piece.data());
+        to = from + group.size();
+        if (is_repaired) {
+            from = original_offset(original, len, from);
+            to = original_offset(original, len, to);
+        }
+        out_ranges[i] = {from, to - from};
+    }
+    return 0;
+} catch (...) {
+    return -ENOMEM;
+}

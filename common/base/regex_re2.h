@@ -32,6 +32,26 @@ void regex_set_free(struct regex_set *set);
  * 0, or -ENOMEM: then nothing is known. */
 int regex_set_match(struct regex_set *set, const void *text, size_t len, uint64_t *out_bits);
 
+/* -- groups ---------------------------------------------------------------------------------------------- */
+
+struct regex_groups; /* one pattern whose groups are wanted */
+
+/* 0; REGEX_E_INVALID with *out_reason (malloc'd); or -ENOMEM. */
+int regex_groups_new(const char *pattern, struct regex_groups **out_groups, char **out_reason);
+/* Accepts NULL. */
+void regex_groups_free(struct regex_groups *groups);
+/* Without the whole match. */
+size_t regex_groups_count(const struct regex_groups *groups);
+/* "" for a group without name. */
+const char *regex_groups_name(const struct regex_groups *groups, size_t group);
+
+#define REGEX_E_NO_MATCH 2
+struct regex_range {
+    size_t at, len; /* in the text; 0, 0 for a group that took no part */
+};
+/* The leftmost match; out_ranges: one a group. 0, REGEX_E_NO_MATCH or -ENOMEM. */
+int regex_groups_find(struct regex_groups *groups, const void *text, size_t len, struct regex_range *out_ranges);
+
 #ifdef __cplusplus
 }
 #endif

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct control;
 
@@ -58,3 +59,17 @@ int resolver_static_new(const char *const *hostnames, size_t count, const struct
  * none, brackets and shortens IPv6, lowers the case of names, takes off http://, https:// and dns:/// as the
  * Collector does. False: not an address (empty, bad port, a character no name has, too long for out_address). */
 bool resolver_address(const char *text, unsigned default_port, char *out_address, size_t size);
+
+struct dns_options {
+    const char *hostname;    /* of A and AAAA records; one that begins with _service._proto. of SRV records */
+    unsigned port;           /* of A and AAAA; 0: RESOLVER_DEFAULT_PORT. An SRV record says its own */
+    uint64_t interval_ns;    /* between look-ups, at most: sooner when a TTL ends sooner; a tenth of it is jitter */
+    uint64_t timeout_ns;     /* of one look-up */
+    const char *const *servers; /* address or address:port, asked instead of those in /etc/resolv.conf; none: NULL */
+    size_t server_count;
+};
+
+/* Looks the name up again and again on the control loop, by c-ares. What the options point to must stay. 0, RESOLVER_E_BAD_ADDRESS
+ * (hostname or a server) or -ENOMEM. Source: load-balancing exporter, resolver.dns; note 0013. */
+int resolver_dns_new(struct control *control, const struct dns_options *options, const struct resolver_events *events,
+    struct resolver **out_resolver);

@@ -42,6 +42,7 @@ struct export_unit {
     uint64_t size_bytes;  /* about, as regrouped */
     const struct metadata_set *metadata; /* of the client, lent until settled; NULL: none */
     uint32_t span_count;
+    bool is_part;         /* the owner's own use */
 };
 
 /* `settled` may call exporter_take; otherwise none of these may call the exporter. */

@@ -38,11 +38,22 @@
 #define TYPE_METRICS "text/plain; version=0.0.4; charset=utf-8"
 #define TYPE_JSON    "application/json"
 
+/* One address, and what is served at it. */
+struct admin_listener {
+    struct admin *admin;
+    struct evhttp *http;
+    bool everything, health, metrics;
+    int port;
+};
+
+#define LISTENERS_MAX (2 + ADMIN_METRICS_MAX) /* the admin endpoint, the health check, metrics */
+
 struct admin {
     struct admin_routes routes;
-    struct evhttp *http;
+    struct admin_listener listeners[LISTENERS_MAX];
+    size_t listener_count;
     char *token_file;
-    int port;
+    char *health_path, *healthy, *unhealthy;
     struct list calls;
     unsigned call_count;
 };
@@ -234,6 +245,26 @@ static void route_readyz(struct admin *admin, struct evhttp_request *request, co
         answer_line(request, 503, reason);
 }
 
+/* In the Collector's form, which probes and dashboards may read. */
+static void answer_health(struct admin *admin, struct evhttp_request *request)
+{
+    bool serving = !admin->routes.serving || admin->routes.serving(admin->routes.context);
+    const char *own = serving ? admin->healthy : admin->unhealthy;
+
+    if (own)
+        answer(request, serving ? 200 : 503, TYPE_TEXT, slice_text(own));
+    else
+        answer(request, serving ? 200 : 503, TYPE_JSON,
+            slice_text(serving ? "{\"status\":\"Server available\"}\n"
+                               : "{\"status\":\"Server not available\"}\n"));
+}
+
+static void route_health(struct admin *admin, struct evhttp_request *request, const char *rest)
+{
+    (void)rest;
+    answer_health(admin, request);
+}
+
 static void route_metrics(struct admin *admin, struct evhttp_request *request, const char *rest)
 {
     struct text text = {0};
@@ -349,18 +380,45 @@ static const struct route *route_find(const char *path, const char **out_rest)
     return NULL;
 }
 
+/* The health check's path is the user's choice, and wins at an address that serves it. */
+static const struct route *route_at(
+    const struct admin_listener *listener, const char *path, const char **out_rest)
+{
+    static const struct route health = {.path = "the health check", .run = route_health};
+    const struct route *found;
+
+    *out_rest = "";
+    if (listener->health && strcmp(path, listener->admin->health_path) == 0)
+        return &health;
+    found = route_find(path, out_rest);
+    if (found && (listener->everything || (listener->metrics && found->run == route_metrics)))
+        return found;
+    return NULL;
+}
+
+static void answer_not_found(
+    const struct admin_listener *listener, struct evhttp_request *request)
+{
+    if (listener->everything)
+        answer_line(request, 404,
+            "not found; there are /livez /readyz /metrics /status /traces/{trace ID} and POST "
+            "/reload");
+    else if (listener->metrics)
+        answer_line(request, 404, "not found; there is /metrics");
+    else
+        answer_line(request, 404, "not found; there is the health check alone");
+}
+
 static void admin_on_request(struct evhttp_request *request, void *argument)
 {
     const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(request);
     const char *path = uri ? evhttp_uri_get_path(uri) : NULL, *rest = NULL;
     enum evhttp_cmd_type method = evhttp_request_get_command(request);
-    const struct route *route = path ? route_find(path, &rest) : NULL;
-    struct admin *admin = argument;
+    const struct admin_listener *listener = argument;
+    const struct route *route = path ? route_at(listener, path, &rest) : NULL;
 
     if (!route) {
-        answer_line(request, 404,
-            "not found; there are /livez /readyz /metrics /status /traces/{trace ID} and POST "
-            "/reload");
+        answer_not_found(listener, request);
         return;
     }
     if (route->post ? method != EVHTTP_REQ_POST
@@ -371,9 +429,9 @@ static void admin_on_request(struct evhttp_request *request, void *argument)
             request, 405, route->post ? "this path takes POST" : "this path takes GET and HEAD");
         return;
     }
-    if (route->guarded && !admit(admin, request))
+    if (route->guarded && !admit(listener->admin, request))
         return;
-    route->run(admin, request, rest);
+    route->run(listener->admin, request, rest);
 }
 
 void admin_answer(struct admin_call *call, int status, const char *json)
@@ -472,8 +530,25 @@ static int port_of(int fd)
                                            : ((struct sockaddr_in *)&own)->sin_port);
 }
 
-static int admin_listen(
-    struct admin *admin, const char *endpoint, char *out_error, size_t error_size)
+static struct evhttp *server_new(struct control *control, struct admin_listener *listener)
+{
+    struct evhttp *http = evhttp_new(control->base);
+
+    if (!http)
+        return NULL;
+    evhttp_set_max_headers_size(http, HEADERS_MAX_BYTES);
+    evhttp_set_max_body_size(http, BODY_MAX_BYTES);
+    evhttp_set_timeout(http, SILENCE_S);
+    /* All that libevent knows, so that a wrong one gets 405 and what is allowed. */
+    evhttp_set_allowed_methods(http,
+        EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE |
+            EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE | EVHTTP_REQ_CONNECT | EVHTTP_REQ_PATCH);
+    evhttp_set_gencb(http, admin_on_request, listener);
+    return http;
+}
+
+static int listener_bind(
+    struct admin_listener *listener, const char *endpoint, char *out_error, size_t error_size)
 {
     char *text = strdup(endpoint), *host = NULL, *port = NULL;
     char why[256] = "";
@@ -492,12 +567,54 @@ static int admin_listen(
         (void)snprintf(out_error, error_size, "cannot listen on %s: %s", endpoint, why);
         return error_pass(r);
     }
-    admin->port = port_of(fd);
-    if (evhttp_accept_socket(admin->http, fd) < 0) {
+    listener->port = port_of(fd);
+    if (evhttp_accept_socket(listener->http, fd) < 0) {
         close(fd);
         return error_raise(-ENOMEM);
     }
     return 0;
+}
+
+/* what: its flags. Listeners stand still in the array: libevent holds on to them. */
+static int admin_listen(struct admin *admin, struct control *control, const char *endpoint,
+    struct admin_listener what, char *out_error, size_t error_size)
+{
+    struct admin_listener *listener = &admin->listeners[admin->listener_count];
+
+    *listener = what;
+    listener->admin = admin;
+    listener->http = server_new(control, listener);
+    if (!listener->http)
+        return error_raise(-ENOMEM);
+    admin->listener_count++;
+    return listener_bind(listener, endpoint, out_error, error_size);
+}
+
+static int admin_listen_all(struct admin *admin, struct control *control,
+    const struct admin_options *options, char *out_error, size_t error_size)
+{
+    const char *health = options->health.endpoint;
+    bool own = options->endpoint != NULL;
+    bool shared = own && health && strcmp(health, options->endpoint) == 0;
+    int r = 0;
+
+    if (own)
+        r = admin_listen(admin, control, options->endpoint,
+            (struct admin_listener){.everything = true, .health = shared}, out_error, error_size);
+    if (r == 0 && health && !shared)
+        r = admin_listen(admin, control, health, (struct admin_listener){.health = true}, out_error,
+            error_size);
+    for (size_t i = 0; r == 0 && i < options->metrics_endpoint_count && i < ADMIN_METRICS_MAX; i++)
+        r = admin_listen(admin, control, options->metrics_endpoints[i],
+            (struct admin_listener){.metrics = true}, out_error, error_size);
+    return r < 0 ? error_pass(r) : 0;
+}
+
+/* NULL stays NULL. False: no memory. */
+static bool copy_text(const char *text, char **out_copy)
+{
+    *out_copy = text ? strdup(text) : NULL;
+    return !text || *out_copy;
 }
 
 int admin_new(struct control *control, const struct admin_options *options,
@@ -512,23 +629,12 @@ int admin_new(struct control *control, const struct admin_options *options,
         return error_raise(-ENOMEM);
     admin->routes = *admin_routes;
     list_init(&admin->calls);
-    if (options->token_file) {
-        admin->token_file = strdup(options->token_file);
-        if (!admin->token_file)
-            goto fail;
-    }
-    admin->http = evhttp_new(control->base);
-    if (!admin->http)
+    if (!copy_text(options->token_file, &admin->token_file) ||
+        !copy_text(options->health.path ? options->health.path : "/", &admin->health_path) ||
+        !copy_text(options->health.healthy, &admin->healthy) ||
+        !copy_text(options->health.unhealthy, &admin->unhealthy))
         goto fail;
-    evhttp_set_max_headers_size(admin->http, HEADERS_MAX_BYTES);
-    evhttp_set_max_body_size(admin->http, BODY_MAX_BYTES);
-    evhttp_set_timeout(admin->http, SILENCE_S);
-    /* All that libevent knows, so that a wrong one gets 405 and what is allowed. */
-    evhttp_set_allowed_methods(admin->http,
-        EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE |
-            EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE | EVHTTP_REQ_CONNECT | EVHTTP_REQ_PATCH);
-    evhttp_set_gencb(admin->http, admin_on_request, admin);
-    r = admin_listen(admin, options->endpoint, out_error, error_size);
+    r = admin_listen_all(admin, control, options, out_error, error_size);
     if (r < 0)
         goto fail;
     *out_admin = admin;
@@ -540,7 +646,26 @@ fail:
 
 int admin_port(const struct admin *admin)
 {
-    return admin->port;
+    for (size_t i = 0; i < admin->listener_count; i++)
+        if (admin->listeners[i].everything)
+            return admin->listeners[i].port;
+    return 0;
+}
+
+int admin_health_port(const struct admin *admin)
+{
+    for (size_t i = 0; i < admin->listener_count; i++)
+        if (admin->listeners[i].health && !admin->listeners[i].everything)
+            return admin->listeners[i].port;
+    return 0;
+}
+
+int admin_metrics_port(const struct admin *admin, size_t index)
+{
+    for (size_t i = 0; i < admin->listener_count; i++)
+        if (admin->listeners[i].metrics && index-- == 0)
+            return admin->listeners[i].port;
+    return 0;
 }
 
 void admin_free(struct admin *admin)
@@ -558,8 +683,11 @@ void admin_free(struct admin *admin)
         call->request = NULL;
         call->admin = NULL;
     }
-    if (admin->http)
-        evhttp_free(admin->http);
+    for (size_t i = 0; i < admin->listener_count; i++)
+        evhttp_free(admin->listeners[i].http);
     free(admin->token_file);
+    free(admin->health_path);
+    free(admin->healthy);
+    free(admin->unhealthy);
     free(admin);
 }

@@ -30,7 +30,7 @@ struct program {
     struct admin_routes routes;
     pthread_t thread;
     int port;
-    atomic_bool ready;
+    atomic_bool ready, draining;
     atomic_bool answer_later, answer_early;
     atomic_int reload_result, reloads;
     struct admin_call *waiting[ADMIN_CALLS_MAX];
@@ -44,6 +44,13 @@ static bool on_ready(void *context, const char **out_reason)
 
     *out_reason = "replaying the journal";
     return program->ready;
+}
+
+static bool on_serving(void *context)
+{
+    struct program *program = context;
+
+    return !program->draining;
 }
 
 static void on_metrics(void *context, struct text *out)
@@ -382,6 +389,90 @@ static void test_reload_not_supported(void **state)
     assert_int_equal(pthread_create(&program.thread, NULL, program_run, &program), 0);
     ask_once(&program, "POST", "/reload", "");
     assert_int_equal(reply.status, 501);
+    program_stop(&program);
+}
+
+struct listener_case {
+    char at; /* a: admin, h: health check, m: metrics */
+    const char *path;
+    int status;
+    const char *body;
+};
+
+static void check_listeners(struct program *program, const struct listener_case *cases, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct listener_case *c = &cases[i];
+        int port = c->at == 'a' ? admin_port(program->admin)
+                   : c->at == 'h' ? admin_health_port(program->admin)
+                                  : admin_metrics_port(program->admin, 0);
+
+        program->port = port;
+        ask_once(program, "GET", c->path, "");
+        if (reply.status != c->status || !strstr(reply.bytes + reply.body_at, c->body))
+            fail_msg("%c %s: %s", c->at, c->path, reply.bytes);
+    }
+}
+
+static void listeners_start(struct program *program, const struct admin_options *options)
+{
+    char error[256] = "";
+
+    program_open(program, NULL);
+    admin_free(program->admin);
+    program->routes.serving = on_serving;
+    if (admin_new(&program->control, options, &program->routes, &program->admin, error, sizeof(error)))
+        fail_msg("%s", error);
+    assert_int_equal(pthread_create(&program->thread, NULL, program_run, program), 0);
+}
+
+/* A health check and metrics at addresses of their own serve that alone; the health check says 200
+ * until the process drains, ready or not. */
+static void test_listeners(void **state)
+{
+    static struct program program;
+    static const char *const metrics[] = {"127.0.0.1:0"};
+    const struct admin_options options = {.endpoint = "127.0.0.1:0",
+        .health = {.endpoint = "localhost:0", .path = "/"},
+        .metrics_endpoints = metrics,
+        .metrics_endpoint_count = 1};
+    static const struct listener_case serving[] = {
+        {'a', "/readyz", 503, "replaying"},
+        {'a', "/", 404, "there are /livez"},
+        {'a', "/metrics", 200, "a 1"},
+        {'h', "/", 200, "{\"status\":\"Server available\"}"},
+        {'h', "/metrics", 404, "the health check alone"},
+        {'m', "/metrics", 200, "a 1"},
+        {'m', "/status", 404, "there is /metrics"},
+        {'m', "/", 404, "there is /metrics"},
+    };
+    static const struct listener_case draining[] = {{'h', "/", 503, "Server not available"}};
+
+    (void)state;
+    listeners_start(&program, &options);
+    program.ready = false;
+    check_listeners(&program, serving, ARRAY_COUNT(serving));
+    program.draining = true;
+    check_listeners(&program, draining, ARRAY_COUNT(draining));
+    program_stop(&program);
+}
+
+/* At the admin endpoint's own address the health check stands beside the rest, with the user's bodies. */
+static void test_health_at_the_admin_endpoint(void **state)
+{
+    static struct program program;
+    const struct admin_options options = {.endpoint = "127.0.0.1:0",
+        .health = {.endpoint = "127.0.0.1:0", .path = "/healthz", .healthy = "fine", .unhealthy = "bad"}};
+    static const struct listener_case serving[] = {
+        {'a', "/healthz", 200, "fine"}, {'a', "/livez", 200, "ok"}, {'a', "/", 404, "there are /livez"}};
+    static const struct listener_case draining[] = {{'a', "/healthz", 503, "bad"}};
+
+    (void)state;
+    listeners_start(&program, &options);
+    assert_int_equal(admin_health_port(program.admin), 0);
+    check_listeners(&program, serving, ARRAY_COUNT(serving));
+    program.draining = true;
+    check_listeners(&program, draining, ARRAY_COUNT(draining));
     program_stop(&program);
 }
 
@@ -730,6 +821,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_routes),
         cmocka_unit_test(test_reload_not_supported),
+        cmocka_unit_test(test_listeners),
+        cmocka_unit_test(test_health_at_the_admin_endpoint),
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_pipelined_behind_a_late_answer),
         cmocka_unit_test(test_client_gone_before_answer),

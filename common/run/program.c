@@ -1,5 +1,6 @@
 #include "common/run/program.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,6 +81,24 @@ static int program_serve(const struct program *program, struct config_context *c
     if (code == EXIT_START_FAILED)
         fprintf(stderr, "%s: error: %s\n", program->name, error[0] ? error : "the start failed");
     return code;
+}
+
+static_assert(METRICS_ENDPOINTS_MAX <= ADMIN_METRICS_MAX, "all that may be configured can be served");
+
+struct admin_options program_admin_options(const struct tailrace_config *config)
+{
+    return (struct admin_options){
+        .endpoint = config->admin_endpoint && config->admin_endpoint[0] ? config->admin_endpoint : NULL,
+        .token_file = config->admin_token_file,
+        .health = {config->health.endpoint, config->health.path, config->health.healthy, config->health.unhealthy},
+        .metrics_endpoints = config->metrics_endpoints,
+        .metrics_endpoint_count = config->metrics_endpoint_count,
+    };
+}
+
+bool program_has_admin(const struct tailrace_config *config)
+{
+    return (config->admin_endpoint && config->admin_endpoint[0]) || config->health.endpoint || config->metrics_endpoint_count > 0;
 }
 
 int program_main(const struct program *program, int argc, char **argv)

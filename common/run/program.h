@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 #include "common/config/otlp_config.h"
+#include "common/metrics/admin_http.h"
 
 enum { EXIT_CLEAN = 0, EXIT_BAD_CONFIG = 1, EXIT_START_FAILED = 2, EXIT_CUT_SHORT = 3 };
 
@@ -20,5 +21,10 @@ struct program {
     /* Serves until told to stop; an exit code. A failed start leaves a line in out_error. */
     int (*serve)(void *config, char *out_error, size_t error_size);
 };
+
+/* What is served beside OTLP, as configured: borrowed from config. */
+struct admin_options program_admin_options(const struct tailrace_config *config);
+/* Whether any of it is to be served at all. */
+bool program_has_admin(const struct tailrace_config *config);
 
 int program_main(const struct program *program, int argc, char **argv);

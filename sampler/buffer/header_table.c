@@ -45,13 +45,18 @@ struct header_table *header_table_new(void)
 
 static uint64_t header_bytes(const struct header *header)
 {
-    return sizeof(*header) + header->bytes_len;
+    return sizeof(*header) + header->bytes_len + metadata_set_bytes(header->metadata);
+}
+
+static uint64_t index_hash(const struct span_header *view, const struct metadata_set *metadata)
+{
+    return metadata ? view->hash ^ metadata->hash : view->hash;
 }
 
 /* Takes an unused header out of the table and frees it. */
 static void header_free(struct header_table *table, struct header *header)
 {
-    struct hash_probe probe = hash_index_probe(&table->index, header->view.hash);
+    struct hash_probe probe = hash_index_probe(&table->index, index_hash(&header->view, header->metadata));
     uint64_t value;
 
     do {
@@ -67,6 +72,7 @@ static void header_free(struct header_table *table, struct header *header)
     table->bytes -= header_bytes(header);
     table->places[header->index].next_free = table->first_free;
     table->first_free = header->index + 1;
+    metadata_set_unref(header->metadata);
     free(header);
 }
 
@@ -157,7 +163,7 @@ static uint32_t place_take(struct header_table *table, struct header *header)
     return index;
 }
 
-static struct header *header_copy(struct header_table *table, const struct span_header *from)
+static struct header *header_copy(struct header_table *table, const struct span_header *from, const struct metadata_set *metadata)
 {
     size_t len = (size_t)from->resource.len + from->scope.len;
     struct header *header;
@@ -168,7 +174,7 @@ static struct header *header_copy(struct header_table *table, const struct span_
     header = calloc(1, sizeof(*header) + len);
     if (!header)
         return NULL;
-    if (!hash_index_add(&table->index, from->hash, (uintptr_t)header)) {
+    if (!hash_index_add(&table->index, index_hash(from, metadata), (uintptr_t)header)) {
         free(header);
         return NULL;
     }
@@ -178,6 +184,7 @@ static struct header *header_copy(struct header_table *table, const struct span_
         header_part_of(slice_make(header->bytes, from->resource.len), from->resource.hash);
     header->view.scope = header_part_of(slice_make(scope_at, from->scope.len), from->scope.hash);
     header->view.hash = from->hash;
+    header->metadata = metadata_set_ref(metadata);
     header->bytes_len = (uint32_t)len;
     header->refs = 1;
     header->index = place_take(table, header);
@@ -195,14 +202,14 @@ void header_ref(struct header_table *table, struct header *header)
     }
 }
 
-struct header *header_table_get(struct header_table *table, const struct span_header *header)
+struct header *header_table_get(struct header_table *table, const struct span_header *header, const struct metadata_set *metadata)
 {
-    struct hash_probe probe = hash_index_probe(&table->index, header->hash);
+    struct hash_probe probe = hash_index_probe(&table->index, index_hash(header, metadata));
     uint64_t value;
 
     while ((value = hash_probe_next(&probe)) != 0) {
         struct header *found = (struct header *)(uintptr_t)value;
-        int resource = part_equal(table, &found->view.resource, &header->resource);
+        int resource = metadata_set_equal(found->metadata, metadata) ? part_equal(table, &found->view.resource, &header->resource) : 0;
         int scope = resource > 0 ? part_equal(table, &found->view.scope, &header->scope) : 0;
 
         if (resource < 0 || scope < 0)
@@ -212,7 +219,7 @@ struct header *header_table_get(struct header_table *table, const struct span_he
             return found;
         }
     }
-    return header_copy(table, header);
+    return header_copy(table, header, metadata);
 }
 
 void header_unref(struct header_table *table, struct header *header, uint32_t count)

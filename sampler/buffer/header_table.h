@@ -1,4 +1,5 @@
-/* Distinct resource and scope contexts, one copy each, reference-counted: a thousand traces share a few.
+/* Distinct resource and scope contexts, one copy each, reference-counted: a thousand traces share a few. The metadata that
+ * the spans' client sent along (a tenant, say) is part of what makes them distinct: spans of unequal sets stay apart.
  *
  * Unused  a header without references stays a while (the last 1024, 1 MiB), so that a service whose traces come one at a time
  *         does not have it copied anew each time.
@@ -9,10 +10,12 @@
 #include <stdint.h>
 
 #include "common/base/list.h"
+#include "common/base/metadata.h"
 #include "common/otlp/span_walk.h"
 #include "sampler/decide/facts.h"
 
 struct header {
+    const struct metadata_set *metadata; /* a reference; NULL: none */
     struct span_header view;   /* both parts made of this header's own bytes */
     struct list idle;          /* linked while refs is 0 */
     uint32_t index;            /* header_at finds it by this, as long as it has references */
@@ -27,8 +30,8 @@ struct header {
 struct header_table;
 struct header_table *header_table_new(void);
 void header_table_free(struct header_table *table); /* all references must be gone; accepts NULL */
-/* Finds or copies; one reference for the caller. NULL: no memory. */
-struct header *header_table_get(struct header_table *table, const struct span_header *header);
+/* Finds or copies; one reference for the caller. metadata: borrowed, a reference is taken. NULL: no memory. */
+struct header *header_table_get(struct header_table *table, const struct span_header *header, const struct metadata_set *metadata);
 /* One more reference. */
 void header_ref(struct header_table *table, struct header *header);
 void header_unref(struct header_table *table, struct header *header, uint32_t count);

@@ -61,7 +61,7 @@ static void test_one_copy(void **state)
             snprintf(resource, sizeof(resource), "%s", texts[i][0]);
             snprintf(scope, sizeof(scope), "%s", texts[i][1]);
             view = header_of(resource, scope);
-            header = header_table_get(table, &view);
+            header = header_table_get(table, &view, NULL);
             assert_non_null(header);
             memset(resource, 'x', sizeof(resource));
             memset(scope, 'x', sizeof(scope));
@@ -106,7 +106,7 @@ static void test_fragments(void **state)
             view.resource.fragments[i] = slice_make(body + at, end - at);
         }
         view.hash = 77;
-        header = header_table_get(table, &view);
+        header = header_table_get(table, &view, NULL);
         assert_non_null(header);
         if (!first)
             first = header;
@@ -127,13 +127,48 @@ static void test_collision(void **state)
 
     b.resource.hash = a.resource.hash;
     b.hash = a.hash;
-    first = header_table_get(table, &a);
-    second = header_table_get(table, &b);
+    first = header_table_get(table, &a, NULL);
+    second = header_table_get(table, &b, NULL);
     assert_ptr_not_equal(first, second);
-    assert_ptr_equal(header_table_get(table, &b), second);
+    assert_ptr_equal(header_table_get(table, &b, NULL), second);
     check_text(&second->view.resource, "rght");
     header_unref(table, first, 1);
     header_unref(table, second, 2);
+    header_table_free(table);
+}
+
+/* The metadata that spans came with is part of the header; equal sets are one, whichever set they are. */
+static void test_metadata(void **state)
+{
+    const struct metadata_entry entries[] = {
+        {SLICE_LITERAL("tenant"), SLICE_LITERAL("a")}, {SLICE_LITERAL("tenant"), SLICE_LITERAL("b")}};
+    struct header_table *table = header_table_new();
+    struct span_header view = header_of("resource", "scope");
+    struct metadata_set *sets[2];
+    struct header *none, *headers[2];
+    (void)state;
+
+    none = header_table_get(table, &view, NULL);
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < 2; i++) {
+            struct header *header;
+
+            assert_int_equal(metadata_set_new(&entries[i], 1, &sets[i]), 0);
+            header = header_table_get(table, &view, sets[i]);
+            assert_non_null(header);
+            if (round == 0)
+                headers[i] = header;
+            assert_ptr_equal(header, headers[i]);
+            assert_true(metadata_set_equal(header->metadata, sets[i]));
+            metadata_set_unref(sets[i]); /* the table keeps its own */
+        }
+    }
+    assert_ptr_not_equal(headers[0], headers[1]);
+    assert_ptr_not_equal(headers[0], none);
+    assert_ptr_equal(header_table_get(table, &view, NULL), none);
+    header_unref(table, headers[0], 2);
+    header_unref(table, headers[1], 2);
+    header_unref(table, none, 2);
     header_table_free(table);
 }
 
@@ -142,7 +177,7 @@ static void test_unused(void **state)
 {
     struct header_table *table = header_table_new();
     struct span_header view = header_of("kept", "");
-    struct header *kept = header_table_get(table, &view);
+    struct header *kept = header_table_get(table, &view, NULL);
     struct header *used;
     char text[32];
     char *large = malloc(300000);
@@ -150,15 +185,15 @@ static void test_unused(void **state)
 
     kept->hits_generation = 5;
     header_unref(table, kept, 1);
-    kept = header_table_get(table, &view);
+    kept = header_table_get(table, &view, NULL);
     assert_int_equal(kept->hits_generation, 5);
 
     view = header_of("used", "");
-    used = header_table_get(table, &view);
+    used = header_table_get(table, &view, NULL);
     for (unsigned i = 0; i < 5000; i++) {
         snprintf(text, sizeof(text), "resource %u", i);
         view = header_of(text, "");
-        header_unref(table, header_table_get(table, &view), 1);
+        header_unref(table, header_table_get(table, &view, NULL), 1);
         assert_true(header_table_count(table) <= 1024 + 2);
     }
     assert_int_equal(header_table_count(table), 1024 + 2);
@@ -171,7 +206,7 @@ static void test_unused(void **state)
 
         large[len] = 0;
         view = header_of(large, "");
-        header = header_table_get(table, &view);
+        header = header_table_get(table, &view, NULL);
         header_unref(table, header, 1);
         large[len] = 'l';
     }
@@ -190,6 +225,7 @@ int main(void)
         cmocka_unit_test(test_one_copy),
         cmocka_unit_test(test_fragments),
         cmocka_unit_test(test_collision),
+        cmocka_unit_test(test_metadata),
         cmocka_unit_test(test_unused),
     };
 

@@ -28,6 +28,13 @@ struct span_record {       /* one buffered span; its bytes are the next `len` of
 };
 
 struct trace;
+/* What a sampled trace takes along on its way out, in the place of its deadline; sampler/export/survivors has its rules. */
+struct trace_way_out {
+    struct export_unit unit;    /* its spans; where they came with several sets of metadata, those of one set */
+    struct trace_part *parts;   /* the others, a set each; NULL: none */
+    uint32_t encode_left, settle_left; /* of all units */
+};
+
 struct trace_store; /* one worker's extents, traces and headers: trace_table.h */
 
 /* Accessors, so that the layout can stay packed into one 512-byte block or less. */

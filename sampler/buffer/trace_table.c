@@ -62,7 +62,7 @@ struct trace {
             struct deadline deadline;
             struct list order;
         } waiting; /* while in the table */
-        struct export_unit unit;
+        struct trace_way_out out;
     } as;
     uint8_t first_bytes[];
 };
@@ -591,15 +591,15 @@ struct trace_info trace_info(const struct trace *trace)
     };
 }
 
-struct export_unit *trace_unit(struct trace *trace)
+struct trace_way_out *trace_way_out(struct trace *trace)
 {
     ASSERT(!trace->in_table);
-    return &trace->as.unit;
+    return &trace->as.out;
 }
 
-struct trace *trace_of_unit(struct export_unit *unit)
+struct trace *trace_of_way_out(struct trace_way_out *out)
 {
-    return container_of(unit, struct trace, as.unit);
+    return container_of(out, struct trace, as.out);
 }
 
 void trace_hashes(const struct trace *trace, uint64_t *out_hashes)

@@ -59,9 +59,9 @@ void trace_add_cost(struct trace_table *table, struct trace *trace, const struct
 struct policy_set *trace_policy_set(struct trace *trace);
 const struct trace_id *trace_id_of(const struct trace *trace);
 struct trace_info trace_info(const struct trace *trace);
-/* Of a trace that is out of the table: the unit lies where its deadline was. Zeroed at first. */
-struct export_unit *trace_unit(struct trace *trace);
-struct trace *trace_of_unit(struct export_unit *unit);
+/* Of a trace that is out of the table. Zeroed at first. */
+struct trace_way_out *trace_way_out(struct trace *trace);
+struct trace *trace_of_way_out(struct trace_way_out *out);
 /* Span hashes in order; out must hold span_count. */
 void trace_hashes(const struct trace *trace, uint64_t *out_hashes);
 /* Visits all spans in order of arrival; stops at the first non-zero answer and returns it. */

@@ -55,7 +55,7 @@ static void fixture_init(struct fixture *fixture, uint64_t limit_bytes)
         snprintf(text, sizeof(text), "service %u", i);
         header.resource = part_of(text);
         header.scope = part_of("scope");
-        fixture->headers[i] = header_table_get(fixture->headers_table, &header);
+        fixture->headers[i] = header_table_get(fixture->headers_table, &header, NULL);
         assert_non_null(fixture->headers[i]);
     }
     assert_int_equal(
@@ -347,7 +347,7 @@ static void test_random(void **state)
             } else {
                 at->trace = trace_new_apart(fixture.table, &id, now_ns);
                 assert_int_equal(trace_info(at->trace).state, TRACE_SAMPLED);
-                assert_int_equal(trace_unit(at->trace)->size_bytes, 0);
+                assert_int_equal(trace_way_out(at->trace)->unit.size_bytes, 0);
             }
             assert_true(trace_id_equal(trace_id_of(at->trace), &id));
             assert_int_equal(trace_info(at->trace).first_ns, now_ns);
@@ -395,10 +395,10 @@ static void test_random(void **state)
             pending_spans -= at->count;
             assert_int_equal(trace_info(at->trace).state, TRACE_SAMPLED);
             assert_int_equal(trace_info(at->trace).deadline_ns, 0);
-            assert_int_equal(trace_unit(at->trace)->size_bytes, 0);
-            trace_unit(at->trace)->size_bytes = UINT64_MAX;
-            trace_unit(at->trace)->span_count = UINT32_MAX;
-            assert_ptr_equal(trace_of_unit(trace_unit(at->trace)), at->trace);
+            assert_int_equal(trace_way_out(at->trace)->unit.size_bytes, 0);
+            trace_way_out(at->trace)->unit.size_bytes = UINT64_MAX;
+            trace_way_out(at->trace)->unit.span_count = UINT32_MAX;
+            assert_ptr_equal(trace_of_way_out(trace_way_out(at->trace)), at->trace);
         } else if (dice < 85) {
             check_trace(&fixture, at->trace, at->spans, at->count);
             if (at->in_table) {

@@ -157,9 +157,6 @@ static int refuse_type(const struct policy_prepare *prepare, const struct config
     if (policy_type_find(type))
         return policy_error(prepare, "unknown sampling policy type %s inside %s; there can be %s",
             type, place_name(place), known);
-    if (strcmp(type, "ottl_condition") == 0)
-        return policy_error(
-            prepare, "sampling policy type %s is not in this release, which has %s", type, known);
     if (nearest)
         return policy_error(
             prepare, "unknown sampling policy type %s; did you mean %s?", type, nearest);

@@ -29,6 +29,7 @@ enum question_kind {
     QUESTION_REGEX,
     QUESTION_INT,
     QUESTION_BOOL,
+    QUESTION_OTTL,
 };
 
 struct question { /* its bit is its place in the builder; what its kind does not use is zero */
@@ -43,7 +44,8 @@ struct question { /* its bit is its place in the builder; what its kind does not
 struct predicate_builder {
     struct question questions[PREDICATES_MAX];
     uint32_t count;
-    bool out_of_memory; /* sticky; predicates_new reports it */
+    struct ottl_questions *ottl; /* NULL: none asked; predicates_new takes it */
+    bool out_of_memory;          /* sticky; predicates_new reports it */
     char *error;
 };
 
@@ -68,6 +70,7 @@ void predicate_builder_free(struct predicate_builder *builder)
         return;
     for (uint32_t i = 0; i < builder->count; i++)
         question_deinit(&builder->questions[i]);
+    ottl_questions_free(builder->ottl);
     free(builder->error);
     free(builder);
 }
@@ -230,6 +233,27 @@ uint32_t predicate_string_regex(struct predicate_builder *builder, const char *k
     return builder_ask_string(builder, QUESTION_REGEX, key, patterns, count);
 }
 
+uint32_t predicate_ottl(struct predicate_builder *builder, const struct ottl_ask *ask, uint32_t *out_ordered, char **out_error)
+{
+    struct question *question = &builder->questions[builder->count];
+    int r;
+
+    *out_error = NULL;
+    *out_ordered = UINT32_MAX;
+    if (builder->count == PREDICATES_MAX)
+        return PREDICATE_NONE;
+    if (!builder->ottl)
+        builder->ottl = ottl_questions_new();
+    *question = (struct question){.kind = QUESTION_OTTL, .key = strdup(ask->name)};
+    r = builder->ottl && question->key ? ottl_questions_add(builder->ottl, ask, builder->count, out_ordered, out_error)
+                                       : -ENOMEM;
+    if (r == 0)
+        return builder->count++;
+    question_deinit(question);
+    builder->out_of_memory |= r < 0;
+    return r < 0 ? 0 : PREDICATE_NONE;
+}
+
 /* -- the program ------------------------------------------------------------------------------- */
 
 struct text_answer { /* an exact value or a pattern, and what it answers */
@@ -261,6 +285,7 @@ struct predicate_key {
     size_t int_count;
     struct hits bools[2];
     bool asks_text, asks_bool;
+    uint16_t ottl; /* 1 + its number among the keys of OTTL conditions; 0: none asks */
 };
 
 struct trace_state_key {
@@ -279,6 +304,8 @@ struct predicates {
     uint32_t key_count;
     uint32_t count;
     char *descriptions[PREDICATES_MAX]; /* a bit each, for people */
+    struct ottl_questions *ottl;        /* NULL: none */
+    bool ottl_keys_shared;              /* each of their keys is among `keys` */
 };
 
 HOT_INLINE uint8_t key_bucket(const uint8_t *at, size_t len)
@@ -464,6 +491,33 @@ static int predicates_add(
         return add_range(predicates, question, bit);
     case QUESTION_BOOL:
         return add_bool(predicates, question, bit);
+    case QUESTION_OTTL:
+        break; /* asked once the span was read */
+    }
+    return 0;
+}
+
+/* OTTL conditions have their attributes found in the same pass as everybody's, if there is room for all their keys. */
+static int predicates_add_ottl(struct predicates *predicates, struct ottl_questions *ottl)
+{
+    const uint32_t count = ottl_questions_key_count(ottl);
+
+    predicates->ottl = ottl;
+    if (predicates->key_count + count > PREDICATES_MAX)
+        return 0;
+    predicates->ottl_keys_shared = true;
+    for (uint32_t i = 0; i < count; i++) {
+        struct slice name = ottl_questions_key(ottl, i); /* ends with a zero byte */
+        struct predicate_key *key;
+
+        if (strlen((const char *)name.at) != name.len) {
+            predicates->ottl_keys_shared = false; /* names of the table are texts */
+            continue;
+        }
+        key = predicates_key(predicates, (const char *)name.at);
+        if (!key)
+            return -ENOMEM;
+        key->ottl = (uint16_t)(i + 1);
     }
     return 0;
 }
@@ -522,6 +576,9 @@ static void describe_question(const struct question *question, struct text *out)
     case QUESTION_BOOL:
         text_append(out, "%s = %s", question->key, question->min ? "true" : "false");
         break;
+    case QUESTION_OTTL:
+        text_append(out, "an OTTL condition of %s", question->key);
+        break;
     }
 }
 
@@ -558,6 +615,8 @@ int predicates_new(struct predicate_builder *builder, struct predicates **out_pr
         if (predicates_add(predicates, &builder->questions[bit], bit) ||
             predicates_describe(predicates, &builder->questions[bit], bit))
             return error_raise(-ENOMEM);
+    if (builder->ottl && predicates_add_ottl(predicates, steal(&builder->ottl)))
+        return error_raise(-ENOMEM);
     for (uint32_t i = 0; i < predicates->key_count; i++)
         if (key_index_values(&predicates->keys[i]))
             return error_raise(-ENOMEM);
@@ -593,6 +652,7 @@ void predicates_free(struct predicates *predicates)
     free(predicates->trace_state_keys);
     for (uint32_t bit = 0; bit < predicates->count; bit++)
         free(predicates->descriptions[bit]);
+    ottl_questions_free(predicates->ottl);
     free(predicates->keys);
     free(predicates);
 }
@@ -626,6 +686,9 @@ struct predicate_scratch {
     uint32_t key_count;
     uint8_t *header_bytes; /* for a header that is not in one piece */
     size_t header_capacity;
+    struct ottl_asker *asker;     /* NULL: no OTTL */
+    struct slice *ottl_values;    /* of the span at hand, by their keys' numbers */
+    uint32_t ottl_value_count;
     struct key_regex keys[];
 };
 
@@ -668,6 +731,13 @@ struct predicate_scratch *predicate_scratch_new(const struct predicates *predica
         if (predicates->keys[i].regex_count > 0 &&
             key_regex_init(&scratch->keys[i], &predicates->keys[i]))
             return NULL;
+    if (predicates->ottl) {
+        scratch->asker = ottl_asker_new(predicates->ottl);
+        scratch->ottl_value_count = ottl_questions_key_count(predicates->ottl);
+        scratch->ottl_values = calloc(scratch->ottl_value_count + 1, sizeof(*scratch->ottl_values));
+        if (!scratch->asker || !scratch->ottl_values)
+            return NULL;
+    }
     return steal(&scratch);
 }
 
@@ -680,6 +750,8 @@ void predicate_scratch_free(struct predicate_scratch *scratch)
         free(scratch->keys[i].cache);
         free(scratch->keys[i].found);
     }
+    ottl_asker_free(scratch->asker);
+    free(scratch->ottl_values);
     free(scratch->header_bytes);
     free(scratch);
 }
@@ -822,6 +894,8 @@ static __attribute__((noinline)) void answer_bucket(
         return;
     hits_set(&answering->keys_seen, next - 1);
 
+    if (key->ottl && !answering->is_resource)
+        answering->scratch->ottl_values[key->ottl - 1] = value;
     if (key->int_count > 0 || key->asks_bool)
         key_answer_number(key, value, answering->hits);
     if (!key->asks_text)
@@ -922,16 +996,25 @@ bool predicates_span(const struct predicates *predicates, struct predicate_scrat
         .hits = &out_facts->hits,
         .is_resource = false};
 
-    (void)header; /* conditions over resource and scope beside the span come with OTTL */
     out_facts->hits = (struct hits){0};
     out_facts->first_true = out_facts->first_error = 0;
+    for (uint32_t i = 0; i < scratch->ottl_value_count; i++)
+        scratch->ottl_values[i].at = NULL;
     if (!span_view_read(
             span, predicates->key_count > 0 ? answer_attribute : NULL, &answering, out_view))
         return false;
     answer_fields(predicates, out_view, &out_facts->hits);
+    if (scratch->asker)
+        ottl_asker_span(scratch->asker, header, span, out_view, predicates->ottl_keys_shared ? scratch->ottl_values : NULL,
+            out_facts);
     out_facts->start_unix_ns = out_view->start_unix_ns;
     out_facts->end_unix_ns = out_view->end_unix_ns;
     memcpy(&out_facts->span_id, out_view->span_id, sizeof(out_facts->span_id));
     out_facts->is_root = !out_view->has_parent;
     return true;
+}
+
+bool predicates_take_error(struct predicate_scratch *scratch, struct ottl_noted_error *out_error)
+{
+    return scratch->asker && ottl_asker_take_error(scratch->asker, out_error);
 }

@@ -14,6 +14,7 @@
 #include "common/otlp/span_view.h"
 #include "common/otlp/span_walk.h"
 #include "sampler/decide/facts.h"
+#include "sampler/decide/ottl_questions.h"
 
 struct predicate_builder;
 struct predicates;        /* the program: immutable, shared by all workers */
@@ -41,6 +42,10 @@ uint32_t predicate_trace_state(struct predicate_builder *builder, const char *ke
 uint32_t predicate_string_regex(struct predicate_builder *builder, const char *key, char *const *patterns, size_t count,
     const char **out_error);
 
+/* A question of OTTL conditions. *out_ordered: its number where errors are outcomes (facts.h), else UINT32_MAX. *out_error:
+ * malloc'd, what is wrong, then PREDICATE_NONE is returned; else NULL. Each call is a question of its own. */
+uint32_t predicate_ottl(struct predicate_builder *builder, const struct ottl_ask *ask, uint32_t *out_ordered, char **out_error);
+
 /* Compiles what was asked; the builder can be freed afterwards. 0 or -ENOMEM. */
 int predicates_new(struct predicate_builder *builder, struct predicates **out_predicates);
 /* Accepts NULL. All scratches must be gone. */
@@ -61,3 +66,5 @@ bool predicates_header(const struct predicates *predicates, struct predicate_scr
  * OTTL condition may ask about beside the span; NULL: none. False: malformed. */
 bool predicates_span(const struct predicates *predicates, struct predicate_scratch *scratch, const struct span_header *header,
     struct slice span, struct span_view *out_view, struct span_facts *out_facts);
+/* An OTTL error under error_mode `ignore` since the last call, for the log. False: there was none. */
+bool predicates_take_error(struct predicate_scratch *scratch, struct ottl_noted_error *out_error);

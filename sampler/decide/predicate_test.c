@@ -104,6 +104,17 @@ static void test_bits(void **state)
     assert_int_not_equal(predicate_string_exact(builder, "k", ab, 1), bit);
     assert_int_not_equal(predicate_string_regex(builder, "k", ab, 2, &error), bit);
     assert_null(error);
+    assert_int_not_equal(predicate_trace_state(builder, "k", ab, 2), bit);
+    assert_int_equal(predicate_trace_state(builder, "k", ab, 2), predicate_trace_state(builder, "k", ba, 4));
+    assert_int_equal(predicate_int_range(builder, "k", 1, 5), predicate_int_range(builder, "k", 1, 5));
+    assert_int_not_equal(predicate_int_range(builder, "k", 1, 5), predicate_int_range(builder, "k", 1, 6));
+    assert_int_not_equal(predicate_int_range(builder, "k", 1, 5), predicate_int_range(builder, "k", 0, 5));
+    assert_int_not_equal(predicate_int_range(builder, "k", 1, 5), predicate_int_range(builder, "l", 1, 5));
+    assert_int_equal(predicate_bool(builder, "k", true), predicate_bool(builder, "k", true));
+    assert_int_not_equal(predicate_bool(builder, "k", true), predicate_bool(builder, "k", false));
+    assert_int_not_equal(predicate_bool(builder, "k", true), predicate_int_range(builder, "k", 1, 1));
+    assert_int_equal(predicate_sampled_flag(builder), predicate_sampled_flag(builder));
+    assert_int_not_equal(predicate_sampled_flag(builder), predicate_status(builder, 0));
     assert_int_equal(predicate_status(builder, 2), predicate_status(builder, 2));
     assert_int_not_equal(predicate_status(builder, 2), predicate_status(builder, 3));
     predicate_builder_free(builder);

@@ -161,7 +161,7 @@ static void work_route(struct work *work)
 
 static void work_facts(struct work *work)
 {
-    ASSERT(intake_read(&work->intake, work->request, work->set, work->scratch, work->headers));
+    ASSERT(intake_read(&work->intake, work->request, NULL, work->set, work->scratch, work->headers));
     work->spans += work->intake.span_count;
     intake_release(&work->intake, work->headers);
 }
@@ -262,7 +262,7 @@ static void work_init(struct work *work, struct otlp_build *build)
     ASSERT(work->scratch && work->headers);
     intake_init(&work->intake);
     intake_init(&work->stored);
-    ASSERT(intake_read(&work->stored, work->request, work->set, work->scratch, work->headers));
+    ASSERT(intake_read(&work->stored, work->request, NULL, work->set, work->scratch, work->headers));
     ASSERT(work->stored.span_count == SPANS);
     ASSERT(extent_pool_new(STORE_BYTES, &work->pool) == 0);
     ASSERT(extent_store_new(work->pool, &work->store) == 0);

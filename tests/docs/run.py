@@ -20,7 +20,7 @@ suite = Suite("docs")
 LIBRARIES = {
     r"grpc/": ["common/security/tls_grpc", "common/security/tls_grpc_version", "common/ingest/receiver_grpc", "common/export/link_grpc", "common/run/grpc_pump", "bench/"],
     r"event2/": ["common/run/", "common/metrics/admin_http", "common/ingest/receiver_http", "common/ingest/http_connection", "common/export/link_http", "common/cluster/resolve/"],
-    r"ares\.h": ["common/cluster/resolve/dns"],
+    r"ares\.h": ["common/cluster/resolve/dns", "common/cluster/resolve/dns_answer"],
     r"openssl/": ["common/security/", "common/ingest/http_stream", "*_test", "bench/"],
     r"crypt\.h": ["common/security/htpasswd"],
     r"curl/": ["common/security/tls_curl", "common/cluster/resolve/k8s", "common/export/link_http"],

@@ -410,6 +410,11 @@ static struct owner *owner_of(void *receiver)
     return container_of(node_of(receiver), struct owner, node);
 }
 
+static struct trace *trace_of(struct export_unit *unit)
+{
+    return trace_of_way_out(container_of(unit, struct trace_way_out, unit));
+}
+
 static int unit_add_span(void *context, struct header *header, struct rope bytes)
 {
     struct regroup *regroup = context;
@@ -420,12 +425,12 @@ static int unit_add_span(void *context, struct header *header, struct rope bytes
 static int unit_add(void *context, struct export_unit *unit, struct regroup *regroup)
 {
     (void)context;
-    return trace_spans(trace_of_unit(unit), unit_add_span, regroup);
+    return trace_spans(trace_of(unit), unit_add_span, regroup);
 }
 
 static void unit_encoded(void *context, struct export_unit *unit)
 {
-    trace_free_bytes(((struct owner *)context)->traces, trace_of_unit(unit));
+    trace_free_bytes(((struct owner *)context)->traces, trace_of(unit));
 }
 
 static void unit_settled(void *context, struct export_unit *unit, enum export_outcome outcome)
@@ -436,13 +441,13 @@ static void unit_settled(void *context, struct export_unit *unit, enum export_ou
         owner->books.exported += unit->span_count;
     else
         owner->books.lost += unit->span_count;
-    trace_free(owner->traces, trace_of_unit(unit));
+    trace_free(owner->traces, trace_of(unit));
 }
 
 static void trace_export(struct owner *owner, struct trace *trace, uint64_t now_ns)
 {
     struct trace_info info = trace_info(trace);
-    struct export_unit *unit = trace_unit(trace);
+    struct export_unit *unit = &trace_way_out(trace)->unit;
 
     unit->size_bytes = info.bytes;
     unit->span_count = info.span_count;
@@ -536,7 +541,7 @@ static void owner_on_share(struct mail *mail, void *receiver)
 
     for (size_t i = 0; i < share->span_count; i++) {
         const struct intake_span *span = &share->spans[i];
-        struct header *header = header_table_get(owner->headers, &share->headers[span->header]);
+        struct header *header = header_table_get(owner->headers, &share->headers[span->header], NULL);
         uint64_t generation = policy_set_generation(owner->sampler->set);
 
         ASSERT(header != NULL);
@@ -618,7 +623,7 @@ static void owner_on_delivery(struct mail *mail, void *receiver)
         delivery_answer(delivery, RPC_RESOURCE_EXHAUSTED);
         return;
     }
-    ASSERT(intake_read(&owner->intake, buffer_slice(bytes), sampler->set, owner->scratch, owner->headers));
+    ASSERT(intake_read(&owner->intake, buffer_slice(bytes), NULL, sampler->set, owner->scratch, owner->headers));
     ASSERT(owner->intake.rejected_count == 0);
     taken = owner->intake.span_count;
     metric_add(owner->node.worker.metrics, METRIC_ACCEPTED_SPANS, taken);
