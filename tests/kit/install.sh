@@ -9,7 +9,7 @@ build_packages() {
     if [[ -f deploy/packages ]]; then
         sed -e 's/#.*//' deploy/packages
     else
-        echo gcc g++ meson ninja-build pkg-config libgrpc-dev libssl-dev libevent-dev libjansson-dev libyaml-dev libxxhash-dev \
+        echo gcc g++ meson ninja-build pkg-config libgrpc-dev libssl-dev libevent-dev libc-ares-dev libjansson-dev libyaml-dev libxxhash-dev \
             libprotobuf-c-dev protobuf-c-compiler libre2-dev libdeflate-dev libcmocka-dev
     fi
 }
@@ -40,6 +40,24 @@ install_packages() {
     echo "installing from Debian: ${missing[*]}"
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update </dev/null
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" </dev/null >/dev/null
+}
+
+# unpack_program PACKAGE PATH: prints where a program of a Debian package is, unpacked into the cache and not installed: the
+# package would start a service.
+unpack_program() {
+    local dir=$cache_dir/debian/$1
+
+    if [[ ! -x $dir/$2 ]]; then
+        [[ ${install:-yes} ]] || { echo "$1 is not unpacked" >&2; return 1; }
+        echo "unpacking from Debian: $1" >&2
+        rm -rf "$dir" && mkdir -p "$dir"
+        if ! (cd "$dir" && apt-get -qq download "$1") >/dev/null 2>&1; then
+            as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update </dev/null >&2
+            (cd "$dir" && apt-get -qq download "$1") >&2 || return 1
+        fi
+        dpkg-deb -x "$dir/$1"_*.deb "$dir" || return 1
+    fi
+    echo "$dir/$2"
 }
 
 # Prints the Python of a venv that holds tests/kit/requirements.txt, made anew when that file changes.

@@ -84,6 +84,8 @@ class Server:
 
     Call = collections.namedtuple("Call", "number request data metadata context at_s")
 
+    host = "127.0.0.1"  # as in an address: [::1]
+
     def __init__(self, port=0):
         self.wanted_port = port
         self.port = port
@@ -95,7 +97,7 @@ class Server:
 
     @property
     def address(self):
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def methods(self):
         return {EXPORT: self.on_export}
@@ -110,16 +112,17 @@ class Server:
                 return grpc.unary_unary_rpc_method_handler(function) if function else None
 
         self.server.add_generic_rpc_handlers((Handler(),))
-        self.port = self.server.add_insecure_port(f"127.0.0.1:{self.wanted_port}")
+        self.port = self.server.add_insecure_port(f"{self.host}:{self.wanted_port}")
         if not self.port:
             raise AssertionError(f"cannot listen on {self.wanted_port}")
         self.wanted_port = self.port
         self.server.start()
         return self
 
-    def stop(self):
+    def stop(self, grace_s=0):
+        """Tells clients to go elsewhere (GOAWAY); calls under way have grace_s to end."""
         if self.server:
-            self.server.stop(0).wait()
+            self.server.stop(grace_s * slowness()).wait()
             self.server = None
 
     def on_export(self, data, context):
@@ -158,9 +161,10 @@ class Sink(Server):
 class Member(Server):
     """A sampler as the balancer sees it: Export and Hello."""
 
-    def __init__(self, name, port=0, hello=True):
+    def __init__(self, name, port=0, hello=True, host="127.0.0.1"):
         super().__init__(port)
         self.name = name
+        self.host = host
         self.hello = hello
         self.hellos = 0
 

@@ -180,7 +180,8 @@ def sampler_config(name, backend_port, policies, wait="1s", tail=None, tailrace=
     }
 
 
-def lb_config(members, timeout="5s", tailrace=None, protocol=None, grpc=None):
+def lb_config(members, timeout="5s", tailrace=None, protocol=None, grpc=None, resolver=None):
+    """resolver: instead of a static one with these members."""
     port, admin_port = free_port(), free_port()
     return {
         "@port": port, "@admin_port": admin_port,
@@ -188,7 +189,7 @@ def lb_config(members, timeout="5s", tailrace=None, protocol=None, grpc=None):
         "exporters": {"loadbalancing": {
             "routing_key": "traceID",
             "protocol": {"otlp": {"timeout": timeout, "tls": {"insecure": True}, **(protocol or {})}},
-            "resolver": {"static": {"hostnames": list(members)}}}},
+            "resolver": resolver or {"static": {"hostnames": list(members)}}}},
         "service": {"pipelines": {"traces": {"receivers": ["otlp"], "exporters": ["loadbalancing"]}}},
         "tailrace": {"admin": {"endpoint": f"127.0.0.1:{admin_port}"}, "workers": 2, **(tailrace or {})},
     }

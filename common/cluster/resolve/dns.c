@@ -180,12 +180,8 @@ static enum dns_outcome outcome_of(int status)
 static const char *failure_text(int status)
 {
     switch (status) {
-    case ARES_ESERVFAIL:
-        return "the server failed (SERVFAIL)";
-    case ARES_EREFUSED:
-        return "the server refuses (REFUSED)";
-    case ARES_ECONNREFUSED:
-        return "no server can be reached";
+    case ARES_ECONNREFUSED: /* what c-ares calls it when all servers were tried, whatever each of them did */
+        return "each server failed, refused, or is away";
     case ARES_ETIMEOUT:
         return "no answer in time";
     default:
