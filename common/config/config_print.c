@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/cleanup.h"
 #include "common/config/node.h"
 
 #define HIDDEN "[REDACTED]"
@@ -74,8 +75,25 @@ static bool is_component(const struct config_node *node)
     return node->parent && node->parent->key && !node->parent->parent->parent && strcmp(node->parent->key, "extensions") == 0;
 }
 
+/* Of headers as a list of {key, value} only the values are secret. */
+static bool is_header_key(const struct config_node *node)
+{
+    static const char *const words[] = {"key", "name", "action", "from_context"};
+    const struct config_node *item = node->parent, *list = item ? item->parent : NULL;
+
+    if (!node->key || !list || item->key || list->kind != CONFIG_NODE_SEQUENCE)
+        return false;
+    for (size_t i = 0; i < ARRAY_COUNT(words); i++) {
+        if (strcmp(node->key, words[i]) == 0)
+            return list->key && name_is_headers(list->key);
+    }
+    return false;
+}
+
 bool node_is_secret(const struct config_node *node)
 {
+    if (is_header_key(node))
+        return false;
     if (node->key && name_is_place(node->key))
         return false;
     for (; node->parent; node = node->parent) {
