@@ -174,7 +174,9 @@ static const struct config_key auth_keys[] = {
 };
 
 #define COMMON_KEYS                                                                                                            \
-    CONFIG_READ_BY(struct exporter_reading, config.tls, "tls", tls_client_read, "How the connection is secured; absent: TLS, with the system's authorities."), \
+    {.name = "tls", .type = CONFIG_CUSTOM, .offset = offsetof(struct exporter_reading, config.tls), .custom = tls_client_read, \
+        .nested = tls_client_keys, .set_offset = SIZE_MAX,                                                                      \
+        .help = "How the connection is secured; absent: TLS, with the system's authorities."},                                  \
         CONFIG_READ_BY(struct exporter_reading, config.compression, "compression", read_compression,                           \
             "Of requests: gzip, zstd or none; absent: gzip, from a balancer to samplers none (differs from the Collector: there gzip).")
 

@@ -58,6 +58,7 @@ int memory_limiter_read(
 
 /* -- tables that the page shows ------------------------------------------------------------------------- */
 
+extern const struct config_key tls_server_keys[], tls_client_keys[];
 extern const struct config_key otlp_file_keys[], otlp_telemetry_keys[], otlp_pipeline_keys[];
 extern const struct config_key otlp_receiver_keys[], otlp_grpc_exporter_keys[], otlp_http_exporter_keys[], debug_exporter_keys[];
 extern const struct config_key batch_processor_keys[], memory_limiter_keys[];

@@ -38,7 +38,7 @@ struct tls_reading {
             "How often the files are looked at (differs from the Collector: files that change are taken anyhow, without this)."), \
         CONFIG_REFUSE("tpm", "keys are read from files; set key_file")
 
-static const struct config_key tls_server_keys[] = {
+const struct config_key tls_server_keys[] = {
     TLS_COMMON_KEYS,
     TLS_TEXT(client_ca_file, "client_ca_file", "Clients must show a certificate of an authority in this file, PEM."),
     CONFIG_KEY_NAMED(struct tls_reading, options.client_ca_file_reload, "client_ca_file_reload", CONFIG_BOOL,
@@ -46,7 +46,7 @@ static const struct config_key tls_server_keys[] = {
     {0},
 };
 
-static const struct config_key tls_client_keys[] = {
+const struct config_key tls_client_keys[] = {
     CONFIG_KEY_NAMED(struct tls_reading, options.insecure, "insecure", CONFIG_BOOL, "Plain text instead of TLS."),
     TLS_COMMON_KEYS,
     CONFIG_KEY_NAMED(struct tls_reading, options.insecure_skip_verify, "insecure_skip_verify", CONFIG_BOOL,
