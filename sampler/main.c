@@ -1,5 +1,6 @@
 #include "common/base/error.h"
 #include "common/run/program.h"
+#include "sampler/replay/replay.h"
 #include "sampler/sampler.h"
 
 /* The whole configuration: keys as structs, policies compiled. */
@@ -52,8 +53,13 @@ int main(int argc, char **argv)
         .read = read_config,
         .telemetry = &setup.config.telemetry,
         .serve = serve,
+        .more_help = replay_help,
     };
-    int code = program_main(&program, argc, argv);
+    int code;
+
+    if (replay_is_asked(argc, argv))
+        return replay_main(argc, argv);
+    code = program_main(&program, argc, argv);
 
     policy_set_unref(setup.set);
     return code;

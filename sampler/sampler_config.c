@@ -250,3 +250,36 @@ int sampler_config_read(
     *out_config = config;
     return result;
 }
+
+/* The entry called `tail_sampling`, or `tail_sampling/NAME`. */
+static const struct config_node *find_tail_sampling(const struct config_node *map)
+{
+    static const char name[] = "tail_sampling";
+
+    for (size_t i = 0; i < config_node_count(map) && config_node_kind(map) == CONFIG_NODE_MAP; i++) {
+        const char *key = config_node_key(map, i);
+
+        if (strncmp(key, name, strlen(name)) == 0 && (key[strlen(name)] == '\0' || key[strlen(name)] == '/'))
+            return config_node_at(map, i);
+    }
+    return NULL;
+}
+
+int tail_sampling_config_find(
+    struct config_context *context, const struct config_node *root, struct tail_sampling_config *out_config)
+{
+    const struct config_node *found;
+    struct sampler_config config;
+    int r;
+
+    if (config_node_get(root, "service") || config_node_get(root, "receivers")) {
+        r = sampler_config_read(context, root, &config);
+        if (r == 0)
+            *out_config = config.tail_sampling;
+        return r;
+    }
+    found = find_tail_sampling(config_node_get(root, "processors"));
+    if (!found)
+        found = find_tail_sampling(root);
+    return read_tail_sampling(context, found ? found : root, out_config);
+}

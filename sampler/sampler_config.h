@@ -40,3 +40,8 @@ struct sampler_config sampler_config_defaults(void);
 extern const struct tail_sampling_config tail_sampling_defaults;
 extern const struct config_key tail_sampling_keys[], sampler_tailrace_keys[];
 extern const struct otlp_tier sampler_tier;
+
+/* processors.tail_sampling alone, wherever it stands: in a whole configuration (which is then checked as one), under
+ * `processors`, under `tail_sampling`, or as all of the file. */
+int tail_sampling_config_find(
+    struct config_context *context, const struct config_node *root, struct tail_sampling_config *out_config);

@@ -113,10 +113,12 @@ int program_main(const struct program *program, int argc, char **argv)
         return EXIT_BAD_CONFIG;
     }
     if (line.help || line.version) {
-        if (line.help)
+        if (line.help) {
             fputs(command_line_help(program->name, text, sizeof(text)), stdout);
-        else
+            fputs(program->more_help ? program->more_help : "", stdout);
+        } else {
             print_version(program);
+        }
         command_line_deinit(&line);
         return EXIT_CLEAN;
     }

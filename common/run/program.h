@@ -14,6 +14,7 @@ enum { EXIT_CLEAN = 0, EXIT_BAD_CONFIG = 1, EXIT_START_FAILED = 2, EXIT_CUT_SHOR
 
 struct program {
     const char *name;
+    const char *more_help; /* what --help adds; NULL: nothing */
     void *config; /* what `read` fills and `serve` gets */
     /* Reads and checks all of it. 0 or CONFIG_E_INVALID with errors in the context. */
     int (*read)(struct config_context *context, const struct config_node *root, void *config);
