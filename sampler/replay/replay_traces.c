@@ -296,7 +296,7 @@ bool replay_traces_add(struct replay_traces *traces, struct slice request)
     for (size_t i = 0; i < traces->side_count; i++) {
         struct side *side = &traces->sides[i];
 
-        good = intake_read(&side->intake, request, side->set, side->scratch, side->headers) && good;
+        good = intake_read(&side->intake, request, NULL, side->set, side->scratch, side->headers) && good;
     }
     if (good) {
         if (traces->with_services)
