@@ -1024,11 +1024,13 @@ static int lb_listen(struct lb *lb, char *out_error, size_t error_size)
 static int lb_secure_members(struct lb *lb, char *out_error, size_t error_size)
 {
     const struct otlp_exporter_config *member = &lb->config.member;
+    struct tls_options tls = member->tls ? *member->tls : (struct tls_options){.insecure = true};
     char name[200];
 
+    tls.grpc = true;
     (void)snprintf(name, sizeof(name), "exporters.%s.protocol.otlp.tls", member->id);
     if (member->tls && !member->tls->insecure &&
-        security_tls(lb->security, name, member->tls, false, &lb->member_options.tls, out_error, error_size))
+        security_tls(lb->security, name, &tls, false, &lb->member_options.tls, out_error, error_size))
         return error_raise(-EINVAL);
     (void)snprintf(name, sizeof(name), "extensions.%s", member->auth ? member->auth->id : "");
     if (member->auth && security_auth(lb->security, name, member->auth, false, &lb->member_options.auth, out_error, error_size))

@@ -31,6 +31,7 @@ const struct config_node *list_at(const struct config_node *list, size_t index);
 /* -- security_config.c: TLS, headers -------------------------------------------------------------------- */
 
 int tls_server_read(struct config_context *context, const struct config_node *node, void *out_field); /* const struct tls_options ** */
+int tls_grpc_server_read(struct config_context *context, const struct config_node *node, void *out_field); /* of gRPC: its library can do less */
 int tls_client_read(struct config_context *context, const struct config_node *node, void *out_field);
 /* Custom readers of headers, as a map or a list of {name, value}; out_field: a char ** of key, value, …, NULL. */
 int headers_read(struct config_context *context, const struct config_node *node, void *out_field);

@@ -58,7 +58,7 @@ static const struct config_key receiver_grpc_keys[] = {
     CONFIG_IGNORE_UNLESS("read_buffer_size", "524288", BUFFERS_OWN),
     CONFIG_IGNORE_UNLESS("write_buffer_size", "0", BUFFERS_OWN),
     CONFIG_SECTION("keepalive", server_keepalive_keys, "Pings and the age of connections."),
-    {.name = "tls", .type = CONFIG_CUSTOM, .offset = offsetof(struct receiver_reading, config.grpc_tls), .custom = tls_server_read,
+    {.name = "tls", .type = CONFIG_CUSTOM, .offset = offsetof(struct receiver_reading, config.grpc_tls), .custom = tls_grpc_server_read,
         .nested = tls_server_keys, .set_offset = SIZE_MAX, .help = "TLS of the server; absent: plain text."},
     CONFIG_SECTION("auth", grpc_auth_keys, "Who may send; absent: everybody."),
     READ(config.grpc_include_metadata, "include_metadata", CONFIG_BOOL,

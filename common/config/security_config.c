@@ -165,7 +165,18 @@ static int tls_read_into(struct config_context *context, const struct config_nod
     return result;
 }
 
-int tls_server_read(struct config_context *context, const struct config_node *node, void *out_field)
+/* What else TLS cannot do here: said of the key that the reason begins with. */
+static int tls_judge(struct config_context *context, const struct config_node *node, const struct tls_options *options, bool server)
+{
+    char reason[300], key[40];
+
+    if (!tls_options_check(options, server, reason, sizeof(reason)))
+        return 0;
+    (void)snprintf(key, sizeof(key), "%.*s", (int)strcspn(reason, ":, "), reason);
+    return config_error(context, config_node_near(node, key), "%s", reason);
+}
+
+static int server_read(struct config_context *context, const struct config_node *node, bool grpc, void *out_field)
 {
     struct tls_options *options;
     int result;
@@ -175,14 +186,26 @@ int tls_server_read(struct config_context *context, const struct config_node *no
     result = tls_read_into(context, node, tls_server_keys, out_field, &options);
     if (result == 0 && !options->cert_file && !options->cert_pem)
         result = config_error(context, node, "a server needs a certificate: set cert_file and key_file");
-    return result;
+    options->grpc = grpc;
+    return result ? result : tls_judge(context, node, options, true);
+}
+
+int tls_server_read(struct config_context *context, const struct config_node *node, void *out_field)
+{
+    return server_read(context, node, false, out_field);
+}
+
+int tls_grpc_server_read(struct config_context *context, const struct config_node *node, void *out_field)
+{
+    return server_read(context, node, true, out_field);
 }
 
 int tls_client_read(struct config_context *context, const struct config_node *node, void *out_field)
 {
     struct tls_options *options;
+    int result = tls_read_into(context, node, tls_client_keys, out_field, &options);
 
-    return tls_read_into(context, node, tls_client_keys, out_field, &options);
+    return result || options->insecure ? result : tls_judge(context, node, options, false);
 }
 
 /* -- headers --------------------------------------------------------------------------------------------- */

@@ -32,6 +32,7 @@
 #include "common/base/assert.h"
 #include "common/base/error.h"
 #include "common/base/list.h"
+#include "common/base/log.h"
 #include "common/base/num.h"
 #include "common/otlp/rpc_status.h"
 #include "common/run/clock.h"
@@ -61,6 +62,8 @@ struct grpc_link {
     struct link_channel *next; /* connects with newer certificates; NULL: mostly */
     struct link_options options; /* for further channels: address is target */
     char target[300], *authority, *user_agent;
+    struct link_call probe; /* asks why a secured connection cannot be made */
+    bool probing;
     unsigned refs; /* the owner's, one a watch and one a call */
     bool freed;
     struct list free_calls;
@@ -379,6 +382,31 @@ static void channel_drop(struct link_channel *channel)
     grpc_channel_destroy(channel->channel);
 }
 
+/* The library tells why it cannot connect to calls only. Here is the connection's boundary: logged once each time it goes down. */
+static void probe_done(struct link_call *probe, const struct link_result *result)
+{
+    struct grpc_link *link = container_of(probe, struct grpc_link, probe);
+    char reason[300];
+
+    link->probing = false;
+    if (result->code != GRPC_STATUS_UNAVAILABLE || link->freed)
+        return;
+    (void)snprintf(reason, sizeof(reason), "%.*s", (int)size_min(result->message.len, sizeof(reason) - 1),
+        (const char *)result->message.at);
+    log_event(LOG_WARN, "tls_connection_failed", "address=%s reason=\"%s\" remedy=\"%s\"", link->target, reason, tls_remedy(reason));
+}
+
+static void link_probe(struct grpc_link *link)
+{
+    const struct link_message nothing = {.method = LINK_EXPORT, .deadline_ns = clock_now_ns() + NS_PER_S};
+
+    if (link->probing)
+        return;
+    link->probing = true;
+    link->probe.done = probe_done;
+    grpc_link_send(&link->link, &nothing, &link->probe);
+}
+
 static void link_on_current(struct grpc_link *link)
 {
     enum link_state state = link_state_of(link, link->current->state);
@@ -414,9 +442,13 @@ static void channel_on_watch(struct pump_op *op, bool ok)
     if (channel == link->next && channel->state == GRPC_CHANNEL_READY)
         link_take_next(link);
     if (channel == link->current) {
+        bool was_down = link->link.state == LINK_DOWN;
+
         link_on_current(link); /* may free the link; our reference keeps its memory */
         if (!link->freed)
             link_renew(link);
+        if (!link->freed && link->options.tls && link->link.state == LINK_DOWN && !was_down)
+            link_probe(link);
     }
     link_unref(link);
 }

@@ -18,6 +18,7 @@
 #include "common/base/error.h"
 #include "common/base/num.h"
 #include "common/run/clock.h"
+#include "common/security/tls.h"
 
 struct pump {
     grpc_completion_queue *queue;
@@ -35,9 +36,9 @@ void pump_library_init(void)
     (void)mallopt(M_TRIM_THRESHOLD, 1 << 30);
     (void)mallopt(M_TOP_PAD, 16 << 20);
     (void)mallopt(M_MMAP_THRESHOLD, 1 << 30);
-    /* What it would print on standard error is no line of our log; what matters of it comes as statuses. An operator who debugs the
-     * library sets the variable himself. */
-    (void)setenv("GRPC_VERBOSITY", "NONE", 0);
+    /* What it would print on standard error is no line of our log; what matters of it comes as statuses, but for failed handshakes. An
+     * operator who debugs the library sets GRPC_VERBOSITY himself. */
+    tls_grpc_log_setup();
     grpc_init();
 }
 

@@ -52,6 +52,8 @@ void *tls_grpc_channel_credentials(struct tls *tls);
 /* Rises when new files came into force; any thread. Read it before tls_grpc_channel_credentials: a channel made before it rose
  * connects with the old files. */
 unsigned tls_generation(const struct tls *tls);
+/* Before grpc_init: what its library says of a handshake that failed goes to our log, at most once a period. */
+void tls_grpc_log_setup(void);
 /* NULL, or the value of channel argument grpc.ssl_target_name_override (GRPC_SSL_TARGET_NAME_OVERRIDE_ARG), which link_grpc.c sets:
  * the name to ask for and to find in the server's certificate. Lives as long as tls. */
 const char *tls_grpc_target_name(const struct tls *tls);
@@ -61,5 +63,7 @@ void *tls_ssl_ctx(struct tls *tls);
 /* Sets all that concerns TLS on a CURL * handle, for link_http.c. Each connection it opens takes the newest files; tls must outlive
  * the handle. */
 void tls_curl_setup(struct tls *tls, void *curl);
+/* What to do about a connection that failed for this reason, in OpenSSL's, gRPC's or curl's words. */
+const char *tls_remedy(const char *reason);
 /* Looks at the files now. The control thread calls it through security.h. RELOAD_FAILED comes once a change, with the reason. */
 enum reload_outcome tls_reload(struct tls *tls, char *out_error, size_t error_size);

@@ -7,11 +7,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include <grpc/grpc_security.h>
+#include <grpc/support/log.h>
 #include <openssl/ssl.h>
 
 #include "common/base/assert.h"
+#include "common/base/log.h"
+#include "common/run/clock.h"
 #include "common/security/tls_grpc_version.h"
 #include "common/security/tls_inside.h"
 
@@ -38,6 +42,35 @@ int tls_grpc_ciphers(const char *ciphers, char *out_error, size_t error_size)
     return 1;
 }
 
+/* The library tells of a handshake that a server refused in its own log only. Any thread of its own; we take that line alone. */
+static void on_library_log(gpr_log_func_args *args)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static struct log_limit limit;
+    const char *failed = strstr(args->message, "Handshake failed");
+    uint64_t suppressed;
+    bool now;
+
+    if (!failed)
+        return;
+    pthread_mutex_lock(&lock);
+    now = log_limit_pass(&limit, clock_now_ns(), &suppressed);
+    pthread_mutex_unlock(&lock);
+    if (now)
+        log_event(LOG_WARN, "tls_handshake_failed", "transport=grpc reason=\"%s\" remedy=\"%s\" suppressed=%llu", failed,
+            tls_remedy(failed), (unsigned long long)suppressed);
+}
+
+void tls_grpc_log_setup(void)
+{
+    const char *verbosity = getenv("GRPC_VERBOSITY");
+
+    if (verbosity && strcasecmp(verbosity, "NONE") != 0) /* somebody debugs the library and wants all it says, as it is */
+        return;
+    (void)setenv("GRPC_VERBOSITY", "ERROR", 1);
+    gpr_set_log_function(on_library_log);
+}
+
 static grpc_tls_version version_of(int openssl_version, grpc_tls_version when_unset)
 {
     if (openssl_version == 0)
@@ -46,6 +79,34 @@ static grpc_tls_version version_of(int openssl_version, grpc_tls_version when_un
 }
 
 /* -- server ----------------------------------------------------------------------------------------------- */
+
+/* Versions that a server must not speak, for the next context that this thread makes: the library makes it right after fetch_config,
+ * on the same thread, and offers no other way to tell it where certificates are fetched. */
+static _Thread_local uint64_t next_context_options;
+
+/* OpenSSL calls this for each new SSL_CTX of the process. */
+static void on_new_context(void *parent, void *data, CRYPTO_EX_DATA *ex_data, int index, long number, void *pointer)
+{
+    (void)data;
+    (void)ex_data;
+    (void)index;
+    (void)number;
+    (void)pointer;
+    if (next_context_options)
+        (void)SSL_CTX_set_options(parent, next_context_options);
+    next_context_options = 0;
+}
+
+static void register_on_new_context(void)
+{
+    (void)SSL_CTX_get_ex_new_index(0, NULL, on_new_context, NULL, NULL);
+}
+
+static uint64_t forbidden_versions(const struct tls_names *names)
+{
+    return (names->min_version == TLS1_3_VERSION ? SSL_OP_NO_TLSv1_2 : 0) |
+           (names->max_version == TLS1_2_VERSION ? SSL_OP_NO_TLSv1_3 : 0);
+}
 
 static grpc_ssl_certificate_config_reload_status fetch_config(void *context, grpc_ssl_server_certificate_config **out_config)
 {
@@ -63,6 +124,7 @@ static grpc_ssl_certificate_config_reload_status fetch_config(void *context, grp
         roots = pair.cert_chain; /* the library wants some even where it asks no client for a certificate */
     *out_config = grpc_ssl_server_certificate_config_create(roots, &pair, 1);
     fetch->given_generation = set->generation;
+    next_context_options = forbidden_versions(&fetch->tls->names);
     tls_set_unref(set);
     return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
 }
@@ -78,12 +140,14 @@ static void fetch_free(void *state)
 
 void *tls_grpc_server_credentials(struct tls *tls)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct grpc_fetch *fetch = calloc(1, sizeof(*fetch));
     grpc_ssl_server_credentials_options *options;
     grpc_server_credentials *credentials;
 
     ASSERT(fetch != NULL); /* at start */
     ASSERT(tls->server);
+    (void)pthread_once(&once, register_on_new_context);
     fetch->tls = tls_ref(tls);
     options = grpc_ssl_server_credentials_create_options_using_config_fetcher(tls->options.client_ca_file
             ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY
@@ -94,7 +158,6 @@ void *tls_grpc_server_credentials(struct tls *tls)
     /* A processor that processes nothing: the one thing of ours that the library frees together with credentials. */
     grpc_server_credentials_set_auth_metadata_processor(
         credentials, (grpc_auth_metadata_processor){.process = NULL, .destroy = fetch_free, .state = fetch});
-    tls_grpc_server_versions(credentials, version_of(tls->names.min_version, TLS1_2), version_of(tls->names.max_version, TLS1_3));
     return credentials;
 }
 

@@ -1,5 +1,5 @@
-/* The versions of TLS that gRPC's credentials speak: the library has the setters, but only for C++ and in no header. For
- * credentials made by grpc_ssl_credentials_create_ex and grpc_ssl_server_credentials_create_with_options alone. */
+/* The versions of TLS that a client of gRPC's speaks: the library has the setters, but only for C++ and in no header. For
+ * credentials made by grpc_ssl_credentials_create_ex alone. */
 #pragma once
 
 #include <grpc/grpc_security.h>
@@ -8,7 +8,6 @@
 extern "C" {
 #endif
 
-void tls_grpc_server_versions(grpc_server_credentials *credentials, grpc_tls_version least, grpc_tls_version most);
 void tls_grpc_channel_versions(grpc_channel_credentials *credentials, grpc_tls_version least, grpc_tls_version most);
 
 #ifdef __cplusplus

@@ -170,3 +170,35 @@ int tls_names_read(const struct tls_options *options, struct tls_names *out_name
     *out_names = names;
     return 0;
 }
+
+const char *tls_remedy(const char *reason)
+{
+    static const struct {
+        const char *words, *remedy;
+    } remedies[] = {
+        {"certificate has expired", "the peer's certificate is over its time: renew it"},
+        {"not in peer certificate", "the peer's certificate names other hosts: set tls.server_name_override to one of them, or have it made anew"},
+        {"does not match target host", "the peer's certificate names other hosts: set tls.server_name_override to one of them, or have it made anew"},
+        {"no alternative certificate subject name", "the peer's certificate names other hosts: set tls.server_name_override to one of them, or have it made anew"},
+        {"certificate verify failed", "the peer's certificate is signed by no authority we trust (put it into tls.ca_file), or is over its time (renew it)"},
+        {"self-signed", "the peer's certificate is signed by no authority we trust (put it into tls.ca_file), or is over its time (renew it)"},
+        {"unable to get local issuer", "the peer's certificate is signed by no authority we trust (put it into tls.ca_file), or is over its time (renew it)"},
+        {"did not return a certificate", "the client shows no certificate and client_ca_file asks for one: give it tls.cert_file and key_file"},
+        {"certificate required", "the server asks for a client's certificate: set tls.cert_file and key_file"},
+        {"unknown ca", "the peer does not trust the authority of our certificate: add it there"},
+        {"bad certificate", "the peer refused our certificate: it must be signed by an authority that it trusts"},
+        {"wrong version number", "one side speaks plain text: turn TLS on there, or set tls.insecure: true here"},
+        {"http request", "the peer speaks plain text HTTP: give it an https:// address"},
+        {"unsupported protocol", "no common TLS version: compare min_version and max_version of both sides"},
+        {"protocol version", "no common TLS version: compare min_version and max_version of both sides"},
+        {"no shared cipher", "no common cipher suite: compare cipher_suites of both sides"},
+        {"handshake failure", "no common cipher suite or version: compare cipher_suites and min_version of both sides"},
+        {"onnection refused", "nothing listens there: is the address right and the peer running?"},
+        {"ocket closed", "the peer hung up: does it ask for a client's certificate (tls.cert_file, key_file)?"},
+    };
+
+    for (size_t i = 0; i < ARRAY_COUNT(remedies); i++)
+        if (strcasestr(reason, remedies[i].words))
+            return remedies[i].remedy;
+    return "compare the tls sections of both sides";
+}

@@ -307,10 +307,12 @@ static bool wants_tls(const struct otlp_exporter_config *config)
 static int backend_secure(struct backends *backends, struct security *security, size_t index, char *out_error, size_t error_size)
 {
     const struct otlp_exporter_config *config = &backends->configs[index];
+    struct tls_options tls = config->tls ? *config->tls : (struct tls_options){.insecure = true};
     char name[256];
 
+    tls.grpc = config->kind == EXPORTER_OTLP_GRPC;
     (void)snprintf(name, sizeof(name), "exporters.%s.tls", config->id);
-    if (wants_tls(config) && security_tls(security, name, config->tls, false, &backends->tls[index], out_error, error_size))
+    if (wants_tls(config) && security_tls(security, name, &tls, false, &backends->tls[index], out_error, error_size))
         return error_raise(-EINVAL);
     (void)snprintf(name, sizeof(name), "extensions.%s", config->auth ? config->auth->id : "");
     if (is_otlp(config) && config->auth && config->auth->kind != AUTH_NONE &&

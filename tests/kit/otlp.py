@@ -32,8 +32,11 @@ NO_LIMIT = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_len
 class Client:
     """One connection to a node. Nothing is sent twice unless the caller does."""
 
-    def __init__(self, address):
-        self.channel = grpc.insecure_channel(address, options=NO_LIMIT)
+    def __init__(self, address, credentials=None, options=()):
+        """credentials: grpc.ssl_channel_credentials(...); None: plain text."""
+        options = NO_LIMIT + list(options)
+        self.channel = (grpc.secure_channel(address, credentials, options=options) if credentials
+                        else grpc.insecure_channel(address, options=options))
 
     def __enter__(self):
         return self
@@ -86,9 +89,11 @@ class Server:
 
     host = "127.0.0.1"  # as in an address: [::1]
 
-    def __init__(self, port=0):
+    def __init__(self, port=0, credentials=None):
+        """credentials: grpc.ssl_server_credentials(...); None: plain text."""
         self.wanted_port = port
         self.port = port
+        self.credentials = credentials
         self.received = []
         self.accepted = []
         self.lock = threading.Lock()
@@ -112,7 +117,9 @@ class Server:
                 return grpc.unary_unary_rpc_method_handler(function) if function else None
 
         self.server.add_generic_rpc_handlers((Handler(),))
-        self.port = self.server.add_insecure_port(f"{self.host}:{self.wanted_port}")
+        endpoint = f"{self.host}:{self.wanted_port}"
+        self.port = (self.server.add_secure_port(endpoint, self.credentials) if self.credentials
+                     else self.server.add_insecure_port(endpoint))
         if not self.port:
             raise AssertionError(f"cannot listen on {self.wanted_port}")
         self.wanted_port = self.port
