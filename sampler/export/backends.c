@@ -209,8 +209,19 @@ static uint64_t trouble_of(const struct exporter_stats *stats)
     return stats->failed_spans + stats->failed_calls + stats->enqueue_failed_spans + stats->rejected_spans;
 }
 
+/* What to do when the last error is one of TLS; NULL: it is another. */
+static const char *remedy_of(const struct worker_backend *backend, const char *error)
+{
+    const struct worker_backends *mine = backend->mine;
+
+    if (!mine->backends->tls[backend - mine->each] || !(strcasestr(error, "ssl") || strcasestr(error, "certificate")))
+        return NULL;
+    return tls_remedy(error);
+}
+
 static void trouble_log(struct worker_backend *backend, const struct exporter_stats *stats, uint64_t now_ns)
 {
+    const char *remedy;
     uint64_t trouble = trouble_of(stats), suppressed;
 
     if (trouble == backend->trouble)
@@ -218,12 +229,14 @@ static void trouble_log(struct worker_backend *backend, const struct exporter_st
     backend->trouble = trouble;
     if (!log_limit_pass(&backend->log, now_ns, &suppressed))
         return;
+    remedy = remedy_of(backend, stats->last_error);
     log_event(LOG_WARN, "export_trouble",
         "exporter=%s retries=%llu given_up_spans=%llu refused_spans=%llu rejected_spans=%llu queue_full_spans=%llu queue_spans=%llu "
-        "last_error=\"%s\"",
+        "last_error=\"%s\"%s%s%s",
         backend->config->id, (unsigned long long)stats->retries, (unsigned long long)stats->failed_spans,
         (unsigned long long)stats->refused_spans, (unsigned long long)stats->rejected_spans,
-        (unsigned long long)stats->enqueue_failed_spans, (unsigned long long)stats->queue_spans, stats->last_error);
+        (unsigned long long)stats->enqueue_failed_spans, (unsigned long long)stats->queue_spans, stats->last_error,
+        remedy ? " remedy=\"" : "", remedy ? remedy : "", remedy ? "\"" : "");
 }
 
 static void show(_Atomic uint64_t *cell, uint64_t value)

@@ -5,6 +5,8 @@ Certificates are made for each case. [lb] is a balancer before a sampler, [sampl
 cleanly and the books balance where spans were sent.
 """
 import base64
+import http.client
+import http.server
 import json
 import os
 import socket
@@ -20,7 +22,7 @@ import grpc
 
 from kit import metrics, otlp, proc
 from kit.certs import Authority, write
-from kit.proc import Stage
+from kit.proc import Stage, free_port
 from kit.suite import Suite, check, equal, slowness, until
 
 suite = Suite("security")
@@ -68,9 +70,12 @@ class Front(Stage):
         self.node.wait_ready()
         return self.node
 
-    def with_extensions(self, kind, name, *arguments, extensions=None, **options):
-        """As Stage.lb and Stage.sampler, with extensions in the file."""
+    def with_extensions(self, kind, name, *arguments, extensions=None, http=None, **options):
+        """As Stage.lb and Stage.sampler, with extensions in the file; http: keys of the HTTP receiver, at self.http_port."""
         config = getattr(proc, kind + "_config")(*([name] if kind == "sampler" else []), *arguments, **options)
+        if http is not None:
+            self.http_port = free_port()
+            config["receivers"]["otlp"]["protocols"]["http"] = {"endpoint": f"127.0.0.1:{self.http_port}", **http}
         if extensions:
             config["extensions"] = extensions
             config["service"]["extensions"] = list(extensions)
@@ -85,6 +90,30 @@ class Front(Stage):
         request = otlp.request_of([otlp.trace_id()], spans)
         with otlp.Client(self.node.address, credentials) as client:
             return client.export(request, timeout_s=5, **options), request
+
+    def context(self, ca="ca.pem", client=None, **versions):
+        context = ssl.create_default_context(cafile=self.path(ca))
+        for key, value in versions.items():
+            setattr(context, key, value)
+        if client:
+            context.load_cert_chain(self.path(client + ".pem"), self.path(client + ".key"))
+        return context
+
+    def post(self, context=None, spans=2, headers=None):
+        """(HTTP status, or the word for a connection that was not let in, and the request) over a connection of its own."""
+        request = otlp.request_of([otlp.trace_id()], spans)
+        kind = http.client.HTTPSConnection if context else http.client.HTTPConnection
+        connection = kind("127.0.0.1", self.http_port, timeout=10 * slowness(), **({"context": context} if context else {}))
+        try:
+            connection.request("POST", "/v1/traces", request.SerializeToString(),
+                               {"Content-Type": "application/x-protobuf", **(headers or {})})
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status, request
+        except (OSError, http.client.HTTPException):
+            return "no connection", request
+        finally:
+            connection.close()
 
     def expect_stored(self, requests):
         want = sum(otlp.span_count(request) for request in requests)
@@ -183,7 +212,109 @@ def inline_pem(tier):
         check(b"PRIVATE KEY" not in printed, "--print-config shows the key")
 
 
+@suite.case("lb", "sampler")
+def https_in(tier):
+    """The HTTP receiver takes who trusts its certificate, speaks a version it allows and shows a certificate when it asks for one; a new
+    certificate and new authorities count without a restart."""
+    with Front(tier) as front:
+        front.file("clients.pem", front.ca.cert_pem)
+        front.start(http=front.tls(client_ca_file=front.path("clients.pem"), min_version="1.3"))
+        good = front.context(client="client")
+        status, request = front.post(good)
+        equal(status, 200, "with a certificate")
+        for what, context in {"plain text": None, "no certificate": front.context(), "another authority": front.context("other-ca.pem", "client"),
+                              "another authority's certificate": front.context(client="stranger"),
+                              "TLS 1.2": front.context(client="client", maximum_version=ssl.TLSVersion.TLSv1_2)}.items():
+            equal(front.post(context)[0], "no connection", what)
+        sent = [request]
+        fresh = front.ca.sign("server", LOCAL)
+        fresh.write(front.directory, "server")
+        until(lambda: handshake(front.http_port)[0] == fresh.serial, "the new certificate")
+        sent.append(front.post(good)[1])
+        front.file("clients.pem", front.other_ca.cert_pem)
+        until(lambda: front.post(good, spans=0)[0] == "no connection", "the old client refused")
+        status, request = front.post(front.context(client="stranger"))
+        equal(status, 200, "the new authority's client")
+        front.file("server.pem", b"rubbish")
+        front.wait_log(front.node, "tls_reload_failed", "protocols.http.tls", "holds no certificate")
+        equal(handshake(front.http_port)[0], fresh.serial, "the certificate after a bad file")
+        front.expect_stored(sent + [request])
+
+
 # -- out ------------------------------------------------------------------------------------------------
+
+
+class HttpsBackend:
+    """Takes OTLP/HTTP by TLS and keeps the requests and their headers."""
+
+    def __init__(self, identity, directory, client_ca=None):
+        cert, key = identity.write(directory, "https-backend")
+        self.got, outer = [], self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                outer.got.append((otlp.ExportTraceServiceRequest.FromString(body), dict(self.headers)))
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=client_ca)
+        context.load_cert_chain(cert, key)
+        if client_ca:
+            context.verify_mode = ssl.CERT_REQUIRED
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.handle_error = lambda *_: None  # refused handshakes are what we ask for
+        # The handshake on the connection's own thread, so that one that hangs stops nobody.
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
+        self.port = self.server.server_address[1]
+
+    def start(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+    def spans(self):
+        return [item for request, _ in list(self.got) for item in otlp.flatten(request)]
+
+
+@suite.case(*[name for name in ("its authority", "another authority", "over its time", "another name", "another name, overridden",
+                                "not verified", "TLS 1.3 wanted", "the client's certificate")])
+def https_to_backend(what):
+    """An OTLP/HTTP exporter verifies its backend as a gRPC exporter does, and shows its own certificate and password."""
+    names, days, keys, words = BACKENDS[what]
+    with Front() as front:
+        client_ca = front.path("ca.pem") if "cert_file" in keys else None
+        front.sink = front.serve(HttpsBackend(front.ca.sign("backend", names, days), front.directory, client_ca))
+        keys = {key: front.path(value) if key.endswith("_file") else value for key, value in keys.items()}
+        config = proc.sampler_config("sampler-0", 1, ALWAYS, wait="100ms")
+        config["exporters"] = {"otlphttp": {"endpoint": f"https://127.0.0.1:{front.sink.port}", "compression": "none", "tls": keys,
+                                            "auth": {"authenticator": "basicauth"}}}
+        config["extensions"] = {"basicauth": {"client_auth": {"username": "anna", "password": PASSWORD}}}
+        config["service"]["extensions"] = ["basicauth"]
+        config["service"]["pipelines"]["traces"]["exporters"] = ["otlphttp"]
+        front.node = front.add(proc.Node("sampler-0", "sampler/tailrace-sampler", config, front.directory)).wait_ready()
+        front.samplers = [front.node]
+        answer, request = front.export()
+        equal(answer.code, OK, f"the sampler takes it ({answer.message})")
+        if words is None:
+            front.expect_stored([request])
+            equal(front.sink.got[0][1].get("authorization") or front.sink.got[0][1].get("Authorization"), basic("anna", PASSWORD)[0][1],
+                  "what the backend is shown")
+        else:
+            front.wait_log(front.node, "last_error=", "remedy=")
+            equal(front.sink.spans(), [], "spans at the backend")
+        expect_nowhere(front, PASSWORD)
+        if words is not None:
+            front.node.kill()
 
 
 @suite.case()
@@ -447,6 +578,22 @@ def bearertokenauth_in(tier):
         front.wait_log(front.node, "auth_reload_failed", "holds no token", "remedy=")
         equal(front.export(metadata=[("authorization", "Bearer new-" + TOKEN)], spans=0)[0].code, OK, "the last good token")
         front.expect_stored(sent)
+        expect_nowhere(front, TOKEN)
+
+
+@suite.case("lb", "sampler")
+def credentials_over_http(tier):
+    """The HTTP receiver lets in as the gRPC receiver does; others get 401, a challenge's name and a count."""
+    with Front(tier) as front:
+        path = front.file("tokens", TOKEN)
+        front.start(http={"auth": {"authenticator": "bearertokenauth"}}, extensions={"bearertokenauth": {"filename": path}})
+        status, request = front.post(headers={"Authorization": "Bearer " + TOKEN})
+        equal(status, 200, "with the token")
+        refused = [{}, {"Authorization": "Bearer x" + TOKEN}, {"Authorization": TOKEN}]
+        for headers in refused:
+            equal(front.post(headers=headers)[0], 401, f"with {headers}")
+        equal(front.node.metrics().value("tailrace_requests_refused_total", reason="unauthenticated"), len(refused), "refusals counted")
+        front.expect_stored([request])
         expect_nowhere(front, TOKEN)
 
 
