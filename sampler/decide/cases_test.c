@@ -3,6 +3,7 @@
  *     test_policy_cases                          runs the cases beside the policies
  *     test_policy_cases --emit DIR               and writes them with our decisions, for tests/collector/run.py
  *     test_policy_cases --random SEED COUNT SETS --emit DIR    the same for random policies and traces
+ *     test_policy_cases --ottl SEED CONDITIONS --emit DIR      the same for random OTTL conditions
  *
  * DIR/SET/ gets policies.yaml, traces.bin (requests, each after its length as a varint) and expected.txt: a line a trace
  * of ID, decision, policy, place and the reason of a known difference, between tabs; or `refused` and a text. */
@@ -16,6 +17,7 @@
 #include "sampler/decide/cases_list.h"
 #include "tests/collector/case_set.h"
 #include "tests/collector/judge.h"
+#include "tests/collector/ottl_random.h"
 
 static const char *const decision_words[] = {
     [CASE_NOT] = "not", [CASE_SAMPLED] = "sampled", [CASE_REJECTED] = "rejected"};
@@ -214,7 +216,7 @@ static void run_set(
 
 static int usage(void)
 {
-    fputs("usage: test_policy_cases [--random SEED COUNT SETS] [--emit DIR]\n", stderr);
+    fputs("usage: test_policy_cases [--random SEED COUNT SETS] [--ottl SEED CONDITIONS] [--emit DIR]\n", stderr);
     return 2;
 }
 
@@ -231,6 +233,9 @@ int main(int argc, char **argv)
             case_sets_random(&sets, strtoull(argv[i + 1], NULL, 10), strtoul(argv[i + 2], NULL, 10),
                 strtoul(argv[i + 3], NULL, 10));
             i += 3;
+        } else if (strcmp(argv[i], "--ottl") == 0 && i + 2 < argc) {
+            case_sets_ottl(&sets, strtoull(argv[i + 1], NULL, 10), strtoul(argv[i + 2], NULL, 10));
+            i += 2;
         } else {
             case_sets_deinit(&sets);
             return usage();
@@ -242,6 +247,8 @@ int main(int argc, char **argv)
         if (!emitter.dir)
             case_sets_random(
                 &sets, 1, 400, 10); /* nothing is stated of them but that order does not matter */
+        if (!emitter.dir)
+            case_sets_ottl(&sets, 1, 100);
     }
     for (size_t i = 0; i < sets.count; i++)
         run_set(&sets.sets[i], &emitter, &passed, &failed);

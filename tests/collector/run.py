@@ -130,6 +130,7 @@ def main():
     parser.add_argument("--runner", required=True, help="the program test_policy_cases")
     parser.add_argument("--seed", default=os.environ.get("TAILRACE_SEED", "1"), help="of the random run")
     parser.add_argument("--traces", type=int, default=100000, help="random traces; any number, it is done in portions")
+    parser.add_argument("--conditions", type=int, default=3000, help="random OTTL conditions, each asked of eight spans")
     parser.add_argument("--quick", action="store_true", help="a tenth of them")
     options = parser.parse_args()
 
@@ -137,6 +138,11 @@ def main():
     left = options.traces // 10 if options.quick else options.traces
     passed, failed = compare_portion(oracle, options.runner, "cases", [])
     seed = int(options.seed)
+    conditions = options.conditions // 10 if options.quick else options.conditions
+    if conditions > 0:
+        good, bad = compare_portion(oracle, options.runner, f"--seed {seed} --conditions {conditions}",
+                                    ["--ottl", str(seed), str(conditions)])
+        passed, failed = passed + good, failed + bad
     while left > 0:
         count = min(left, PORTION)
         arguments = ["--random", str(seed), str(count), str(max(1, count // TRACES_PER_SET))]
