@@ -86,6 +86,15 @@ uint8_t *arena_bytes(struct arena *arena, size_t bytes)
     return at;
 }
 
+bool arena_extend(struct arena *arena, const uint8_t *end, size_t bytes)
+{
+    if (end != arena->at || bytes > (size_t)(arena->end - arena->at) || bytes > arena->most - arena->used)
+        return false;
+    arena->at += bytes;
+    arena->used += bytes;
+    return true;
+}
+
 void *arena_alloc(struct arena *arena, size_t bytes)
 {
     size_t skip = arena->at ? (size_t)(-(uintptr_t)arena->at & (alignof(max_align_t) - 1)) : 0;

@@ -26,5 +26,7 @@ void arena_reset(struct arena *arena);
 void *arena_alloc(struct arena *arena, size_t bytes);
 /* Not zeroed, for bytes only. NULL: no room. */
 uint8_t *arena_bytes(struct arena *arena, size_t bytes);
+/* More bytes behind `end`, which is where the last allocation ended. False: something stands there, or no room. */
+bool arena_extend(struct arena *arena, const uint8_t *end, size_t bytes);
 /* A copy, with a zero behind it that does not count. False: no room. */
 bool arena_copy(struct arena *arena, struct slice bytes, struct slice *out_copy);

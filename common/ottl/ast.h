@@ -57,6 +57,7 @@ struct ast {
     uint32_t at;
     bool is_wrapped; /* in parentheses or signed: not a plain literal where an argument must be one */
     struct slice text, key_text;
+    uint32_t key_at; /* where key_text stands */
     union {
         int64_t integer; /* also of a bool */
         double number;

@@ -141,6 +141,7 @@ static bool yield_cased(struct ottl_run *run, const struct ottl_node *node, uint
 
     if (!arg_string(run, node, 0, &text))
         return false;
+    text_reserve(&out, text.len);
     for (size_t at = 0; at < text.len; at += len)
         text_add_rune(&out, cased(utf8_read(text.at + at, text.len - at, &len)));
     return yield_written(run, node, &out, out_value);

@@ -467,7 +467,7 @@ static bool compile_arguments(struct ottl_compile *compile, const struct ast *as
         }
         seen_named |= named;
         if (place >= node->child_count || node->children[place]) {
-            compile_fault(compile, argument->at, place >= node->child_count ? "no such parameter: %.*s" : "given twice: %.*s",
+            compile_fault(compile, argument->key_at, place >= node->child_count ? "no such parameter: %.*s" : "given twice: %.*s",
                 (int)argument->key_text.len, (const char *)argument->key_text.at);
             return false;
         }

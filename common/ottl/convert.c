@@ -15,23 +15,33 @@
 
 /* -- texts ------------------------------------------------------------------------------------------------- */
 
+void text_reserve(struct text_out *out, size_t capacity)
+{
+    uint8_t *more;
+
+    if (out->full || capacity <= out->capacity)
+        return;
+    if (out->at && arena_extend(out->arena, out->at + out->capacity, capacity - out->capacity)) {
+        out->capacity = capacity;
+        return;
+    }
+    more = arena_bytes(out->arena, capacity);
+    if (!more) {
+        out->full = true;
+        return;
+    }
+    if (out->len > 0)
+        memcpy(more, out->at, out->len);
+    out->at = more;
+    out->capacity = capacity;
+}
+
 void text_add(struct text_out *out, const void *at, size_t len)
 {
+    if (len > out->capacity - out->len)
+        text_reserve(out, out->len + out->len / 2 + len + 32);
     if (out->full || len == 0)
         return;
-    if (len > out->capacity - out->len) {
-        size_t capacity = out->capacity * 2 + len + 32;
-        uint8_t *more = arena_bytes(out->arena, capacity);
-
-        if (!more) {
-            out->full = true;
-            return;
-        }
-        if (out->len > 0)
-            memcpy(more, out->at, out->len);
-        out->at = more;
-        out->capacity = capacity;
-    }
     memcpy(out->at + out->len, at, len);
     out->len += len;
 }

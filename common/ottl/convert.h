@@ -12,6 +12,8 @@ struct text_out {
     bool full;
 };
 
+/* Room for so many bytes in all, so that it need not grow. */
+void text_reserve(struct text_out *out, size_t capacity);
 void text_add(struct text_out *out, const void *at, size_t len);
 void text_add_string(struct text_out *out, const char *text);
 void text_add_rune(struct text_out *out, uint32_t rune);

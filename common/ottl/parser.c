@@ -207,6 +207,7 @@ static struct ast *parse_path(struct parser *p)
 static struct ast *parse_argument(struct parser *p)
 {
     size_t pieces = name_pieces(p, TOKEN_LOWER);
+    const uint32_t name_at = p->tokens[p->at].at;
     struct slice name = {NULL, 0};
     struct ast *value;
 
@@ -223,8 +224,10 @@ static struct ast *parse_argument(struct parser *p)
     } else {
         value = parse_value(p);
     }
-    if (value)
+    if (value) {
         value->key_text = name;
+        value->key_at = name_at;
+    }
     return value;
 }
 
