@@ -19,6 +19,8 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include <grpc/byte_buffer.h>
 #include <grpc/grpc.h>
@@ -33,6 +35,7 @@
 #include "common/base/num.h"
 #include "common/ingest/forward.h"
 #include "common/ingest/grpc_message.h"
+#include "common/ingest/http_listen.h"
 #include "common/ingest/inflate.h"
 #include "common/metrics/metrics.h"
 #include "common/otlp/rpc_status.h"
@@ -847,6 +850,19 @@ static void receiver_arguments(const struct receiver_options *options, struct ar
         argument_add(out, "grpc.keepalive_permit_without_calls", 1);
 }
 
+/* C-core does not say why it could not listen; the same attempt, made here, does. */
+static const char *listen_why(const char *endpoint)
+{
+    int fds[HTTP_LISTEN_MAX], port, r;
+    size_t count = 0;
+    char ignored[256];
+
+    r = http_listen(endpoint, fds, &count, &port, ignored, sizeof(ignored));
+    while (count > 0)
+        close(fds[--count]);
+    return r < 0 ? strerror(-r) : "it was taken for a moment, or gRPC refuses it";
+}
+
 int receiver_new(const struct receiver_options *options, struct worker *const *workers, unsigned count,
     const struct tier_entry *entry, struct receiver **out_receiver, char *out_error, size_t error_size)
 {
@@ -896,7 +912,8 @@ int receiver_new(const struct receiver_options *options, struct worker *const *w
     receiver->port = grpc_server_add_http2_port(receiver->server, options->endpoint, credentials);
     grpc_server_credentials_release(credentials);
     if (receiver->port == 0) {
-        (void)snprintf(out_error, error_size, "cannot listen on %s: is the address right and the port free?", options->endpoint);
+        (void)snprintf(out_error, error_size, "receivers.otlp.protocols.grpc.endpoint: cannot listen on %s: %s", options->endpoint,
+            listen_why(options->endpoint));
         receiver_free(receiver);
         return error_raise(-EADDRINUSE);
     }

@@ -465,5 +465,19 @@ def drain_under_load(tier):
         equal(len(arrived), len(set(arrived)), "spans at the backend, each once")
 
 
+@suite.case("lb", "sampler")
+def port_taken(tier):
+    """A port that somebody has ends the start with code 2, the key and the reason."""
+    with Stage() as stage:
+        holder = stage.serve(otlp.Sink())
+        grpc_keys = {"endpoint": holder.address}
+        node = (stage.lb("lb-0", ["127.0.0.1:1"], grpc=grpc_keys) if tier == "lb" else
+                stage.sampler("sampler-0", holder.port, ALWAYS, grpc=grpc_keys))
+        equal(node.wait(), 2, f"exit code\n{node.tail()}")
+        want = f"receivers.otlp.protocols.grpc.endpoint: cannot listen on {holder.address}: Address already in use"
+        check(want in node.tail(), f"{want!r} is not in the log\n{node.tail()}")
+        stage.programs.remove(node)  # its end was no failure
+
+
 if __name__ == "__main__":
     sys.exit(suite.main())
