@@ -1020,7 +1020,7 @@ static int lb_listen(struct lb *lb, char *out_error, size_t error_size)
     return listeners_new(&options, &entry, &lb->listeners, out_error, error_size);
 }
 
-/* TLS and credentials towards samplers. */
+/* How samplers are called: headers, TLS and credentials. */
 static int lb_secure_members(struct lb *lb, char *out_error, size_t error_size)
 {
     const struct otlp_exporter_config *member = &lb->config.member;
@@ -1028,6 +1028,9 @@ static int lb_secure_members(struct lb *lb, char *out_error, size_t error_size)
     char name[200];
 
     tls.grpc = true;
+    lb->member_options.headers = (const struct metadata_pair *)member->header_pairs;
+    lb->member_options.user_agent = member->user_agent;
+    lb->member_options.authority = member->authority;
     (void)snprintf(name, sizeof(name), "exporters.%s.protocol.otlp.tls", member->id);
     if (member->tls && !member->tls->insecure &&
         security_tls(lb->security, name, &tls, false, &lb->member_options.tls, out_error, error_size))

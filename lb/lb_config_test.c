@@ -145,6 +145,26 @@ static const struct {
     const char *text;
     const char *errors; /* without "lb.yaml:" before each */
 } wrong[] = {
+    {2, "  otlp: { protocols: { grpc: , http: { endpoint: \"localhost:4317\" } } }",
+        "2: receivers.otlp.protocols.http.endpoint: localhost:4317 is taken by `otlp` already\n"},
+    {2, "  otlp: { protocols: { http: { traces_url_path: \"a b\", max_request_body_size: 1e12, cors: { max_age: -2 } } } }",
+        "2: receivers.otlp.protocols.http.cors.max_age: expected a number of seconds\n"
+        "2: receivers.otlp.protocols.http.traces_url_path: expected a path such as /v1/traces\n"
+        "2: receivers.otlp.protocols.http.max_request_body_size: expected at most 2047 MiB, 2146435072 bytes\n"},
+    {2, "  otlp: { protocols: { grpc: { tls: { cert_file: c, cert_pem: c, key_file: k, min_version: \"1.3\", max_version: \"1.2\", "
+        "curve_preferences: [P1] } } } }",
+        "2: receivers.otlp.protocols.grpc.tls: both cert_file and cert_pem are set; one of them must go\n"
+        "2: receivers.otlp.protocols.grpc.tls.max_version: min_version is above max_version\n"
+        "2: receivers.otlp.protocols.grpc.tls.curve_preferences: expected curves of X25519, P256, P384 and P521, found \"P1\"\n"},
+    {2, "  otlp: { protocols: { grpc: { tls: {} } } }",
+        "2: receivers.otlp.protocols.grpc.tls: a server needs a certificate: set cert_file and key_file\n"},
+    {6, "    resolver: { static: { hostnames: [\"https://a:1\"] } }",
+        "6: exporters.loadbalancing.resolver.static.hostnames: https:// and `tls: {insecure: true}` of protocol.otlp contradict each "
+        "other; one of them must go\n"},
+    {0, "tailrace: { http_threads: 0, forward_headers: [Host, \"a b\", X-Tenant, x-tenant] }",
+        "10: tailrace.forward_headers: `host` belongs to each connection and is not carried on\n"
+        "10: tailrace.forward_headers: no name of a header: letters, digits, - _ . and not beginning with grpc-\n"
+        "10: tailrace.http_threads: expected a number from 1 to 64\n"},
     {2, "  otlp: { protocols: { } }",
         "2: receivers.otlp.protocols: protocols.grpc or protocols.http is missing: without one of them nothing is received\n"},
     {2, "  otlp:",
@@ -247,6 +267,16 @@ static const struct {
     size_t line;
     const char *text, *warnings;
 } warned[] = {
+    {5, "    protocol: { otlp: { compression: gzip, wait_for_ready: true, keepalive: {}, tls: { insecure: true } } }",
+        "5: exporters.loadbalancing.protocol.otlp.compression: accepted without effect: between balancer and samplers requests go as "
+        "they are\n"
+        "5: exporters.loadbalancing.protocol.otlp.wait_for_ready: accepted without effect: while a sampler cannot be reached its "
+        "fallback is called\n"
+        "5: exporters.loadbalancing.protocol.otlp.keepalive: accepted without effect: connections to samplers ping by themselves, every "
+        "10s\n"},
+    {0, "processors: { batch: , memory_limiter: { check_interval: 1s, limit_mib: 100 } }",
+        "10: processors.batch: not used: no pipeline of this file has this processor, so it was not read\n"
+        "10: processors.memory_limiter: not used: no pipeline of this file has this processor, so it was not read\n"},
     {6, "    timeout: 5s\n    resolver: { static: { hostnames: [a] } }",
         "6: exporters.loadbalancing.timeout: accepted without effect: a request has its client's deadline, or 10s where it has none; "
         "one attempt is bounded by protocol.otlp.timeout\n"},
@@ -310,6 +340,50 @@ static void test_warned(void **state)
     }
 }
 
+/* What users have beside the pipeline's ends is mapped onto something of our own. */
+static void test_mapped(void **state)
+{
+    static const char text[] =
+        "extensions: { health_check: { endpoint: \"0.0.0.0:13134\" }, headers_setter: { headers: [ { key: X-Scope-OrgID, from_context: "
+        "x-scope-orgid }, { key: X-Fixed, value: v } ] } }\n"
+        "receivers: { otlp/a: { protocols: { grpc: { include_metadata: true } } }, otlp/b: { protocols: { http: { endpoint: \"[::]:9\", "
+        "traces_url_path: in } } } }\n"
+        "processors: { batch: { metadata_keys: [Tenant] }, memory_limiter: { check_interval: 1s, limit_mib: 100, spike_limit_mib: 40 } }\n"
+        "exporters: { loadbalancing: { protocol: { otlp: { auth: { authenticator: headers_setter }, headers: { A: b } } }, resolver: { static: "
+        "{ hostnames: [a, b, c] } } }, nop: }\n"
+        "service: { extensions: [health_check, headers_setter], telemetry: { metrics: { address: \"0.0.0.0:8888\" } }, pipelines: { traces: { "
+        "receivers: [otlp/a, otlp/b], processors: [memory_limiter, batch], exporters: [loadbalancing, nop] } } }\n"
+        "tailrace: { forward_headers: [X-Other] }\n";
+    struct config_context *context = config_context_new();
+    const struct config_node *root = config_load_text(context, "lb.yaml", text, strlen(text));
+    struct lb_config config;
+
+    (void)state;
+    assert_non_null(root);
+    if (lb_config_read(context, root, &config))
+        fail_msg("%s", config_errors(context));
+    assert_int_equal(config.receiver_count, 2);
+    assert_string_equal(config.receivers[0].id, "otlp/a");
+    assert_true(config.receivers[0].grpc_set && !config.receivers[0].http_set && config.receivers[0].grpc_include_metadata);
+    assert_string_equal(config.receivers[1].http_endpoint, "[::]:9");
+    assert_string_equal(config.receivers[1].traces_url_path, "/in");
+    assert_int_equal(config.receivers[1].max_request_body_bytes, 20 * MIB);
+    assert_int_equal(config.tailrace.forward_headers.count, 3);
+    assert_string_equal(config.tailrace.forward_headers.items[0], "tenant");
+    assert_string_equal(config.tailrace.forward_headers.items[1], "x-scope-orgid");
+    assert_string_equal(config.tailrace.forward_headers.items[2], "x-other");
+    assert_false(config.member.tls->insecure);
+    assert_string_equal(config.member.header_pairs[0], "x-fixed");
+    assert_string_equal(config.member.header_pairs[2], "a");
+    assert_null(config.member.header_pairs[4]);
+    assert_int_equal(config.outbox_bytes, 20 * MIB); /* 60 MiB of three samplers */
+    assert_string_equal(config.tailrace.admin_endpoint, "0.0.0.0:13134"); /* moves to where the probe asks */
+    assert_string_equal(config.tailrace.health.path, "/");
+    assert_int_equal(config.tailrace.metrics_endpoint_count, 1);
+    assert_string_equal(config.tailrace.metrics_endpoints[0], "0.0.0.0:8888");
+    config_context_free(context);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -317,6 +391,7 @@ int main(void)
         cmocka_unit_test(test_example),
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_dns),
+        cmocka_unit_test(test_mapped),
         cmocka_unit_test(test_wrong),
         cmocka_unit_test(test_warned),
     };

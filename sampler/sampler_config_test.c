@@ -59,7 +59,7 @@ static void test_defaults(void **state)
     assert_int_equal(config_node_count(config.tail_sampling.policies), 1);
     assert_string_equal(config.exporter.id, "otlp");
     assert_string_equal(config.exporter.endpoint, "tempo:4317");
-    assert_int_equal(config.exporter.compression, COMPRESS_NONE);
+    assert_int_equal(config.exporter.compression, COMPRESS_GZIP);
     assert_null(config.exporter.header_pairs);
     assert_int_equal(config.exporter.timeout_ns, 5 * NS_PER_S);
     assert_true(config.exporter.retry.enabled);
@@ -166,6 +166,9 @@ static const struct {
     const char *text;
     const char *errors; /* without "sampler.yaml:" before each */
 } wrong[] = {
+    {6, "  otlp: { endpoint: \"https://tempo:4317\", compression: zstd, tls: { insecure: true } }",
+        "6: exporters.otlp.compression: not supported: `zstd`; use `gzip` or `none`, or `otlp_http`, which has it\n"
+        "6: exporters.otlp.endpoint: https:// and `tls: {insecure: true}` contradict each other; one of them must go\n"},
     {4, "  tail_sampling: { decision_wiat: 10s, policies: [ {} ] }",
         "4: processors.tail_sampling.decision_wiat: unknown key; did you mean `decision_wait`?\n"},
     {4, "  tail_sampling:\n    policies: [ {} ]\n    block_on_overflow: 1\n    sampling_strategy: span\n    num_shards: 257\n"
@@ -303,12 +306,58 @@ static void test_warned(void **state)
     }
 }
 
+/* Several exporters, and `batch` and `memory_limiter` mapped onto them and onto the budget. */
+static void test_mapped(void **state)
+{
+    static const char text[] =
+        "extensions: { basicauth/out: { client_auth: { username: u, password: p } } }\n"
+        "receivers: { otlp: { protocols: { http: } } }\n"
+        "processors: { batch: { timeout: 1s, send_batch_size: 100, send_batch_max_size: 200 }, tail_sampling: { policies: [ {} ] },\n"
+        "  memory_limiter: { check_interval: 1s, limit_mib: 1000 } }\n"
+        "exporters: { otlp/a: { endpoint: \"a:1\" }, otlphttp/b: { endpoint: \"http://b:2/x/\", compression: zstd, proxy_url: \"http://p:3\",\n"
+        "  auth: { authenticator: basicauth/out }, sending_queue: { batch: { min_size: 7 } } }, otlp_http/c: { traces_endpoint: \"https://c/t\" },\n"
+        "  debug: { verbosity: Detailed }, nop: }\n"
+        "service: { extensions: [basicauth/out], pipelines: { traces: { receivers: [otlp], processors: [memory_limiter, tail_sampling, batch],\n"
+        "  exporters: [otlp/a, otlphttp/b, otlp_http/c, debug, nop] } } }\n"
+        "tailrace: { workers: 1 }\n";
+    struct config_context *context = config_context_new();
+    const struct config_node *root = config_load_text(context, "sampler.yaml", text, strlen(text));
+    struct sampler_config config;
+
+    (void)state;
+    assert_non_null(root);
+    if (sampler_config_read(context, root, &config))
+        fail_msg("%s", config_errors(context));
+    assert_int_equal(config.exporter_count, 5);
+    assert_int_equal(config.exporters[0].kind, EXPORTER_OTLP_GRPC);
+    assert_int_equal(config.exporters[0].compression, COMPRESS_GZIP);
+    assert_false(config.exporters[0].tls->insecure);
+    assert_true(config.exporters[0].batch_set);
+    assert_int_equal(config.exporters[0].batch_flush_timeout_ns, NS_PER_S);
+    assert_int_equal(config.exporters[0].batch_min_size, 100);
+    assert_int_equal(config.exporters[0].batch_max_size, 200);
+    assert_int_equal(config.exporters[1].kind, EXPORTER_OTLP_HTTP);
+    assert_string_equal(config.exporters[1].endpoint, "http://b:2/x/v1/traces");
+    assert_int_equal(config.exporters[1].compression, COMPRESS_ZSTD);
+    assert_string_equal(config.exporters[1].proxy_url, "http://p:3");
+    assert_string_equal(config.exporters[1].auth->client_password, "p");
+    assert_int_equal(config.exporters[1].timeout_ns, 30 * NS_PER_S);
+    assert_int_equal(config.exporters[1].batch_min_size, 7); /* its own wins */
+    assert_string_equal(config.exporters[2].endpoint, "https://c/t");
+    assert_int_equal(config.exporters[3].kind, EXPORTER_DEBUG);
+    assert_int_equal(config.exporters[3].debug_verbosity, DEBUG_DETAILED);
+    assert_int_equal(config.exporters[4].kind, EXPORTER_NOP);
+    assert_int_equal(config.tailrace.memory_limit_bytes, 1000 * MIB - 200 * MIB);
+    config_context_free(context);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_example),
         cmocka_unit_test(test_values),
+        cmocka_unit_test(test_mapped),
         cmocka_unit_test(test_wrong),
         cmocka_unit_test(test_warned),
     };

@@ -137,14 +137,16 @@ static int check_queue(struct config_context *context, const struct config_node 
 
 /* -- keys of both transports ------------------------------------------------------------------------------ */
 
-static int refuse_compression(struct config_context *context, const struct config_node *node, const char *text, bool known)
+static int refuse_compression(
+    struct config_context *context, const struct config_node *node, const char *text, bool known, const char *remedy)
 {
     if (known)
-        return config_error(context, node, "not supported: `%s`; use `zstd`, `gzip` or `none`", text);
-    return config_error(context, node, "expected one of: gzip zstd none; found \"%.40s\"", text);
+        return config_error(context, node, "not supported: `%s`; use %s", text, remedy);
+    return config_error(context, node, "unknown compression \"%.40s\"; use %s", text, remedy);
 }
 
-static int read_compression(struct config_context *context, const struct config_node *node, void *out_field)
+static int read_compression(
+    struct config_context *context, const struct config_node *node, const char *remedy, enum export_compression *out_compression)
 {
     static const char *const collectors[] = {"snappy", "x-snappy-framed", "lz4", "zlib", "deflate"};
     enum export_compression compression = COMPRESS_NONE;
@@ -162,9 +164,27 @@ static int read_compression(struct config_context *context, const struct config_
     else if (strcmp(text, "zstd") == 0)
         compression = COMPRESS_ZSTD;
     else if (*text && strcmp(text, "none") != 0)
-        return refuse_compression(context, node, text, known);
-    memcpy(out_field, &compression, sizeof(compression));
+        return refuse_compression(context, node, text, known, remedy);
+    *out_compression = compression;
     return 0;
+}
+
+static int read_http_compression(struct config_context *context, const struct config_node *node, void *out_field)
+{
+    return read_compression(context, node, "`gzip`, `zstd` or `none`", out_field);
+}
+
+/* gRPC's library knows gzip and zlib, and calls all else uncompressed: a peer could not read it. */
+static int read_grpc_compression(struct config_context *context, const struct config_node *node, void *out_field)
+{
+    enum export_compression compression = *(const enum export_compression *)out_field;
+    int result = read_compression(context, node, "`gzip` or `none`", &compression);
+
+    if (result == 0 && compression == COMPRESS_ZSTD)
+        return refuse_compression(context, node, "zstd", true, "`gzip` or `none`, or `otlp_http`, which has it");
+    if (result == 0)
+        memcpy(out_field, &compression, sizeof(compression));
+    return result;
 }
 
 static const struct config_key auth_keys[] = {
@@ -176,9 +196,7 @@ static const struct config_key auth_keys[] = {
 #define COMMON_KEYS                                                                                                            \
     {.name = "tls", .type = CONFIG_CUSTOM, .offset = offsetof(struct exporter_reading, config.tls), .custom = tls_client_read, \
         .nested = tls_client_keys, .set_offset = SIZE_MAX,                                                                      \
-        .help = "How the connection is secured; absent: TLS, with the system's authorities."},                                  \
-        CONFIG_READ_BY(struct exporter_reading, config.compression, "compression", read_compression,                           \
-            "Of requests: gzip, zstd or none; absent: gzip, from a balancer to samplers none (differs from the Collector: there gzip).")
+        .help = "How the connection is secured; absent: TLS, with the system's authorities."}
 
 #define COMMON_KEYS_2                                                                                                          \
     CONFIG_READ_BY(struct exporter_reading, config.header_pairs, "headers", headers_read, "Headers of each call, a map of texts."), \
@@ -199,6 +217,8 @@ static const struct config_key client_keepalive_keys[] = {
 const struct config_key otlp_grpc_exporter_keys[] = {
     READ(config.endpoint, "endpoint", CONFIG_STRING, "Address of the backend, host:port; required."),
     COMMON_KEYS,
+    CONFIG_READ_BY(struct exporter_reading, config.compression, "compression", read_grpc_compression,
+        "Of requests: gzip or none; absent: gzip; from a balancer to samplers always none (differs from the Collector: no zstd, no snappy)."),
     COMMON_KEYS_2,
     CONFIG_SECTION_SET(struct exporter_reading, "keepalive", client_keepalive_keys, keepalive_set, "Pings; absent: the connection's own."),
     READ(config.wait_for_ready, "wait_for_ready", CONFIG_BOOL, "Whether a call waits for a connection instead of failing and being repeated."),
@@ -225,6 +245,8 @@ const struct config_key otlp_http_exporter_keys[] = {
     CONFIG_IGNORE("profiles_endpoint", TRACES_ONLY),
     CONFIG_REFUSE_UNLESS("encoding", "proto", "requests are sent as protobuf, which every OTLP/HTTP backend takes; use `proto` or remove this key"),
     COMMON_KEYS,
+    CONFIG_READ_BY(struct exporter_reading, config.compression, "compression", read_http_compression,
+        "Of requests: gzip, zstd or none; absent: gzip (differs from the Collector: nothing else)."),
     CONFIG_IGNORE("compression_params", "the encoders' usual levels are used"),
     COMMON_KEYS_2,
     READ(config.proxy_url, "proxy_url", CONFIG_STRING,
@@ -282,7 +304,7 @@ struct otlp_exporter_config otlp_exporter_defaults(void)
 {
     return (struct otlp_exporter_config){
         .kind = EXPORTER_OTLP_GRPC,
-        .compression = COMPRESS_NONE,
+        .compression = COMPRESS_GZIP,
         .tls = &no_tls_keys,
         .timeout_ns = (int64_t)(5 * NS_PER_S),
         .retry = retry_defaults(),
@@ -407,6 +429,15 @@ int otlp_member_read(struct config_context *context, struct otlp_file *file, con
     result = read_common(context, file, node, otlp_grpc_exporter_keys, &reading);
     if (reading.config.endpoint && *reading.config.endpoint)
         config_warn(context, config_node_get(node, "endpoint"), "accepted without effect: the resolver says where the samplers are");
+    if (reading.config.compression != COMPRESS_NONE)
+        config_warn(context, config_node_get(node, "compression"),
+            "accepted without effect: between balancer and samplers requests go as they are");
+    if (reading.config.wait_for_ready)
+        config_warn(context, config_node_get(node, "wait_for_ready"),
+            "accepted without effect: while a sampler cannot be reached its fallback is called");
+    if (reading.keepalive_set)
+        config_warn(context, config_node_get(node, "keepalive"), "accepted without effect: connections to samplers ping by themselves, every 10s");
+    reading.config.compression = COMPRESS_NONE;
     reading.config.endpoint = "";
     reading.config.id = config_node_name(above);
     *out_config = reading.config;
