@@ -22,6 +22,7 @@
 #include "sampler/sampler_worker.h"
 
 #define DUE_PER_TURN 128u      /* decided each turn at the least: some 5 us each, cold; requests wait behind a turn */
+#define BATCH_TICK_NS (1 * NS_PER_S)
 #define EARLY_PER_TURN 128u
 #define FINISH_PER_TURN 4096u
 #define IDLE_TURN_NS NS_PER_S  /* records run out while nothing arrives */
@@ -94,11 +95,21 @@ static struct verdict_input verdict_input(const struct trace_id *id, struct trac
     };
 }
 
+static const char *policy_name(const struct policy_set *set, uint16_t policy)
+{
+    return policy == UINT16_MAX ? NULL : policy_set_name(set, policy);
+}
+
 static void trace_settle(struct sampler_worker *home, struct trace *trace, struct decided decided, uint64_t now_ns)
 {
     const struct trace_info info = trace_info(trace);
     const struct facts *facts = trace_facts(trace);
-    struct decision_record record = {.decision = decided.decision, .policy = decided.policy};
+    struct decision_record record = {.decision = decided.decision,
+        .policy = decided.policy,
+        .threshold = decided.decision == DECISION_SAMPLED && home->sampler->config.use_tracestate ? decided.threshold : 0};
+    const struct sampling_note note = {.policy = policy_name(trace_policy_set(trace), decided.policy),
+        .inner_policy = decided.inner_policy,
+        .threshold = decided.threshold};
 
     home->votes_changed = true;
     if (decided.policy != UINT16_MAX)
@@ -109,7 +120,7 @@ static void trace_settle(struct sampler_worker *home, struct trace *trace, struc
     trace_table_take(home->traces, trace);
     if (decided.decision == DECISION_SAMPLED) {
         count(home, METRIC_DECIDED_SAMPLED, 1);
-        survivors_take(home, trace, now_ns);
+        survivors_take(home, trace, &note, now_ns);
     } else {
         count(home, decided.decision == DECISION_DROPPED ? METRIC_DECIDED_DROPPED : METRIC_DECIDED_NOT_SAMPLED, 1);
         book(home, BOOK_DROPPED_NOT_SAMPLED, info.span_count);
@@ -231,6 +242,10 @@ static struct trace *trace_begin(struct sampler_worker *home, const struct intak
 static void span_late(struct sampler_worker *home, const struct intake_span *span, struct header *header,
     const struct decision_record *record, uint64_t now_ns)
 {
+    const struct sampling_note note = {
+        .policy = record->cached && record->generation == policy_set_generation(home->set) ? policy_name(home->set, record->policy) : NULL,
+        .cached = record->cached,
+        .threshold = record->threshold};
     struct trace *trace;
 
     if (record->decision != DECISION_SAMPLED) {
@@ -246,7 +261,7 @@ static void span_late(struct sampler_worker *home, const struct intake_span *spa
     trace = trace_new_apart(home->traces, &span->id, now_ns);
     ASSERT(trace != NULL);
     ASSERT(trace_add_span(home->traces, trace, span->bytes, span->span_hash, header) == TRACE_SPAN_ADDED);
-    survivors_take(home, trace, now_ns);
+    survivors_take(home, trace, &note, now_ns);
 }
 
 static void span_take(struct sampler_worker *home, const struct intake_span *span, struct header *header, uint64_t now_ns)
@@ -483,10 +498,62 @@ static void sampler_on_request(void *tier, struct request *request)
 
 /* -- a turn: deadlines, the ladder, the backend, the books -------------------------------------------------------- */
 
+/* Traces that are due are weighed against each other once a second, as the Collector does it on its tick. */
+static void batch_decide(struct sampler_worker *home, uint64_t now_ns)
+{
+    const struct policy_set *set = trace_policy_set(home->batch.traces[0]);
+    size_t count = home->batch.count;
+
+    for (size_t i = 0; i < count; i++)
+        home->batch.inputs[i] = verdict_input(trace_id_of(home->batch.traces[i]), home->batch.traces[i], now_ns);
+    if (policy_set_decide_batch(set, home->batch.inputs, count, home->votes, home->batch.decided)) {
+        for (size_t i = 0; i < count; i++) /* no memory to weigh them: one by one, by the last thresholds */
+            trace_decide(home, home->batch.traces[i], now_ns);
+    } else {
+        for (size_t i = 0; i < count; i++)
+            trace_settle(home, home->batch.traces[i], home->batch.decided[i], now_ns);
+    }
+    home->batch.count = 0;
+}
+
+static void batch_add(struct sampler_worker *home, struct trace *trace)
+{
+    struct decision_batch *batch = &home->batch;
+
+    if (batch->count == batch->capacity) {
+        batch->capacity = batch->capacity ? batch->capacity * 2 : 256;
+        batch->traces = realloc(batch->traces, batch->capacity * sizeof(batch->traces[0]));
+        batch->inputs = realloc(batch->inputs, batch->capacity * sizeof(batch->inputs[0]));
+        batch->decided = realloc(batch->decided, batch->capacity * sizeof(batch->decided[0]));
+        ASSERT(batch->traces && batch->inputs && batch->decided);
+    }
+    batch->traces[batch->count++] = trace;
+}
+
+static void batch_tick(struct sampler_worker *home, uint64_t now_ns)
+{
+    struct trace *trace;
+
+    if (now_ns < home->batch.next_ns)
+        return;
+    home->batch.next_ns = now_ns + BATCH_TICK_NS;
+    while ((trace = trace_table_due(home->traces, now_ns))) {
+        if (home->batch.count > 0 && trace_policy_set(trace) != trace_policy_set(home->batch.traces[0]))
+            batch_decide(home, now_ns);
+        batch_add(home, trace);
+    }
+    if (home->batch.count > 0)
+        batch_decide(home, now_ns);
+}
+
 static bool decide_due(struct sampler_worker *home, uint64_t now_ns)
 {
     struct trace *trace;
 
+    if (UNLIKELY(policy_set_needs(home->set)->batch)) {
+        batch_tick(home, now_ns);
+        return false;
+    }
     /* And twice as many as began since the last turn, so that a flood cannot put decisions off. */
     for (uint64_t left = DUE_PER_TURN + 2 * home->begun; left > 0; left--) {
         trace = trace_table_due(home->traces, now_ns);
@@ -615,7 +682,7 @@ static uint64_t sampler_worker_run(struct turn_hook *hook, uint64_t now_ns)
         finish_report(home);
     if (more)
         return now_ns;
-    return u64_min(u64_min(next_ns, trace_table_next_ns(home->traces)), now_ns + IDLE_TURN_NS);
+    return u64_min(u64_min(next_ns, u64_max(trace_table_next_ns(home->traces), home->batch.next_ns)), now_ns + IDLE_TURN_NS);
 }
 
 /* -- life --------------------------------------------------------------------------------------------------------- */
@@ -915,6 +982,9 @@ static void sampler_worker_deinit(struct sampler_worker *home)
     predicate_scratch_free(home->scratch);
     policy_set_unref(home->set);
     intake_deinit(&home->intake);
+    free(home->batch.traces);
+    free(home->batch.inputs);
+    free(home->batch.decided);
     free(home->hash_scratch);
     free(home->votes);
     free(home->credits);

@@ -138,6 +138,10 @@ const struct config_key sampler_tailrace_keys[] = {
     CONFIG_KEY_NAMED(struct sampler_config, tailrace.drain_timeout_ns, "drain_timeout", CONFIG_SPAN,
         "Longest time a stop waits until what is held was decided and exported."),
     CONFIG_REFUSE("journal", "the journal is not in this release, spans are held in memory only; remove this key"),
+    {.name = "record_policy", .type = CONFIG_CHOICE, .offset = offsetof(struct sampler_config, record_policy), .choices = "off|scope|span",
+        .set_offset = offsetof(struct sampler_config, record_policy_set),
+        .help = "Where exported spans are told which policy kept them, as attributes tailsampling.policy and others: on their scope, as the "
+                "Collector does under its gate recordpolicy, on each span, or nowhere."},
     CONFIG_KEY_NAMED(struct sampler_config, tailrace.early_keep, "early_keep", CONFIG_BOOL,
         "Whether a trace is decided before its decision_wait is over as soon as nothing that may still come can change the decision."),
     CONFIG_REFUSE("outbox", "it belongs in tailrace-lb's file; remove it here"),
@@ -244,6 +248,12 @@ int sampler_config_read(
         result = CONFIG_E_INVALID;
     if (check_self(context, &file, &config.tailrace))
         result = CONFIG_E_INVALID;
+    if (!config.record_policy_set && config_gate(context, GATE_RECORD_POLICY))
+        config.record_policy = RECORD_POLICY_SCOPE;
+    config.use_tracestate = config_gate(context, GATE_USE_TRACESTATE);
+    if (config.use_tracestate && config.tail_sampling.sample_on_first_match)
+        config_warn(context, config_node_get(file.processor, "sample_on_first_match"),
+            "under the gate usetracestate: th becomes the threshold of the first policy that matched, not the smallest of all");
     if (result == 0 && size_memory(context, &file, &config.tailrace))
         result = CONFIG_E_INVALID;
     tailrace_warn_metadata(context, &file, &config.tailrace, config.receivers, config.receiver_count);

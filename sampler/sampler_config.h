@@ -17,11 +17,16 @@ struct tail_sampling_config {              /* processors.tail_sampling; keys as 
     const struct config_node *policies;    /* read by sampler/decide/policy_set */
 };
 
+enum record_policy { RECORD_POLICY_OFF, RECORD_POLICY_SCOPE, RECORD_POLICY_SPAN };
+
 struct sampler_config {
     union {
         struct otlp_receiver_config receiver; /* the first one */
         struct otlp_receiver_config receivers[OTLP_RECEIVERS_MAX];
-    };
+        enum record_policy record_policy;      /* tailrace.record_policy, or the gate recordpolicy: scope */
+    bool record_policy_set;
+    bool use_tracestate;                   /* the gate usetracestate */
+};
     size_t receiver_count;
     struct tail_sampling_config tail_sampling;
     union {

@@ -39,6 +39,15 @@ struct policy_count { /* one policy at one worker: read by the control thread */
     _Atomic uint64_t sampled, not_sampled, dropped, errors, credited;
 };
 
+/* Traces that are due and judged together (policy_needs.batch). */
+struct decision_batch {
+    struct trace **traces;
+    struct verdict_input *inputs;
+    struct decided *decided;
+    size_t count, capacity;
+    uint64_t next_ns; /* when the next ones are; 0: there are no such policies */
+};
+
 struct sampler_worker {
     struct sampler *sampler;
     struct worker worker;
@@ -51,6 +60,7 @@ struct sampler_worker {
     struct intake intake;
     struct worker_backends *backends;
     struct turn_hook hook;
+    struct decision_batch batch;
     uint64_t *hash_scratch; /* of a trace that is being decided */
     size_t hash_capacity;
     uint64_t last_ring;

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/cleanup.h"
+
 /* Values past any single character, so that getopt_long's optopt can tell a short option from a long one. */
 enum option_value {
     OPTION_CONFIG = 256,
@@ -27,17 +29,21 @@ static const struct option options[] = {
     {0},
 };
 
-/* The Collector's gates that change what tail sampling does. Off is what they are here. */
-static const char *const known_gates[] = {
-    "processor.tailsamplingprocessor.recordpolicy",
-    "processor.tailsamplingprocessor.usetracestate",
-    "processor.tailsamplingprocessor.metricstatcountspanssampled",
-    "processor.tailsamplingprocessor.metricstatcountbytessampled",
-    "processor.tailsamplingprocessor.tailstorageextension",
-    NULL,
+/* The Collector's gates that change what tail sampling does; all of them are off unless they are turned on. refusal: why one
+ * cannot be. */
+static const struct {
+    const char *name, *refusal;
+} known_gates[] = {
+    {GATE_RECORD_POLICY, NULL},
+    {GATE_USE_TRACESTATE, NULL},
+    {"processor.tailsamplingprocessor.metricstatcountspanssampled",
+        "spans are not counted by policy; tailrace-sampler --replay --summary does it for a file of traces"},
+    {"processor.tailsamplingprocessor.metricstatcountbytessampled",
+        "bytes are not counted by policy; tailrace-sampler --replay --summary does it for a file of traces"},
+    {"processor.tailsamplingprocessor.tailstorageextension", "extensions are Go code, which is not run here"},
 };
 
-/* A gate turned off is how it is; one turned on is refused by name. */
+/* A gate turned off is how it is; one that cannot be turned on is refused by name. */
 static int check_gate(const char *gate, size_t len, char *message, size_t message_size)
 {
     bool off = len > 0 && gate[0] == '-';
@@ -46,12 +52,12 @@ static int check_gate(const char *gate, size_t len, char *message, size_t messag
         gate++;
         len--;
     }
-    for (size_t i = 0; known_gates[i]; i++) {
-        if (strlen(known_gates[i]) != len || memcmp(known_gates[i], gate, len) != 0)
+    for (size_t i = 0; i < ARRAY_COUNT(known_gates); i++) {
+        if (strlen(known_gates[i].name) != len || memcmp(known_gates[i].name, gate, len) != 0)
             continue;
-        if (off)
+        if (off || !known_gates[i].refusal)
             return 0;
-        (void)snprintf(message, message_size, "--feature-gates: %s is not in this release; leave it out", known_gates[i]);
+        (void)snprintf(message, message_size, "--feature-gates: %s: %s; leave it out", known_gates[i].name, known_gates[i].refusal);
         return CONFIG_E_INVALID;
     }
     (void)snprintf(message, message_size, "--feature-gates: no gate is called \"%.*s\"", (int)(len > 200 ? 200 : len), gate);

@@ -106,6 +106,14 @@ struct config_command_line {
     bool check, print_config, version, help;
 };
 
+/* The Collector's feature gates that mean something here. */
+#define GATE_RECORD_POLICY "processor.tailsamplingprocessor.recordpolicy"
+#define GATE_USE_TRACESTATE "processor.tailsamplingprocessor.usetracestate"
+/* list: as --feature-gates takes it, borrowed as long as the context lives; config_load sets the command line's. */
+void config_gates_set(struct config_context *context, const char *list);
+/* Whether the list turns the gate on: by its last word on it. */
+bool config_gate(const struct config_context *context, const char *name);
+
 struct config_context *config_context_new(void);
 void config_context_free(struct config_context *context);
 /* Loads, expands and merges. NULL on error (see config_errors). */

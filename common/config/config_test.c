@@ -834,6 +834,27 @@ static void test_endpoints(void **state)
 
 /* -- the command line ------------------------------------------------------------------------------------ */
 
+/* The last word on a gate counts. */
+static void test_gates(void **state)
+{
+    static const struct {
+        const char *list;
+        bool on;
+    } cases[] = {
+        {NULL, false}, {"", false}, {GATE_RECORD_POLICY, true}, {"+" GATE_RECORD_POLICY, true}, {"-" GATE_RECORD_POLICY, false},
+        {"a," GATE_RECORD_POLICY ",b", true}, {GATE_RECORD_POLICY ",-" GATE_RECORD_POLICY, false},
+        {"-" GATE_RECORD_POLICY "," GATE_RECORD_POLICY, true}, {GATE_RECORD_POLICY "x", false}, {GATE_USE_TRACESTATE, false},
+    };
+    struct config_context *context = config_context_new();
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+        config_gates_set(context, cases[i].list);
+        assert_int_equal(config_gate(context, GATE_RECORD_POLICY), cases[i].on);
+    }
+    config_context_free(context);
+}
+
 static void test_command_line(void **state)
 {
     static const struct {
@@ -845,8 +866,9 @@ static void test_command_line(void **state)
         {{"--help"}, NULL},
         {{"--version"}, NULL},
         {{"--config", "a", "--feature-gates", "-processor.tailsamplingprocessor.recordpolicy"}, NULL},
-        {{"--config", "a", "--feature-gates", "processor.tailsamplingprocessor.recordpolicy"},
-            "--feature-gates: processor.tailsamplingprocessor.recordpolicy is not in this release; leave it out"},
+        {{"--config", "a", "--feature-gates", "processor.tailsamplingprocessor.recordpolicy,+processor.tailsamplingprocessor.usetracestate"}, NULL},
+        {{"--config", "a", "--feature-gates", "processor.tailsamplingprocessor.tailstorageextension"},
+            "--feature-gates: processor.tailsamplingprocessor.tailstorageextension: extensions are Go code, which is not run here; leave it out"},
         {{"--config", "a", "--feature-gates", "+x"}, "--feature-gates: no gate is called \"x\""},
         {{NULL}, "no configuration: give --config FILE"},
         {{"--check"}, "no configuration: give --config FILE"},
@@ -911,6 +933,7 @@ int main(void)
         cmocka_unit_test(test_secrets),
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_command_line),
+        cmocka_unit_test(test_gates),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -40,6 +40,7 @@ struct config_context {
     const char *files[FILES_MAX]; /* in the order in which they were read */
     unsigned file_count;
     unsigned node_count;
+    const char *gates; /* NULL: none */
 };
 
 static void messages_deinit(struct messages *messages)
@@ -71,6 +72,28 @@ void config_context_free(struct config_context *context)
     messages_deinit(&context->errors);
     messages_deinit(&context->warnings);
     free(context);
+}
+
+void config_gates_set(struct config_context *context, const char *list)
+{
+    context->gates = list;
+}
+
+bool config_gate(const struct config_context *context, const char *name)
+{
+    const char *at = context->gates ? context->gates : "";
+    bool on = false;
+
+    while (*at) {
+        size_t len = strcspn(at, ",");
+        size_t sign = *at == '+' || *at == '-';
+
+        if (len - sign == strlen(name) && memcmp(at + sign, name, len - sign) == 0)
+            on = *at != '-';
+        at += len;
+        at += *at == ',';
+    }
+    return on;
 }
 
 void *config_alloc(struct config_context *context, size_t bytes)

@@ -120,6 +120,7 @@ const struct config_node *config_load(struct config_context *context, const stru
     struct config_node *root = NULL;
     unsigned errors_before = context_error_count(context);
 
+    config_gates_set(context, line->feature_gates);
     if (line->file_count == 0) {
         config_error_at(context, "", 0, "", "no configuration: give --config FILE");
         return NULL;

@@ -28,11 +28,20 @@ struct span_record {       /* one buffered span; its bytes are the next `len` of
 };
 
 struct trace;
+/* What spans may be told of their decision on the way out. */
+struct sampling_note {
+    const char *policy;       /* NULL: none is named */
+    const char *inner_policy; /* inside a composite; NULL: none */
+    bool cached;              /* a late span that followed a decision cache */
+    uint64_t threshold;
+};
+
 /* What a sampled trace takes along on its way out, in the place of its deadline; sampler/export/survivors has its rules. */
 struct trace_way_out {
     struct export_unit unit;    /* its spans; where they came with several sets of metadata, those of one set */
     struct trace_part *parts;   /* the others, a set each; NULL: none */
     uint32_t encode_left, settle_left; /* of all units */
+    struct sampling_note *note; /* malloc'd; NULL: spans are told nothing */
 };
 
 struct trace_store; /* one worker's extents, traces and headers: trace_table.h */

@@ -25,7 +25,7 @@ enum kind { KIND_SAMPLED, KIND_NON_SAMPLED, KIND_UNCACHED, KINDS };
 struct record {
     struct trace_id id;
     uint64_t decided_ns;
-    uint64_t evidence_span_id;
+    uint64_t evidence_or_threshold; /* has_threshold says which */
     uint64_t hashes_at;          /* newest entry; 0: none */
     uint32_t newer, older;       /* in its list; the free ones by older. 0: none */
     uint32_t generation;
@@ -34,7 +34,8 @@ struct record {
     uint16_t evidence_bit;
     uint8_t decision;
     uint8_t kind;
-    bool too_large;
+    bool too_large : 1;
+    bool has_threshold : 1;
 };
 
 static_assert(sizeof(struct record) == 64, "a record is at most 64 bytes");
@@ -531,13 +532,14 @@ void decision_cache_put(struct decision_cache *cache, const struct trace_id *id,
     *at = (struct record){
         .id = *id,
         .decided_ns = record->decided_ns,
-        .evidence_span_id = record->evidence_span_id,
+        .evidence_or_threshold = record->threshold > 0 ? record->threshold : record->evidence_span_id,
         .generation = record->generation,
         .span_count = record->span_count,
         .policy = record->policy,
         .evidence_bit = record->evidence_bit,
         .decision = (uint8_t)record->decision,
         .too_large = record->too_large,
+        .has_threshold = record->threshold > 0,
     };
     record_link(cache, number, kind_of(cache, record->decision));
     if (record->decision == DECISION_SAMPLED) {
@@ -569,7 +571,8 @@ bool decision_cache_find(struct decision_cache *cache, const struct trace_id *id
         .policy = record->policy,
         .generation = record->generation,
         .span_count = record->span_count,
-        .evidence_span_id = record->evidence_span_id,
+        .evidence_span_id = record->has_threshold ? 0 : record->evidence_or_threshold,
+        .threshold = record->has_threshold ? record->evidence_or_threshold : 0,
         .evidence_bit = record->evidence_bit,
         .decided_ns = record->decided_ns,
     };

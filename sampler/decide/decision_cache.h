@@ -23,7 +23,8 @@ struct decision_record {          /* as found; borrowed until the next call */
     uint16_t policy;              /* index in the set of `generation`; UINT16_MAX: none */
     uint32_t generation;
     uint32_t span_count;          /* when decided */
-    uint64_t evidence_span_id;    /* 0: none */
+    uint64_t evidence_span_id;    /* 0: none, or threshold is not 0: there is room for one of them */
+    uint64_t threshold;           /* of a sampled trace, for the tracestate of its late spans */
     uint16_t evidence_bit;        /* UINT16_MAX: none */
     uint64_t decided_ns;
 };

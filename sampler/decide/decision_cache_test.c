@@ -70,10 +70,11 @@ static bool seen(struct decision_cache *cache, uint64_t n, uint64_t span_hash, u
 static void test_fields(void **state)
 {
     static const struct decision_record records[] = {
-        {DECISION_SAMPLED, true, false, 3, 7, 15, 0x1122334455667788ull, 200, 5},
-        {DECISION_NOT_SAMPLED, false, true, UINT16_MAX, UINT32_MAX, UINT32_MAX, 0, UINT16_MAX, 6},
-        {DECISION_DROPPED, false, false, 0, 0, 1, 1, 0, 7},
-        {DECISION_SAMPLED, true, true, 1, 2, 3, 4, 5, 8},
+        {DECISION_SAMPLED, true, false, 3, 7, 15, 0x1122334455667788ull, 0, 200, 5},
+        {DECISION_NOT_SAMPLED, false, true, UINT16_MAX, UINT32_MAX, UINT32_MAX, 0, 0, UINT16_MAX, 6},
+        {DECISION_DROPPED, false, false, 0, 0, 1, 1, 0, 0, 7},
+        {DECISION_SAMPLED, true, true, 1, 2, 3, 4, 0, 5, 8},
+        {DECISION_SAMPLED, true, false, 1, 2, 3, 0, 0xffffffffffffff, 5, 8},
     };
     struct decision_cache_options options = large();
     struct decision_cache *cache;
@@ -94,6 +95,7 @@ static void test_fields(void **state)
         assert_int_equal(got.generation, records[i].generation);
         assert_int_equal(got.span_count, records[i].span_count);
         assert_int_equal(got.evidence_span_id, records[i].evidence_span_id);
+        assert_int_equal(got.threshold, records[i].threshold);
         assert_int_equal(got.evidence_bit, records[i].evidence_bit);
         assert_int_equal(got.decided_ns, records[i].decided_ns);
         assert_false(decision_cache_find(cache, &other, hash_trace(&other), true, 9, &got));

@@ -1,6 +1,7 @@
-/* Folding is all OR, min, max and sum, so the order of spans does not matter. Two things remember an order: evidence says
- * which span answered a question first, for people to read, and no policy votes on it; and an ordered question keeps the
- * first outcome there was, because an error after it changes nothing and an error before it does. */
+/* Folding is all OR, min, max and sum, so the order of spans does not matter. Three things remember an order: evidence says
+ * which span answered a question first, for people to read, and no policy votes on it; an ordered question keeps the
+ * first outcome there was, because an error after it changes nothing and an error before it does; and of several
+ * randomness values in one trace, which is against the specification, the first counts. */
 #include "sampler/decide/facts.h"
 
 #include "common/base/cleanup.h"
@@ -37,6 +38,9 @@ void facts_fold(struct facts *facts, const struct span_facts *span, const struct
 
         facts->first_true |= span->first_true & open;
         facts->first_error |= span->first_error & open;
+    }
+    if (UNLIKELY(span->ot.has_info) && !facts->ot.has_randomness) {
+        facts->ot = span->ot;
     }
     if (span->start_unix_ns > 0 &&
         (facts->min_start_unix_ns == 0 || span->start_unix_ns < facts->min_start_unix_ns))

@@ -30,6 +30,13 @@ static inline void hits_set(struct hits *hits, uint32_t bit)
     hits->words[bit / 64] |= 1ull << (bit % 64);
 }
 
+/* What spans say of how they were sampled (common/otlp/ot_tracestate), where a policy asks for it. */
+struct ot_facts { /* packed: each buffered trace has one */
+    uint64_t randomness : 56;    /* the first rv; valid when has_randomness */
+    uint64_t has_randomness : 1;
+    uint64_t has_info : 1;       /* an rv or a th */
+};
+
 /* One span's contribution, computed by the worker that received it. */
 struct span_facts {
     struct hits hits;
@@ -37,6 +44,7 @@ struct span_facts {
     uint64_t span_id; /* its 8 bytes as they are, for evidence */
     bool is_root;
     uint32_t first_true, first_error; /* a bit an ordered question: how it came out first within the span */
+    struct ot_facts ot;
 };
 
 /* Which span set a bit first. Kept for the first few bits: enough to explain a decision. */
@@ -59,6 +67,7 @@ struct facts {
     bool root_seen;
     uint32_t header_bytes_most; /* of distinct headers, at most; kept only under maximum_trace_size_bytes */
     struct evidence evidence[EVIDENCE_MAX];
+    struct ot_facts ot;
     struct cost *cost; /* kept only for policies that ask (policy_needs.cost, cost.h); NULL: none */
 };
 

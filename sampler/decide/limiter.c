@@ -47,6 +47,67 @@ bool token_bucket_take(struct token_bucket *bucket, uint64_t cost, uint64_t now_
     return true;
 }
 
+struct weighed {
+    uint64_t randomness, cost;
+};
+
+static int by_randomness_falling(const void *a, const void *b)
+{
+    const struct weighed *left = a, *right = b;
+
+    return left->randomness > right->randomness ? -1 : left->randomness < right->randomness;
+}
+
+/* How many of the list, from its head, the tokens pay for. */
+static size_t affordable(const struct weighed *list, size_t count, uint64_t tokens, uint64_t *out_cost)
+{
+    size_t kept = 0;
+
+    *out_cost = 0;
+    while (kept < count && *out_cost + list[kept].cost <= tokens)
+        *out_cost += list[kept++].cost;
+    while (kept > 0 && kept < count && list[kept - 1].randomness == list[kept].randomness)
+        *out_cost -= list[--kept].cost;
+    return kept;
+}
+
+void token_bucket_weigh(struct token_bucket *bucket, const struct verdict_input *const *inputs, size_t count,
+    uint64_t (*cost_of)(const struct verdict_input *input))
+{
+    struct weighed *list = malloc((count + 1) * sizeof(*list));
+    size_t list_count = 0, kept;
+    double tokens;
+    uint64_t cost;
+
+    if (!list)
+        return;
+    for (size_t i = 0; i < count; i++) {
+        cost = cost_of(inputs[i]);
+        if (cost <= INT64_MAX && (int64_t)cost <= bucket->capacity) /* others never pass and must not starve these */
+            list[list_count++] = (struct weighed){verdict_randomness(inputs[i]), cost};
+    }
+    qsort(list, list_count, sizeof(*list), by_randomness_falling);
+    tokens = count > 0 ? tokens_at(bucket, inputs[0]->now_ns) : 0;
+    kept = affordable(list, list_count, tokens > 0 ? (uint64_t)tokens : 0, &cost);
+    bucket->weighed = true;
+    bucket->threshold = kept == list_count ? 0 : kept == 0 ? SAMPLING_NEVER : list[kept].randomness + 1;
+    if (cost > 0)
+        (void)token_bucket_take(bucket, cost, inputs[0]->now_ns);
+    free(list);
+}
+
+struct vote token_bucket_vote(struct token_bucket *bucket, uint64_t cost, const struct verdict_input *input)
+{
+    struct vote vote;
+
+    if (!bucket->weighed)
+        return vote_filter(token_bucket_take(bucket, cost, input->now_ns), UINT32_MAX);
+    vote = vote_filter(cost <= INT64_MAX && (int64_t)cost <= bucket->capacity && bucket->threshold <= verdict_randomness(input),
+        UINT32_MAX);
+    vote.threshold = vote.decision == DECISION_SAMPLED ? bucket->threshold : 0;
+    return vote;
+}
+
 int token_bucket_new(int64_t per_second, int64_t capacity, struct token_bucket **out_bucket)
 {
     struct token_bucket *bucket = malloc(sizeof(*bucket));

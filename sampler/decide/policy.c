@@ -16,6 +16,7 @@
 #include "common/base/error.h"
 #include "common/base/num.h"
 #include "common/config/yaml.h"
+#include "common/otlp/ot_tracestate.h"
 #include "sampler/decide/predicate.h"
 
 const char *decision_name(enum decision decision)
@@ -55,6 +56,13 @@ int policy_error(const struct policy_prepare *prepare, const char *format, ...)
     va_end(args);
     return config_error(prepare->context, prepare->node,
         "failed to create policy evaluator for \"%s\": %s", prepare->name, text);
+}
+
+uint64_t verdict_randomness(const struct verdict_input *input)
+{
+    const struct ot_facts *ot = &input->facts->ot;
+
+    return ot->has_randomness ? ot->randomness : ot_randomness_of(input->trace_id);
 }
 
 int policy_asked(const struct policy_prepare *prepare, uint32_t bit)

@@ -29,6 +29,7 @@ struct policy_needs {
     bool state;      /* something one decision leaves to the next (buckets, counters): decide under the set's lock */
     bool wall_clock; /* verdict_input.now_unix_ns */
     bool cost;       /* facts.cost: it is folded only for sets that ask */
+    bool batch;      /* traces that are due together are weighed against each other: policy_set_decide_batch */
 };
 
 /* What a policy has at hand while its set is compiled. */
@@ -38,6 +39,7 @@ struct policy_prepare {
     const char *name;               /* of the top-level policy: errors name it, also for what stands inside */
     struct predicate_builder *builder;
     struct policy_needs *needs;
+    bool use_tracestate; /* the Collector's gate usetracestate */
 };
 
 /* Reports that the policy cannot be made, in the Collector's words: `failed to create policy evaluator for "NAME": …`.
@@ -51,6 +53,7 @@ struct vote {
     enum decision decision;
     uint64_t threshold; /* 56 bit; a filter's is 0; of several that say sampled the smallest takes the credit */
     uint32_t evidence_bit; /* predicate that matched; UINT32_MAX: none (an aggregate or the ID) */
+    const char *inner_policy; /* of a composite that says yes: the policy inside that it did so by; else NULL */
 };
 
 /* Where a policy can stand. */
@@ -73,6 +76,10 @@ struct policy_type {
      * policy_error. May be NULL. */
     int (*prepare)(void *self, const struct policy_prepare *prepare);
     struct vote (*evaluate)(const void *self, const struct verdict_input *input); /* reads facts only */
+    /* Under usetracestate: looks at all traces that are to be judged together, before any of them is. NULL: no need. */
+    void (*weigh)(const void *self, const struct verdict_input *const *inputs, size_t count);
+    /* Whether it must; NULL: whenever there is a weigh. */
+    bool (*is_weighed)(const void *self);
     /* Whether a further span can turn a vote around in the Collector's eyes: such policies are refused under
      * `sampling_strategy: span-ingest`. NULL: it cannot. */
     bool (*is_stateful)(const void *self);
@@ -112,9 +119,17 @@ bool policy_list_is_lasting(const struct policy_list *list, const struct facts *
 /* Whether all say yes, asked in order; the first that does not ends it. Sampled: with the largest threshold. */
 struct vote policy_list_agree(const struct policy_list *list, const struct verdict_input *input);
 
+/* What a trace is compared with thresholds by: the randomness that its spans name, else its ID's. */
+uint64_t verdict_randomness(const struct verdict_input *input);
+
 static inline struct vote policy_evaluate(const struct policy *policy, const struct verdict_input *input)
 {
     return policy->type->evaluate(policy->self, input);
+}
+
+static inline bool policy_is_weighed(const struct policy *policy)
+{
+    return policy->type->weigh && (!policy->type->is_weighed || policy->type->is_weighed(policy->self));
 }
 
 static inline bool policy_is_stateful(const struct policy *policy)
@@ -133,7 +148,7 @@ bool policy_always_lasting(const void *self, const struct facts *facts);
 /* Votes of a filter: it says yes with threshold 0, or no. */
 static inline struct vote vote_filter(bool sampled, uint32_t evidence_bit)
 {
-    return (struct vote){sampled ? DECISION_SAMPLED : DECISION_NOT_SAMPLED, 0, sampled ? evidence_bit : UINT32_MAX};
+    return (struct vote){sampled ? DECISION_SAMPLED : DECISION_NOT_SAMPLED, 0, sampled ? evidence_bit : UINT32_MAX, NULL};
 }
 
 /* All types, generated from policy/meson.build's list; ends with NULL. */

@@ -25,6 +25,7 @@ struct policy_set {
     pthread_mutex_t *state_lock; /* taken only when needs.state */
     struct predicates *predicates;
     size_t count;
+    uint16_t first_others; /* in order: behind those that go first */
     uint16_t *order; /* in which they are judged: those that drop, then the others */
     struct policy policies[];
 };
@@ -64,14 +65,19 @@ static int read_top_policy(struct config_context *context, const struct config_n
     struct predicate_builder *builder, struct policy_set *set, size_t index)
 {
     const struct policy_prepare prepare = {
-        .context = context, .node = node, .name = "", .builder = builder, .needs = &set->needs};
+        .context = context, .node = node, .name = "", .builder = builder, .needs = &set->needs,
+        .use_tracestate = config_gate(context, GATE_USE_TRACESTATE)};
     int r = policy_read(&prepare, node, POLICY_AT_TOP, &set->policies[index]);
     int named;
 
     if (r < 0)
         return r;
     named = check_name(context, node, set, index);
-    return r ? r : named;
+    if (r || named)
+        return r ? r : named;
+    if (prepare.use_tracestate && policy_is_weighed(&set->policies[index]))
+        set->needs.batch = true;
+    return 0;
 }
 
 CLEANUP_DEFINE(struct policy_set, policy_set_free);
@@ -84,6 +90,7 @@ static void policy_set_order(struct policy_set *set)
     for (uint16_t i = 0; i < set->count; i++)
         if (set->policies[i].type->goes_first)
             set->order[at++] = i;
+    set->first_others = at;
     for (uint16_t i = 0; i < set->count; i++)
         if (!set->policies[i].type->goes_first)
             set->order[at++] = i;
@@ -224,15 +231,15 @@ static void decided_credit(struct decided *decided, uint16_t index, struct vote 
         .policy = index,
         .evidence_bit = vote.evidence_bit,
         .threshold = vote.threshold,
-        .error_count = decided->error_count};
+        .error_count = decided->error_count,
+        .inner_policy = decided->inner_policy};
 }
 
-static struct decided count_votes(
-    const struct policy_set *set, const struct verdict_input *input, struct policy_votes *votes)
+/* Asks the policies of places from … to in the order of evaluation. False: the vote is over. */
+static bool count_votes(const struct policy_set *set, size_t from, size_t to,
+    const struct verdict_input *input, struct policy_votes *votes, struct decided *decided)
 {
-    struct decided decided = decided_not;
-
-    for (size_t at = 0; at < set->count; at++) {
+    for (size_t at = from; at < to; at++) {
         const uint16_t index = set->order[at];
         const struct vote vote = policy_evaluate(&set->policies[index], input);
 
@@ -240,39 +247,73 @@ static struct decided count_votes(
             votes_count(&votes[index], vote.decision);
         switch (vote.decision) {
         case DECISION_DROPPED:
-            return (struct decided){.decision = DECISION_DROPPED,
+            *decided = (struct decided){.decision = DECISION_DROPPED,
                 .policy = index,
                 .evidence_bit = vote.evidence_bit,
                 .threshold = SAMPLING_NEVER,
-                .error_count = decided.error_count};
+                .error_count = decided->error_count};
+            return false;
         case DECISION_ERROR:
-            decided.error_count++; /* and the others decide */
+            decided->error_count++; /* and the others decide */
             break;
         case DECISION_SAMPLED:
-            decided_credit(&decided, index, vote);
+            decided_credit(decided, index, vote);
+            if (vote.inner_policy)
+                decided->inner_policy = vote.inner_policy;
             if (set->sample_on_first_match)
-                return decided;
+                return false;
             break;
         case DECISION_NOT_SAMPLED:
         case DECISION_PENDING:
             break;
         }
     }
-    return decided;
+    return true;
 }
 
 struct decided policy_set_decide_counted(
     const struct policy_set *set, const struct verdict_input *input, struct policy_votes *votes)
 {
-    struct decided decided;
+    struct decided decided = decided_not;
 
-    if (LIKELY(!set->needs.state))
-        return count_votes(set, input, votes);
     /* The lock is no part of what a set says; its policies' state is shared by design. */
-    (void)pthread_mutex_lock(set->state_lock);
-    decided = count_votes(set, input, votes);
-    (void)pthread_mutex_unlock(set->state_lock);
+    if (UNLIKELY(set->needs.state))
+        (void)pthread_mutex_lock(set->state_lock);
+    (void)count_votes(set, 0, set->count, input, votes, &decided);
+    if (UNLIKELY(set->needs.state))
+        (void)pthread_mutex_unlock(set->state_lock);
     return decided;
+}
+
+static void weigh_and_count(const struct policy_set *set, const struct verdict_input *inputs, size_t count,
+    const struct verdict_input **left, struct policy_votes *votes, struct decided *out_decided)
+{
+    size_t left_count = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        out_decided[i] = decided_not;
+        if (count_votes(set, 0, set->first_others, &inputs[i], votes, &out_decided[i]))
+            left[left_count++] = &inputs[i];
+    }
+    for (uint16_t i = 0; i < set->count; i++)
+        if (policy_is_weighed(&set->policies[i]))
+            set->policies[i].type->weigh(set->policies[i].self, left, left_count);
+    for (size_t i = 0; i < left_count; i++)
+        (void)count_votes(set, set->first_others, set->count, left[i], votes, &out_decided[left[i] - inputs]);
+}
+
+int policy_set_decide_batch(const struct policy_set *set, const struct verdict_input *inputs, size_t count,
+    struct policy_votes *votes, struct decided *out_decided)
+{
+    const struct verdict_input **left = malloc((count + 1) * sizeof(left[0]));
+
+    if (!left)
+        return -ENOMEM;
+    (void)pthread_mutex_lock(set->state_lock);
+    weigh_and_count(set, inputs, count, left, votes, out_decided);
+    (void)pthread_mutex_unlock(set->state_lock);
+    free(left);
+    return 0;
 }
 
 struct decided policy_set_decide(const struct policy_set *set, const struct verdict_input *input)
@@ -299,8 +340,9 @@ bool policy_set_decide_early(const struct policy_set *set, const struct verdict_
         if (vote.decision == DECISION_SAMPLED || vote.decision == DECISION_DROPPED) {
             if (votes)
                 votes_count(&votes[index], vote.decision);
-            *out_decided = (struct decided){
-                vote.decision, index, vote.evidence_bit, vote.threshold, .error_count = 0};
+            *out_decided = (struct decided){vote.decision, index, vote.evidence_bit, vote.threshold,
+                .error_count = 0,
+                .inner_policy = vote.inner_policy};
             return true;
         }
         if (policy->type->goes_first)

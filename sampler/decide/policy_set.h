@@ -19,6 +19,7 @@ struct decided {
     uint32_t evidence_bit;       /* UINT32_MAX: none */
     uint64_t threshold;
     uint32_t error_count;        /* policies that failed */
+    const char *inner_policy;    /* by which a composite policy said yes, credited or not; NULL: none did. The set's */
 };
 
 /* policies: the YAML list (NULL: empty). Errors name file, line and policy. */
@@ -48,6 +49,10 @@ struct policy_votes {
     uint64_t sampled, not_sampled, dropped, errors;
 };
 struct decided policy_set_decide_counted(const struct policy_set *set, const struct verdict_input *input, struct policy_votes *votes);
+/* Traces that are due together, for sets that need it (policy_needs.batch): first the policies that drop, then all left are
+ * weighed against each other, then the others decide. out_decided: one a trace. 0 or -ENOMEM. */
+int policy_set_decide_batch(const struct policy_set *set, const struct verdict_input *inputs, size_t count,
+    struct policy_votes *votes, struct decided *out_decided);
 /* Whether the trace can be decided on what came so far, whatever may come: a policy says yes that no span can undo, and no
  * policy that drops could still do so (or one drops it now). The answer does not depend on the order of spans. The
  * first such policy takes the credit. False: it must wait. */

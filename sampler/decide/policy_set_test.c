@@ -40,7 +40,7 @@ static struct vote says_evaluate(const void *self, const struct verdict_input *i
 
     (void)input;
     asked_count++;
-    return (struct vote){(enum decision)says->decision, (uint64_t)says->threshold, 7};
+    return (struct vote){(enum decision)says->decision, (uint64_t)says->threshold, 7, NULL};
 }
 
 static void says_deinit(void *self)

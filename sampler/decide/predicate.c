@@ -19,6 +19,7 @@
 #include "common/base/hash.h"
 #include "common/base/regex_re2.h"
 #include "common/metrics/text.h"
+#include "common/otlp/ot_tracestate.h"
 #include "common/otlp/w3c_tracestate.h"
 
 enum question_kind {
@@ -45,6 +46,7 @@ struct predicate_builder {
     struct question questions[PREDICATES_MAX];
     uint32_t count;
     struct ottl_questions *ottl; /* NULL: none asked; predicates_new takes it */
+    bool wants_ot;               /* span_facts.ot */
     bool out_of_memory;          /* sticky; predicates_new reports it */
     char *error;
 };
@@ -62,6 +64,11 @@ static void question_deinit(struct question *question)
 struct predicate_builder *predicate_builder_new(void)
 {
     return calloc(1, sizeof(struct predicate_builder));
+}
+
+void predicate_ot(struct predicate_builder *builder)
+{
+    builder->wants_ot = true;
 }
 
 void predicate_builder_free(struct predicate_builder *builder)
@@ -303,6 +310,7 @@ struct predicates {
     struct predicate_key *keys;
     uint32_t key_count;
     uint32_t count;
+    bool wants_ot;
     char *descriptions[PREDICATES_MAX]; /* a bit each, for people */
     struct ottl_questions *ottl;        /* NULL: none */
     bool ottl_keys_shared;              /* each of their keys is among `keys` */
@@ -611,6 +619,7 @@ int predicates_new(struct predicate_builder *builder, struct predicates **out_pr
     if (!predicates->keys)
         return error_raise(-ENOMEM);
     predicates->count = builder->count;
+    predicates->wants_ot = builder->wants_ot;
     for (uint32_t bit = 0; bit < builder->count; bit++)
         if (predicates_add(predicates, &builder->questions[bit], bit) ||
             predicates_describe(predicates, &builder->questions[bit], bit))
@@ -987,6 +996,16 @@ bool predicates_header(const struct predicates *predicates, struct predicate_scr
     return scope_visit(scratch_header_fields(scratch, &header->scope), NULL, NULL);
 }
 
+static struct ot_facts read_ot(struct slice trace_state)
+{
+    struct ot_tracestate state;
+
+    (void)ot_tracestate_read(trace_state, &state); /* what cannot be read says nothing */
+    return (struct ot_facts){.randomness = state.randomness & (OT_RANDOMNESS_COUNT - 1),
+        .has_randomness = state.has_randomness,
+        .has_info = state.has_randomness || state.has_threshold};
+}
+
 bool predicates_span(const struct predicates *predicates, struct predicate_scratch *scratch,
     const struct span_header *header, struct slice span, struct span_view *out_view,
     struct span_facts *out_facts)
@@ -1011,6 +1030,9 @@ bool predicates_span(const struct predicates *predicates, struct predicate_scrat
     out_facts->end_unix_ns = out_view->end_unix_ns;
     memcpy(&out_facts->span_id, out_view->span_id, sizeof(out_facts->span_id));
     out_facts->is_root = !out_view->has_parent;
+    out_facts->ot = (struct ot_facts){0};
+    if (UNLIKELY(predicates->wants_ot) && out_view->trace_state.len > 0)
+        out_facts->ot = read_ot(out_view->trace_state);
     return true;
 }
 

@@ -45,6 +45,8 @@ uint32_t predicate_string_regex(struct predicate_builder *builder, const char *k
 /* A question of OTTL conditions. *out_ordered: its number where errors are outcomes (facts.h), else UINT32_MAX. *out_error:
  * malloc'd, what is wrong, then PREDICATE_NONE is returned; else NULL. Each call is a question of its own. */
 uint32_t predicate_ottl(struct predicate_builder *builder, const struct ottl_ask *ask, uint32_t *out_ordered, char **out_error);
+/* From now on span_facts.ot is filled: what tracestates say of sampling. */
+void predicate_ot(struct predicate_builder *builder);
 
 /* Compiles what was asked; the builder can be freed afterwards. 0 or -ENOMEM. */
 int predicates_new(struct predicate_builder *builder, struct predicates **out_predicates);

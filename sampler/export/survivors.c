@@ -1,8 +1,12 @@
 #include "sampler/export/survivors.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "common/base/assert.h"
+#include "common/otlp/ot_tracestate.h"
+#include "common/otlp/patch.h"
+#include "common/otlp/span_view.h"
 #include "sampler/sampler_worker.h"
 
 #define UNIT_OVERHEAD_BYTES 256u /* a trace's share of headers in a request, about */
@@ -22,13 +26,101 @@ static struct trace *trace_of(struct export_unit *unit)
 
 /* -- what exporters ask ------------------------------------------------------------------------------------- */
 
+#define NOTES_MAX 3u
+
 struct adding {
+    struct sampler_worker *home;
     const struct metadata_set *metadata;
     bool only_of_it; /* the trace has parts: other sets' spans are left out */
+    bool sets_threshold;
+    enum record_policy where;
+    uint64_t threshold;
+    struct patch_attribute attributes[NOTES_MAX];
+    size_t attribute_count;
     struct regroup *regroup;
     const struct header *header;
     uint32_t number;
 };
+
+static void note_text(struct adding *adding, struct slice key, const char *text)
+{
+    if (text)
+        adding->attributes[adding->attribute_count++] = (struct patch_attribute){.key = key, .text = slice_text(text)};
+}
+
+static void note_read(struct adding *adding, const struct sampling_note *note)
+{
+    note_text(adding, SLICE_LITERAL("tailsampling.policy"), note->policy);
+    note_text(adding, SLICE_LITERAL("tailsampling.composite_policy"), note->inner_policy);
+    if (note->cached)
+        adding->attributes[adding->attribute_count++] =
+            (struct patch_attribute){.key = SLICE_LITERAL("tailsampling.cached_decision"), .is_bool = true, .truth = true};
+    adding->threshold = note->threshold;
+}
+
+/* The header with attributes on its scope; REGROUP_NO_HEADER: no memory. */
+static uint32_t add_header_noted(struct adding *adding, const struct span_header *view)
+{
+    struct slice fields = view->scope.len > 0 ? view->scope.fragments[0] : (struct slice){NULL, 0};
+    size_t len = patch_scope(fields, adding->attributes, adding->attribute_count, NULL);
+    uint8_t *bytes = regroup_lend(adding->regroup, len);
+    struct span_header noted = {.resource = view->resource};
+    struct slice patched;
+
+    if (!bytes)
+        return REGROUP_NO_HEADER;
+    patched = slice_make(bytes, patch_scope(fields, adding->attributes, adding->attribute_count, bytes));
+    noted.scope = header_part_of(patched, header_part_hash(patched));
+    noted.hash = span_header_hash(&noted.resource, &noted.scope);
+    return regroup_header(adding->regroup, &noted);
+}
+
+/* The tracestate with th set; false: it stays as it is. text: room for it, or NULL without memory. */
+static bool threshold_set(struct adding *adding, struct slice before, uint8_t *text, struct slice *out_after)
+{
+    size_t len;
+
+    switch (ot_tracestate_update(before, adding->threshold, text, &len)) {
+    case OT_UPDATED:
+        *out_after = slice_make(text, len);
+        return !slice_equal(before, *out_after);
+    case OT_UNREADABLE:
+        metric_add(adding->home->worker.metrics, METRIC_TRACESTATE_UNREADABLE_SPANS, 1);
+        return false;
+    case OT_STRICTER:
+        return false;
+    }
+    UNREACHABLE("all outcomes are there");
+}
+
+/* The span with attributes and tracestate of its own. 0, or -ENOMEM. */
+static int add_span_noted(struct adding *adding, struct rope bytes)
+{
+    size_t attribute_count = adding->where == RECORD_POLICY_SPAN ? adding->attribute_count : 0;
+    uint8_t *whole = regroup_lend(adding->regroup, bytes.len), *text, *patched;
+    struct slice span = slice_make(whole, bytes.len), tracestate;
+    bool changes = false;
+    struct span_view view;
+    size_t len;
+
+    if (!whole)
+        return -ENOMEM;
+    rope_copy(&bytes, whole);
+    if (adding->sets_threshold && span_view_read(span, NULL, NULL, &view)) {
+        text = regroup_lend(adding->regroup, view.trace_state.len + OT_TRACESTATE_GROWTH);
+        if (!text)
+            return -ENOMEM;
+        changes = threshold_set(adding, view.trace_state, text, &tracestate);
+    }
+    if (!changes && attribute_count == 0)
+        return regroup_span(adding->regroup, adding->number, bytes);
+    len = patch_span(span, adding->attributes, attribute_count, changes ? &tracestate : NULL, NULL);
+    patched = regroup_lend(adding->regroup, len);
+    if (!patched)
+        return -ENOMEM;
+    (void)patch_span(span, adding->attributes, attribute_count, changes ? &tracestate : NULL, patched);
+    return regroup_span(adding->regroup, adding->number, rope_of(patched, len));
+}
 
 static int unit_add_span(void *context, struct header *header, struct rope bytes)
 {
@@ -37,18 +129,29 @@ static int unit_add_span(void *context, struct header *header, struct rope bytes
     if (UNLIKELY(adding->only_of_it) && !metadata_set_equal(header->metadata, adding->metadata))
         return 0;
     if (header != adding->header) {
-        adding->number = regroup_header(adding->regroup, &header->view);
+        adding->number = adding->attribute_count > 0 && adding->where == RECORD_POLICY_SCOPE ? add_header_noted(adding, &header->view)
+                                                                                             : regroup_header(adding->regroup, &header->view);
         adding->header = header;
     }
+    if (UNLIKELY(adding->sets_threshold || (adding->attribute_count > 0 && adding->where == RECORD_POLICY_SPAN)))
+        return add_span_noted(adding, bytes);
     return regroup_span(adding->regroup, adding->number, bytes);
 }
 
 static int unit_add(void *context, struct export_unit *unit, struct regroup *regroup)
 {
+    struct sampler_worker *home = context;
     struct trace *trace = trace_of(unit);
-    struct adding adding = {.metadata = unit->metadata, .only_of_it = trace_way_out(trace)->parts != NULL, .regroup = regroup};
+    const struct trace_way_out *out = trace_way_out(trace);
+    struct adding adding = {.home = home,
+        .metadata = unit->metadata,
+        .only_of_it = out->parts != NULL,
+        .sets_threshold = out->note && home->sampler->config.use_tracestate,
+        .where = home->sampler->config.record_policy,
+        .regroup = regroup};
 
-    (void)context;
+    if (out->note)
+        note_read(&adding, out->note);
     return trace_spans(trace, unit_add_span, &adding);
 }
 
@@ -86,6 +189,7 @@ static void unit_settled(void *context, struct export_unit *unit, enum export_ou
     if (--out->settle_left > 0)
         return;
     free(out->parts);
+    free(out->note);
     trace_free(home->traces, trace);
 }
 
@@ -136,7 +240,7 @@ static int sort_span(void *context, struct header *header, struct rope bytes)
     return 0;
 }
 
-void survivors_take(struct sampler_worker *home, struct trace *trace, uint64_t now_ns)
+void survivors_take(struct sampler_worker *home, struct trace *trace, const struct sampling_note *note, uint64_t now_ns)
 {
     struct trace_info info = trace_info(trace);
     struct trace_way_out *out = trace_way_out(trace);
@@ -148,6 +252,11 @@ void survivors_take(struct sampler_worker *home, struct trace *trace, uint64_t n
     } else {
         out->unit.size_bytes = info.bytes;
         out->unit.span_count = info.span_count;
+    }
+    if (home->sampler->config.record_policy != RECORD_POLICY_OFF || home->sampler->config.use_tracestate) {
+        out->note = malloc(sizeof(*out->note));
+        ASSERT(out->note != NULL);
+        *out->note = *note;
     }
     out->encode_left = out->settle_left = 1 + (uint32_t)sorting.part_count;
     out->unit.size_bytes += UNIT_OVERHEAD_BYTES;

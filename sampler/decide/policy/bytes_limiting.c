@@ -5,6 +5,7 @@
 #include "sampler/decide/cost.h"
 #include "sampler/decide/limiter.h"
 #include "sampler/decide/policy.h"
+#include "sampler/decide/predicate.h"
 
 struct bytes_limiting {
     int64_t bytes_per_second, burst_capacity;
@@ -24,16 +25,29 @@ static int bytes_limiting_prepare(void *self, const struct policy_prepare *prepa
     struct bytes_limiting *limit = self;
 
     prepare->needs->state = true;
+    if (prepare->use_tracestate)
+        predicate_ot(prepare->builder);
     prepare->needs->cost = true;
     return token_bucket_new(limit->bytes_per_second, limit->burst_capacity, &limit->bucket);
+}
+
+static uint64_t bytes_limiting_cost(const struct verdict_input *input)
+{
+    return cost_bytes(input->facts->cost);
 }
 
 static struct vote bytes_limiting_evaluate(const void *self, const struct verdict_input *input)
 {
     const struct bytes_limiting *limit = self;
 
-    return vote_filter(
-        token_bucket_take(limit->bucket, cost_bytes(input->facts->cost), input->now_ns), UINT32_MAX);
+    return token_bucket_vote(limit->bucket, bytes_limiting_cost(input), input);
+}
+
+static void bytes_limiting_weigh(const void *self, const struct verdict_input *const *inputs, size_t count)
+{
+    const struct bytes_limiting *limit = self;
+
+    token_bucket_weigh(limit->bucket, inputs, count, bytes_limiting_cost);
 }
 
 static bool bytes_limiting_is_stateful(const void *self)
@@ -53,6 +67,7 @@ const struct policy_type policy_bytes_limiting = {
     .keys = bytes_limiting_keys,
     .prepare = bytes_limiting_prepare,
     .evaluate = bytes_limiting_evaluate,
+    .weigh = bytes_limiting_weigh,
     .is_stateful = bytes_limiting_is_stateful,
     .deinit = bytes_limiting_deinit,
 };

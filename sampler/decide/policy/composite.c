@@ -160,10 +160,14 @@ static struct vote composite_evaluate(const void *self, const struct verdict_inp
 
         if (vote.decision == DECISION_ERROR)
             return vote;
-        if (vote.decision == DECISION_SAMPLED)
-            return vote_filter(
+        if (vote.decision == DECISION_SAMPLED) {
+            vote = vote_filter(
                 share_take(&composite->second->shares[i], composite, input->facts),
                 vote.evidence_bit);
+            if (vote.decision == DECISION_SAMPLED)
+                vote.inner_policy = composite->policies.items[i].name;
+            return vote;
+        }
     }
     return vote_filter(false, UINT32_MAX);
 }

@@ -68,7 +68,7 @@ static struct vote ottl_condition_evaluate(const void *self, const struct verdic
     if (want->ordered == UINT32_MAX)
         return vote_filter(hits_has(&input->facts->hits, want->bit), want->bit);
     if ((input->facts->first_error >> want->ordered) & 1)
-        return (struct vote){DECISION_ERROR, 0, UINT32_MAX};
+        return (struct vote){.decision = DECISION_ERROR, .evidence_bit = UINT32_MAX};
     return vote_filter((input->facts->first_true >> want->ordered) & 1, want->bit);
 }
 

@@ -5,6 +5,7 @@
 
 #include "common/base/hash.h"
 #include "sampler/decide/policy.h"
+#include "sampler/decide/predicate.h"
 
 __extension__ typedef unsigned __int128 uint128; /* the one product that 64 bits do not hold */
 
@@ -14,6 +15,7 @@ struct probabilistic {
     double sampling_percentage;
     char *hash_salt;
     uint64_t salt_state, hash_limit, threshold;
+    bool use_tracestate;
 };
 
 static const struct config_key probabilistic_keys[] = {
@@ -90,16 +92,28 @@ static int probabilistic_prepare(void *self, const struct policy_prepare *prepar
     want->salt_state = hash_fnv1a(FNV1A_64_START, salt, strlen(salt));
     want->hash_limit = probabilistic_hash_limit(want->sampling_percentage);
     want->threshold = probabilistic_threshold(want->sampling_percentage);
+    want->use_tracestate = prepare->use_tracestate;
+    if (want->use_tracestate)
+        predicate_ot(prepare->builder);
     return 0;
 }
 
 static struct vote probabilistic_evaluate(const void *self, const struct verdict_input *input)
 {
     const struct probabilistic *want = self;
-    bool sampled = probabilistic_hash(want->salt_state, input->trace_id) <= want->hash_limit;
+    /* Where spans say how they were sampled, by the same randomness; else by the hash. */
+    bool sampled = want->use_tracestate && input->facts->ot.has_info
+                       ? want->threshold <= verdict_randomness(input)
+                       : probabilistic_hash(want->salt_state, input->trace_id) <= want->hash_limit;
 
     return (struct vote){
-        sampled ? DECISION_SAMPLED : DECISION_NOT_SAMPLED, want->threshold, UINT32_MAX};
+        sampled ? DECISION_SAMPLED : DECISION_NOT_SAMPLED, want->threshold, UINT32_MAX, NULL};
+}
+
+/* A later span may bring a randomness that the trace had none of. */
+static bool probabilistic_is_lasting(const void *self, const struct facts *facts)
+{
+    return !((const struct probabilistic *)self)->use_tracestate || facts->ot.has_randomness;
 }
 
 const struct policy_type policy_probabilistic = {
@@ -108,5 +122,5 @@ const struct policy_type policy_probabilistic = {
     .keys = probabilistic_keys,
     .prepare = probabilistic_prepare,
     .evaluate = probabilistic_evaluate,
-    .is_lasting = policy_always_lasting,
+    .is_lasting = probabilistic_is_lasting,
 };

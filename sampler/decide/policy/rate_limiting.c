@@ -3,6 +3,7 @@
  * One bucket a node, also with several workers. Tokens are spent when it is asked, even if another policy decides. */
 #include "sampler/decide/limiter.h"
 #include "sampler/decide/policy.h"
+#include "sampler/decide/predicate.h"
 
 struct rate_limiting {
     int64_t spans_per_second, burst_capacity;
@@ -22,15 +23,28 @@ static int rate_limiting_prepare(void *self, const struct policy_prepare *prepar
     struct rate_limiting *limit = self;
 
     prepare->needs->state = true;
+    if (prepare->use_tracestate)
+        predicate_ot(prepare->builder);
     return token_bucket_new(limit->spans_per_second, limit->burst_capacity, &limit->bucket);
+}
+
+static uint64_t rate_limiting_cost(const struct verdict_input *input)
+{
+    return input->facts->spans_count;
 }
 
 static struct vote rate_limiting_evaluate(const void *self, const struct verdict_input *input)
 {
     const struct rate_limiting *limit = self;
 
-    return vote_filter(
-        token_bucket_take(limit->bucket, input->facts->spans_count, input->now_ns), UINT32_MAX);
+    return token_bucket_vote(limit->bucket, rate_limiting_cost(input), input);
+}
+
+static void rate_limiting_weigh(const void *self, const struct verdict_input *const *inputs, size_t count)
+{
+    const struct rate_limiting *limit = self;
+
+    token_bucket_weigh(limit->bucket, inputs, count, rate_limiting_cost);
 }
 
 static bool rate_limiting_is_stateful(const void *self)
@@ -50,6 +64,7 @@ const struct policy_type policy_rate_limiting = {
     .keys = rate_limiting_keys,
     .prepare = rate_limiting_prepare,
     .evaluate = rate_limiting_evaluate,
+    .weigh = rate_limiting_weigh,
     .is_stateful = rate_limiting_is_stateful,
     .deinit = rate_limiting_deinit,
 };
