@@ -23,10 +23,7 @@ struct sampler_config {
     union {
         struct otlp_receiver_config receiver; /* the first one */
         struct otlp_receiver_config receivers[OTLP_RECEIVERS_MAX];
-        enum record_policy record_policy;      /* tailrace.record_policy, or the gate recordpolicy: scope */
-    bool record_policy_set;
-    bool use_tracestate;                   /* the gate usetracestate */
-};
+    };
     size_t receiver_count;
     struct tail_sampling_config tail_sampling;
     union {
@@ -36,6 +33,9 @@ struct sampler_config {
     size_t exporter_count;
     struct tailrace_config tailrace;
     struct telemetry_config telemetry;
+    enum record_policy record_policy;      /* tailrace.record_policy, or the gate recordpolicy: scope */
+    bool record_policy_set;
+    bool use_tracestate;                   /* the gate usetracestate */
 };
 
 int sampler_config_read(struct config_context *context, const struct config_node *root, struct sampler_config *out_config);

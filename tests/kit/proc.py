@@ -123,12 +123,13 @@ class Node(Program):
     def __init__(self, name, binary, config, directory):
         self.port = config.pop("@port")
         self.admin_port = config.pop("@admin_port")
+        words = config.pop("@words", [])
         self.address = f"127.0.0.1:{self.port}"
         self.config = config
         path = os.path.join(directory, name + ".yaml")
         with open(path, "w", encoding="utf-8") as file:
             json.dump(config, file, indent=1)  # every JSON text is YAML
-        super().__init__(name, [os.path.join(BUILD, binary), "--config", path], directory)
+        super().__init__(name, [os.path.join(BUILD, binary), "--config", path, *words], directory)
 
     def get(self, path, timeout_s=10.0):
         """(HTTP status, text) of the admin endpoint."""
@@ -162,10 +163,10 @@ class Node(Program):
         return self
 
 
-def sampler_config(name, backend_port, policies, wait="1s", tail=None, tailrace=None, exporter=None, grpc=None):
+def sampler_config(name, backend_port, policies, wait="1s", tail=None, tailrace=None, exporter=None, grpc=None, words=()):
     port, admin_port = free_port(), free_port()
     return {
-        "@port": port, "@admin_port": admin_port,
+        "@port": port, "@admin_port": admin_port, "@words": list(words),
         "receivers": {"otlp": {"protocols": {"grpc": {"endpoint": f"127.0.0.1:{port}", **(grpc or {})}}}},
         "processors": {"tail_sampling": {
             "decision_wait": wait,
