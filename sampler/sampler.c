@@ -427,6 +427,18 @@ static void note_ring(struct sampler_worker *home, uint64_t ring)
     home->last_ring = ring;
 }
 
+/* Conditions whose error_mode is `ignore` have their errors logged: one a period, and how many requests had some. */
+static void ottl_errors_log(struct sampler_worker *home)
+{
+    struct ottl_noted_error error;
+    uint64_t suppressed;
+
+    if (LIKELY(!predicates_take_error(home->scratch, &error)) || !log_limit_pass(&home->ottl_log, home->worker.now_ns, &suppressed))
+        return;
+    log_event(LOG_WARN, "ottl_condition_failed", "policy=\"%s\" condition=\"%s\" error=\"%s\" suppressed=%llu", error.policy,
+        error.condition, error.text, (unsigned long long)suppressed);
+}
+
 /* The rung was looked at before the walk; what one large request of small spans needs is known only now: at worst a trace of its own
  * for each span. */
 static bool intake_fits(struct sampler_worker *home, size_t request_bytes)
@@ -478,6 +490,7 @@ static void sampler_on_request(void *tier, struct request *request)
     } else if (!intake_fits(home, bytes.len)) {
         refuse(request, REFUSED_MEMORY);
     } else {
+        ottl_errors_log(home);
         count(home, request->transport->accepted_spans, intake->span_count);
         count(home, METRIC_REJECTED_NO_TRACE_ID, intake->fault_counts[SPAN_NO_TRACE_ID]);
         count(home, METRIC_REJECTED_NO_SPAN_ID, intake->fault_counts[SPAN_NO_SPAN_ID]);

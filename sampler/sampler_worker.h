@@ -3,6 +3,7 @@
 
 #include <stdatomic.h>
 
+#include "common/base/log.h"
 #include "common/ingest/admission.h"
 #include "common/ingest/listeners.h"
 #include "common/metrics/admin_http.h"
@@ -63,6 +64,7 @@ struct sampler_worker {
     struct decision_batch batch;
     uint64_t *hash_scratch; /* of a trace that is being decided */
     size_t hash_capacity;
+    struct log_limit ottl_log; /* errors of OTTL conditions with error_mode ignore */
     uint64_t last_ring;
     uint64_t begun;        /* traces, since the last turn */
     uint64_t beside_bytes; /* what it holds outside the extents, as the budget counts it */

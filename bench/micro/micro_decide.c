@@ -3,7 +3,7 @@
  *
  * usage: micro_decide [--only NAME] [--spans N] [--repeat N]
  *
- * NAME is view, policies-0, policies-1, policies-10, regexes-10 or decide-10. With --only and --repeat the work is fixed
+ * NAME is view, policies-0, policies-1, policies-10, regexes-10, ottl-10 or decide-10. With --only and --repeat the work is fixed
  * and nothing is timed: for instruction counts (tests/cost). `view` is span_view_read, which policies cannot go below.
  */
 #include <inttypes.h>
@@ -38,6 +38,19 @@ static const char regexes_10[] =
     "  - {name: tenants, type: string_attribute, string_attribute: {key: tenant.id, values: [gold, silver, bronze]}}\n"
     "  - {name: services, type: string_attribute, string_attribute: {key: service.name, values: ['^pay-'], enabled_regex_matching: true}}\n"
     "  - {name: hosts, type: string_attribute, string_attribute: {key: server.address, values: ['\\.internal$'], enabled_regex_matching: true}}\n";
+
+static const char ottl_10[] =
+    "policies:\n"
+    "  - {name: errors, type: ottl_condition, ottl_condition: {span: ['span.status.code == STATUS_CODE_ERROR']}}\n"
+    "  - {name: slow, type: ottl_condition, ottl_condition: {span: ['span.end_time - span.start_time > Duration(\"5s\")']}}\n"
+    "  - {name: http, type: ottl_condition, ottl_condition: {span: ['span.attributes[\"http.response.status_code\"] >= 500']}}\n"
+    "  - {name: writes, type: ottl_condition, ottl_condition: {span: ['span.attributes[\"http.request.method\"] == \"PUT\" or span.attributes[\"http.request.method\"] == \"DELETE\"']}}\n"
+    "  - {name: pay, type: ottl_condition, ottl_condition: {span: ['resource.attributes[\"service.name\"] == \"pay\" and IsRootSpan()']}}\n"
+    "  - {name: paths, type: ottl_condition, ottl_condition: {span: ['IsMatch(span.attributes[\"url.path\"], \"^/pay(/.*)?$\")']}}\n"
+    "  - {name: names, type: ottl_condition, ottl_condition: {span: ['IsMatch(span.name, \"^(POST|PUT) /admin\")']}}\n"
+    "  - {name: tenants, type: ottl_condition, ottl_condition: {span: ['span.attributes[\"tenant.id\"] != nil and span.kind == SPAN_KIND_SERVER']}}\n"
+    "  - {name: hosts, type: ottl_condition, ottl_condition: {span: ['HasSuffix(String(span.attributes[\"server.address\"]), \".internal\")']}}\n"
+    "  - {name: raised, type: ottl_condition, ottl_condition: {spanevent: ['spanevent.name == \"exception\" and spanevent.attributes[\"exception.type\"] == \"Fatal\"']}}\n";
 
 struct work {
     struct slice *spans;
@@ -101,6 +114,7 @@ static const struct {
     {"policies-1", policies_1, run_facts},
     {"policies-10", TEN_POLICIES, run_facts},
     {"regexes-10", regexes_10, run_facts},
+    {"ottl-10", ottl_10, run_facts},
     {"decide-10", TEN_POLICIES, run_decide},
 };
 
