@@ -3,8 +3,8 @@
  *
  * usage: micro_decide [--only NAME] [--spans N] [--repeat N]
  *
- * NAME is view, policies-0, policies-1, policies-10, regexes-10, ottl-10 or decide-10. With --only and --repeat the work is fixed
- * and nothing is timed: for instruction counts (tests/cost). `view` is span_view_read, which policies cannot go below.
+ * NAME is view, policies-0, policies-1, policies-10, policies-50, regexes-10, ottl-10, decide-10 or decide-50. With --only and
+ * --repeat the work is fixed and nothing is timed: for instruction counts (tests/cost). `view` is span_view_read, which policies cannot go below.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -17,6 +17,7 @@
 #include "common/otlp/span_walk.h"
 #include "sampler/decide/policy_set.h"
 #include "tests/kit/otlp_build.h"
+#include "tests/kit/fifty_policies.h"
 #include "tests/kit/ten_policies.h"
 
 #define SPANS_PER_TRACE 15
@@ -105,6 +106,8 @@ static void run_decide(struct work *work)
     }
 }
 
+static char policies_50[16384]; /* joined at the start */
+
 static const struct {
     const char *name, *policies;
     work_run *run;
@@ -113,9 +116,11 @@ static const struct {
     {"policies-0", "policies: []\n", run_facts},
     {"policies-1", policies_1, run_facts},
     {"policies-10", TEN_POLICIES, run_facts},
+    {"policies-50", policies_50, run_facts},
     {"regexes-10", regexes_10, run_facts},
     {"ottl-10", ottl_10, run_facts},
     {"decide-10", TEN_POLICIES, run_decide},
+    {"decide-50", policies_50, run_decide},
 };
 
 static void *must_alloc(size_t count, size_t size)
@@ -225,6 +230,7 @@ int main(int argc, char **argv)
         else
             return 2;
     }
+    fifty_policies_text(policies_50, sizeof(policies_50));
     work_init(&work, &build, spans);
     for (size_t i = 0; i < ARRAY_COUNT(works); i++) {
         if (only && strcmp(only, works[i].name) != 0)

@@ -43,10 +43,26 @@ static const struct {
     {"processor.tailsamplingprocessor.tailstorageextension", "extensions are Go code, which is not run here"},
 };
 
+/* The known gate whose last word begins as this one's: what was probably meant. NULL: none. */
+static const char *nearest_gate(const char *gate, size_t len)
+{
+    const char *dot = memrchr(gate, '.', len);
+    const char *word = dot ? dot + 1 : gate;
+    size_t compared = len - (size_t)(word - gate);
+
+    /* As much as is alike, but no less than four letters. */
+    for (; compared >= 4; compared--)
+        for (size_t i = 0; i < ARRAY_COUNT(known_gates); i++)
+            if (strncasecmp(strrchr(known_gates[i].name, '.') + 1, word, compared) == 0)
+                return known_gates[i].name;
+    return NULL;
+}
+
 /* A gate turned off is how it is; one that cannot be turned on is refused by name. */
 static int check_gate(const char *gate, size_t len, char *message, size_t message_size)
 {
     bool off = len > 0 && gate[0] == '-';
+    const char *nearest;
 
     if (len > 0 && (gate[0] == '-' || gate[0] == '+')) {
         gate++;
@@ -60,7 +76,9 @@ static int check_gate(const char *gate, size_t len, char *message, size_t messag
         (void)snprintf(message, message_size, "--feature-gates: %s: %s; leave it out", known_gates[i].name, known_gates[i].refusal);
         return CONFIG_E_INVALID;
     }
-    (void)snprintf(message, message_size, "--feature-gates: no gate is called \"%.*s\"", (int)(len > 200 ? 200 : len), gate);
+    nearest = nearest_gate(gate, len);
+    (void)snprintf(message, message_size, "--feature-gates: no gate is called \"%.*s\"%s%s%s", (int)(len > 200 ? 200 : len), gate,
+        nearest ? "; did you mean " : "", nearest ? nearest : "", nearest ? "?" : "");
     return CONFIG_E_INVALID;
 }
 

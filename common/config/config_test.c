@@ -869,6 +869,12 @@ static void test_command_line(void **state)
         {{"--config", "a", "--feature-gates", "processor.tailsamplingprocessor.recordpolicy,+processor.tailsamplingprocessor.usetracestate"}, NULL},
         {{"--config", "a", "--feature-gates", "processor.tailsamplingprocessor.tailstorageextension"},
             "--feature-gates: processor.tailsamplingprocessor.tailstorageextension: extensions are Go code, which is not run here; leave it out"},
+        {{"--config", "a", "--feature-gates", "recordpolicy"},
+            "--feature-gates: no gate is called \"recordpolicy\"; did you mean processor.tailsamplingprocessor.recordpolicy?"},
+        {{"--config", "a", "--feature-gates", "processor.tailsampling.useTraceStates"},
+            "--feature-gates: no gate is called \"processor.tailsampling.useTraceStates\"; did you mean "
+            "processor.tailsamplingprocessor.usetracestate?"},
+        {{"--config", "a", "--feature-gates", "a."}, "--feature-gates: no gate is called \"a.\""},
         {{"--config", "a", "--feature-gates", "+x"}, "--feature-gates: no gate is called \"x\""},
         {{NULL}, "no configuration: give --config FILE"},
         {{"--check"}, "no configuration: give --config FILE"},
