@@ -802,6 +802,7 @@ static int sampler_listen(struct sampler *sampler, char *out_error, size_t error
         .forward_headers = &sampler->config.tailrace.forward_headers,
         .internal = true,
         .memory_bytes = sampler->limits.memory_bytes,
+        .store_limit_bytes = sampler->config.tailrace.memory_limit_bytes,
     };
 
     for (unsigned i = 0; i < sampler->worker_count; i++)

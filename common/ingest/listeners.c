@@ -30,6 +30,14 @@ static uint64_t reception_bytes(const struct listeners_options *options)
     return u64_max(options->memory_bytes / 10, 64 * MIB);
 }
 
+/* Bodies over HTTP heed the user's limit too: we allocate them ourselves. */
+static uint64_t body_bytes(const struct listeners_options *options)
+{
+    uint64_t node_bytes = options->store_limit_bytes > 0 ? options->store_limit_bytes / 65 * 100 : options->memory_bytes;
+
+    return u64_max(u64_min(node_bytes, options->memory_bytes) / 10, 64 * MIB);
+}
+
 /* TLS and credentials of one protocol; NULL where the file has none. */
 static int secure(const struct listeners_options *options, const struct otlp_receiver_config *from, const char *protocol,
     const struct tls_options *tls_options, const struct auth_options *auth_options, struct tls **out_tls, struct auth **out_auth,
@@ -122,7 +130,7 @@ int listeners_new(const struct listeners_options *options, const struct tier_ent
     if (!listeners)
         return error_raise(-ENOMEM);
     *out_listeners = listeners;
-    listeners->admission.limit_bytes = reception_bytes(options);
+    listeners->admission.limit_bytes = body_bytes(options);
     if (options->forward_headers)
         listeners->forward =
             (struct forward){(const char *const *)options->forward_headers->items, options->forward_headers->count};

@@ -28,6 +28,7 @@ struct listeners_options { /* borrowed until listeners_free, but for this struct
     const struct config_strings *forward_headers; /* tailrace.forward_headers and what else names headers to carry */
     bool internal;                               /* clients are balancers of the cluster */
     uint64_t memory_bytes;                       /* of the node: requests being received may take a tenth of it, over gRPC and over HTTP */
+    uint64_t store_limit_bytes;                  /* the user's limit of the store, 65 % of what the node may use; 0: none set */
 };
 
 /* Errors: a line in out_error. *out_listeners is set all the same: what listens already ends by listeners_stop and listeners_free. */

@@ -125,6 +125,8 @@ class Node(Program):
         self.admin_port = config.pop("@admin_port")
         words = config.pop("@words", [])
         self.address = f"127.0.0.1:{self.port}"
+        http = config["receivers"].get("otlp", {}).get("protocols", {}).get("http")
+        self.http_address = http and http["endpoint"]
         self.config = config
         path = os.path.join(directory, name + ".yaml")
         with open(path, "w", encoding="utf-8") as file:
@@ -163,11 +165,19 @@ class Node(Program):
         return self
 
 
-def sampler_config(name, backend_port, policies, wait="1s", tail=None, tailrace=None, exporter=None, grpc=None, words=()):
+def protocols(port, grpc, http):
+    """gRPC always; HTTP where its keys are given ({} for none)."""
+    both = {"grpc": {"endpoint": f"127.0.0.1:{port}", **(grpc or {})}}
+    if http is not None:
+        both["http"] = {"endpoint": f"127.0.0.1:{free_port()}", **http}
+    return both
+
+
+def sampler_config(name, backend_port, policies, wait="1s", tail=None, tailrace=None, exporter=None, grpc=None, words=(), http=None):
     port, admin_port = free_port(), free_port()
     return {
         "@port": port, "@admin_port": admin_port, "@words": list(words),
-        "receivers": {"otlp": {"protocols": {"grpc": {"endpoint": f"127.0.0.1:{port}", **(grpc or {})}}}},
+        "receivers": {"otlp": {"protocols": protocols(port, grpc, http)}},
         "processors": {"tail_sampling": {
             "decision_wait": wait,
             "decision_cache": {"sampled_cache_size": 200000, "non_sampled_cache_size": 200000},
@@ -181,12 +191,12 @@ def sampler_config(name, backend_port, policies, wait="1s", tail=None, tailrace=
     }
 
 
-def lb_config(members, timeout="5s", tailrace=None, protocol=None, grpc=None, resolver=None):
+def lb_config(members, timeout="5s", tailrace=None, protocol=None, grpc=None, resolver=None, http=None):
     """resolver: instead of a static one with these members."""
     port, admin_port = free_port(), free_port()
     return {
         "@port": port, "@admin_port": admin_port,
-        "receivers": {"otlp": {"protocols": {"grpc": {"endpoint": f"127.0.0.1:{port}", **(grpc or {})}}}},
+        "receivers": {"otlp": {"protocols": protocols(port, grpc, http)}},
         "exporters": {"loadbalancing": {
             "routing_key": "traceID",
             "protocol": {"otlp": {"timeout": timeout, "tls": {"insecure": True}, **(protocol or {})}},
