@@ -647,8 +647,11 @@ void case_sets_ottl(struct case_sets *sets, uint64_t seed, size_t count)
                 if (is_accepted(random, program))
                     break;
                 if (refused++ < REFUSED_MAX) {
-                    set = case_sets_add(sets, case_text("ottl-refused-%zu", refused),
-                        case_text("policies:\n%s", policy_of(random, "p", random->text)));
+                    char *own = policy_of(random, "p", random->text);
+
+                    set = case_sets_add(
+                        sets, case_text("ottl-refused-%zu", refused), case_text("policies:\n%s", own));
+                    free(own);
                     set->refused = case_text("failed to create policy evaluator for \"p\"");
                 }
             } while (true);
