@@ -1,6 +1,6 @@
 /* What the bytes cost: walk, view and regroup over one realistic request, in ns a span.
  *
- * usage: micro_otlp [--only walk|view|visit|regroup|copy] [--spans N] [--repeat N]
+ * usage: micro_otlp [--only walk|view|visit|regroup|copy|gzip|zstd] [--spans N] [--repeat N]
  *
  * With --only and --repeat the work is fixed and nothing is timed: for instruction counts (tests/cost).
  * `copy` is a memcpy of each span's bytes, what regroup cannot be cheaper than.
@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "common/export/compress.h"
 #include "common/otlp/regroup.h"
 #include "common/otlp/span_view.h"
 #include "common/otlp/span_walk.h"
@@ -26,6 +27,8 @@ struct work {
     size_t span_count, span_bytes;
     struct span_header headers[64]; /* by header_index */
     struct regroup *regroup;
+    struct compressor *compressors[COMPRESS_ZSTD + 1];
+    size_t packed_bytes[COMPRESS_ZSTD + 1];
     uint8_t *out;
     uint64_t sum; /* of something read, so that no work can be left out */
 };
@@ -96,11 +99,33 @@ static void run_copy(struct work *work)
     work->sum += out[-1];
 }
 
+static void run_compress(struct work *work, enum export_compression compression)
+{
+    struct buffer *packed = compressor_run(work->compressors[compression], work->request);
+
+    if (!packed)
+        abort();
+    work->packed_bytes[compression] = packed->len;
+    work->sum += packed->len;
+    buffer_unref(packed);
+}
+
+static void run_gzip(struct work *work)
+{
+    run_compress(work, COMPRESS_GZIP);
+}
+
+static void run_zstd(struct work *work)
+{
+    run_compress(work, COMPRESS_ZSTD);
+}
+
 static const struct {
     const char *name;
     work_run *run;
 } works[] = {
-    {"walk", run_walk}, {"view", run_view}, {"visit", run_visit}, {"regroup", run_regroup}, {"copy", run_copy}};
+    {"walk", run_walk}, {"view", run_view}, {"visit", run_visit}, {"regroup", run_regroup}, {"copy", run_copy},
+    {"gzip", run_gzip}, {"zstd", run_zstd}};
 
 static void *must_alloc(size_t size)
 {
@@ -122,7 +147,9 @@ static void work_init(struct work *work, struct otlp_build *build, size_t spans)
     work->header_of = must_alloc(spans * sizeof(*work->header_of));
     work->out = must_alloc(work->request.len + 64);
     work->regroup = regroup_new();
-    if (!work->regroup)
+    work->compressors[COMPRESS_GZIP] = compressor_new(COMPRESS_GZIP);
+    work->compressors[COMPRESS_ZSTD] = compressor_new(COMPRESS_ZSTD);
+    if (!work->regroup || !work->compressors[COMPRESS_GZIP] || !work->compressors[COMPRESS_ZSTD])
         abort();
     span_walk_init(&walk, work->request);
     while (span_walk_next(&walk, &span)) {
@@ -197,6 +224,11 @@ int main(int argc, char **argv)
             works[i].run(&work);
         if (repeat == 0)
             printf("%-8s %7.1f ns a span\n", works[i].name, work_time(&work, works[i].run));
+    }
+    for (unsigned i = COMPRESS_GZIP; i <= COMPRESS_ZSTD; i++) {
+        if (work.packed_bytes[i] > 0 && repeat == 0)
+            printf("%-8s %7.1f of the bytes in a hundred\n", compression_name(i), 100.0 * (double)work.packed_bytes[i] / (double)work.request.len);
+        compressor_free(work.compressors[i]);
     }
     printf("checksum %" PRIx64 "\n", work.sum);
     regroup_free(work.regroup);

@@ -286,8 +286,8 @@ static int read_verbosity(struct config_context *context, const struct config_no
 const struct config_key debug_exporter_keys[] = {
     CONFIG_READ_BY(struct exporter_reading, config.debug_verbosity, "verbosity", read_verbosity,
         "How much of the spans is logged: basic (their number), normal (a line each) or detailed; absent: basic."),
-    CONFIG_IGNORE("sampling_initial", "events that repeat are logged once in 10s, with their number"),
-    CONFIG_IGNORE("sampling_thereafter", "events that repeat are logged once in 10s, with their number"),
+    CONFIG_IGNORE("sampling_initial", "a worker writes at most 1000 lines a second, and says how many it left out"),
+    CONFIG_IGNORE("sampling_thereafter", "a worker writes at most 1000 lines a second, and says how many it left out"),
     CONFIG_IGNORE_UNLESS("use_internal_logger", "true", "there is one log, standard error"),
     CONFIG_IGNORE("output_paths", "there is one log, standard error"),
     CONFIG_IGNORE("sending_queue", "what is logged does not wait"),

@@ -1,7 +1,7 @@
 /* Compression of outgoing requests: one request at a time into a buffer of its own, so that a retry sends the same bytes.
  *
- * Level   1 of gzip (libdeflate) and of zstd: what survives sampling is compressed on the worker, so time counts more than
- *         the last percent of size.
+ * Level   1 of gzip (libdeflate) and of zstd, because it is done on the worker: of realistic spans it leaves 11 % of the bytes;
+ *         gzip 6 leaves 10 % and takes four times as long (bench/micro_otlp: gzip, zstd).
  * Owner   one thread.
  */
 #pragma once

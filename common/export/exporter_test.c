@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -88,7 +89,7 @@ static void on_encoded(void *context, struct export_unit *unit)
     free(steal(&test->spans)); /* a retry must not need it */
 }
 
-static struct test_unit *take(struct fixture *f, uint32_t spans)
+static struct test_unit *take_for(struct fixture *f, uint32_t spans, const struct metadata_set *metadata)
 {
     struct test_unit *test = calloc(1, sizeof(*test));
 
@@ -97,6 +98,7 @@ static struct test_unit *take(struct fixture *f, uint32_t spans)
     test->number = (uint32_t)f->count + 1;
     test->unit.span_count = spans;
     test->unit.size_bytes = UNIT_BYTES(spans);
+    test->unit.metadata = metadata;
     test->spans = calloc(spans + 1, SPAN_BYTES);
     assert_non_null(test->spans);
     for (uint32_t i = 0; i < spans; i++) {
@@ -113,6 +115,11 @@ static struct test_unit *take(struct fixture *f, uint32_t spans)
     f->units[f->count++] = test;
     exporter_take(f->exporter, &test->unit, f->now_ns);
     return test;
+}
+
+static struct test_unit *take(struct fixture *f, uint32_t spans)
+{
+    return take_for(f, spans, NULL);
 }
 
 static void on_settled(void *context, struct export_unit *unit, enum export_outcome outcome)
@@ -878,6 +885,203 @@ static void test_random_runs_settle_each_unit_once(void **state)
         random_run(seed);
 }
 
+static struct metadata_set *tenant_new(const char *name)
+{
+    const struct metadata_entry entry = {SLICE_LITERAL("x-scope-orgid"), slice_text(name)};
+    struct metadata_set *set;
+
+    assert_int_equal(metadata_set_new(&entry, 1, &set), 0);
+    return set;
+}
+
+static size_t spans_of(struct fake_message *message)
+{
+    struct span_walk walk;
+    struct span_ref span;
+    size_t count = 0;
+
+    span_walk_init(&walk, buffer_slice(message->bytes));
+    while (span_walk_next(&walk, &span))
+        count++;
+    assert_false(walk.bad);
+    return count;
+}
+
+/* Units of unequal metadata never share a request; equal sets do, whoever made them, and nobody waits for ever. */
+static void test_metadata_keeps_requests_apart(void **state)
+{
+    struct exporter_options options = options_of();
+    struct metadata_set *sets[4] = {NULL, tenant_new("a"), tenant_new("b"), tenant_new("a")};
+    struct fixture f;
+
+    (void)state;
+    options.max_calls = 8;
+    open_fixture(&f, LINK_UP, &options);
+    for (unsigned i = 0; i < 40; i++)
+        take_for(&f, 1 + i % 4, sets[i % 4]);
+    exporter_hurry(f.exporter);
+    (void)exporter_run(f.exporter, f.now_ns);
+    assert_int_equal(f.fake.pending, 3);
+    for (size_t i = 0; i < 3; i++) {
+        struct fake_message *message = f.fake.messages[i];
+        bool is_a = metadata_set_equal(message->metadata, sets[1]), is_b = metadata_set_equal(message->metadata, sets[2]);
+
+        assert_int_equal(spans_of(message), is_a ? 10 * (2 + 4) : is_b ? 10 * 3 : 10);
+        assert_true(is_a || is_b || !message->metadata);
+    }
+    while (f.fake.pending)
+        answer_code(&f, RPC_OK);
+    close_fixture(&f);
+    for (size_t i = 0; i < 4; i++)
+        metadata_set_unref(sets[i]);
+}
+
+/* More tenants than the table has buckets, in random order: each lane goes out whole, in time, and is gone. */
+static void test_many_tenants(void **state)
+{
+    enum { TENANTS = 700 };
+    struct exporter_options options = options_of();
+    struct metadata_set *sets[TENANTS];
+    struct fixture f;
+    char name[32];
+
+    (void)state;
+    options.max_calls = 1;
+    open_fixture(&f, LINK_UP, &options);
+    for (unsigned i = 0; i < TENANTS; i++) {
+        (void)snprintf(name, sizeof(name), "tenant-%u", i);
+        sets[i] = tenant_new(name);
+    }
+    for (unsigned i = 0; i < 3 * TENANTS; i++)
+        take_for(&f, 1, sets[random_next(&f) % TENANTS]);
+    for (unsigned i = 0; exporter_stats(f.exporter)->queue_units > 0; i++) {
+        assert_in_range(i, 0, TENANTS);
+        (void)exporter_run(f.exporter, f.now_ns);
+        assert_int_equal(f.fake.pending, 1);
+        answer_code(&f, RPC_OK);
+    }
+    close_fixture(&f);
+    for (unsigned i = 0; i < TENANTS; i++)
+        metadata_set_unref(sets[i]);
+}
+
+/* A least size makes units wait for each other, for flush_timeout at most; a most is never passed, not even by one unit. */
+static void test_batch_sizes(void **state)
+{
+    static const struct {
+        uint64_t least_spans, least_bytes, most_spans, most_bytes;
+        unsigned units;     /* of 10 spans each */
+        size_t at_once;     /* spans sent before flush_timeout */
+        size_t largest;     /* spans of a request */
+    } cases[] = {
+        {0, 0, 0, 0, 3, 30, 30},                                /* no batch: at once, while nothing is under way */
+        {50, 0, 0, 0, 4, 0, 40},                                /* too few: they wait */
+        {50, 0, 0, 0, 5, 50, 50},
+        {50, 0, 0, 0, 12, 100, 50},                             /* ... and none more than is wanted */
+        {0, UNIT_BYTES(50), 0, 0, 4, 0, 40},
+        {0, UNIT_BYTES(50), 0, 0, 5, 50, 50},
+        {20, 0, 35, 0, 7, 60, 30},                              /* whole units, as long as there are */
+        {20, 0, 0, UNIT_BYTES(35), 7, 60, 20},                  /* what a message holds besides spans counts too */
+        {0, 0, 15, 0, 4, 30, 10},                               /* the last one is no full batch */
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct exporter_options options = options_of();
+        size_t sent = 0, largest = 0;
+        struct fixture f;
+
+        options.max_request_bytes = 0;
+        options.max_calls = 16;
+        options.least_spans = cases[i].least_spans;
+        options.least_bytes = cases[i].least_bytes;
+        options.most_spans = cases[i].most_spans;
+        options.most_bytes = cases[i].most_bytes;
+        open_fixture(&f, LINK_UP, &options);
+        for (unsigned k = 0; k < cases[i].units; k++)
+            take(&f, 10);
+        (void)exporter_run(f.exporter, f.now_ns);
+        for (size_t k = 0; k < f.fake.count; k++)
+            sent += spans_of(f.fake.messages[k]);
+        if (sent != cases[i].at_once)
+            fail_msg("case %zu: %zu spans at once", i, sent);
+        f.now_ns += 200 * MS;
+        (void)exporter_run(f.exporter, f.now_ns);
+        for (size_t k = 0; k < f.fake.count; k++)
+            largest = spans_of(f.fake.messages[k]) > largest ? spans_of(f.fake.messages[k]) : largest;
+        if (largest != cases[i].largest)
+            fail_msg("case %zu: a request of %zu spans", i, largest);
+        while (f.fake.pending)
+            answer_code(&f, RPC_OK);
+        assert_int_equal(exporter_stats(f.exporter)->queue_units, 0);
+        close_fixture(&f);
+    }
+}
+
+/* A unit larger than the most goes in parts of at most that, one after the other, each span once. */
+static void test_a_large_unit_is_cut(void **state)
+{
+    static const struct {
+        uint64_t most_spans, most_bytes;
+    } cases[] = {{100, 0}, {0, UNIT_BYTES(100)}, {1, 0}, {0, 1}, {7, UNIT_BYTES(3)}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct exporter_options options = options_of();
+        struct test_unit *unit;
+        struct fixture f;
+
+        options.most_spans = cases[i].most_spans;
+        options.most_bytes = cases[i].most_bytes;
+        open_fixture(&f, LINK_UP, &options);
+        unit = take(&f, 1234);
+        (void)exporter_run(f.exporter, f.now_ns);
+        assert_int_equal(accept_small(&f, SIZE_MAX, 1234), 1234);
+        assert_int_equal(unit->outcome, EXPORTED);
+        for (size_t k = 0; k < f.fake.count; k++) {
+            struct fake_message *message = f.fake.messages[k];
+
+            if (cases[i].most_spans)
+                assert_in_range(spans_of(message), 1, cases[i].most_spans);
+            if (cases[i].most_bytes)
+                assert_true(message->bytes->len <= cases[i].most_bytes || spans_of(message) == 1);
+        }
+        assert_int_equal(exporter_stats(f.exporter)->request_bytes, 0);
+        unit->accepted = 1; /* in parts, which accept_spans does not know */
+        close_fixture(&f);
+    }
+}
+
+/* Compressed bytes are made once and sent by each try; what is cut is cut from the plain ones. */
+static void test_compressed_requests(void **state)
+{
+    struct exporter_options options = options_of();
+    struct fixture f;
+
+    (void)state;
+    options.compression = COMPRESS_GZIP;
+    open_fixture(&f, LINK_UP, &options);
+    take(&f, 100)->accepted = 1; /* accept_spans cannot read it */
+    (void)exporter_run(f.exporter, f.now_ns);
+    fake_link_end_code(&f.fake, fake_link_pending(&f.fake, 0), RPC_UNAVAILABLE);
+    f.now_ns += exporter_run(f.exporter, f.now_ns) - f.now_ns;
+    (void)exporter_run(f.exporter, f.now_ns);
+    assert_int_equal(f.fake.count, 2);
+    for (size_t i = 0; i < 2; i++) {
+        const struct buffer *bytes = f.fake.messages[i]->bytes;
+
+        assert_true(bytes->len < UNIT_BYTES(100) / 2);
+        assert_true(bytes->bytes[0] == 0x1f && bytes->bytes[1] == 0x8b);
+        assert_int_equal(f.fake.messages[i]->encoding, COMPRESS_GZIP);
+    }
+    assert_memory_equal(f.fake.messages[0]->bytes->bytes, f.fake.messages[1]->bytes->bytes, f.fake.messages[0]->bytes->len);
+    assert_true(exporter_stats(f.exporter)->plain_bytes >= UNIT_BYTES(100));
+    assert_int_equal(exporter_stats(f.exporter)->packed_bytes, f.fake.messages[0]->bytes->len); /* once */
+    fake_link_end_code(&f.fake, fake_link_pending(&f.fake, 0), RPC_OK);
+    assert_int_equal(exporter_stats(f.exporter)->request_bytes, 0);
+    close_fixture(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -896,6 +1100,11 @@ int main(void)
         cmocka_unit_test(test_queue_bounds_set_by_the_user),
         cmocka_unit_test(test_want_of_memory_puts_off_and_loses_nothing),
         cmocka_unit_test(test_the_end_settles_everything),
+        cmocka_unit_test(test_metadata_keeps_requests_apart),
+        cmocka_unit_test(test_many_tenants),
+        cmocka_unit_test(test_batch_sizes),
+        cmocka_unit_test(test_a_large_unit_is_cut),
+        cmocka_unit_test(test_compressed_requests),
         cmocka_unit_test(test_random_runs_settle_each_unit_once),
     };
 

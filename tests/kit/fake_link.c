@@ -29,6 +29,7 @@ static void fake_send(struct link *link, const struct link_message *sent, struct
     message->piece_count = sent->piece_count;
     message->deadline_ns = sent->deadline_ns;
     message->ring = sent->ring;
+    message->encoding = sent->encoding;
     message->metadata = metadata_set_ref(sent->metadata);
     message->call = call;
     call->transport = message;

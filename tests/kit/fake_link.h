@@ -17,6 +17,7 @@ struct fake_message {
     size_t piece_count;
     uint64_t deadline_ns, ring;
     struct metadata_set *metadata;
+    enum export_compression encoding;
     struct link_call *call; /* NULL: ended */
     bool cancelled;         /* link_cancel was called: end it with CANCELLED, or with what came first */
 };
