@@ -196,7 +196,7 @@ static void put_string(struct writer *writer, const char *text, bool double_doll
 static void put_shown(struct writer *writer, const char *text)
 {
     const char *host = strstr(text, "://"), *at;
-    struct writer shown = {0};
+    char *shown;
 
     if (!host) {
         put_string(writer, text, true);
@@ -208,11 +208,10 @@ static void put_shown(struct writer *writer, const char *text)
         put_string(writer, text, true);
         return;
     }
-    put(&shown, text, (size_t)(host - text));
-    put_text(&shown, HIDDEN);
-    put_text(&shown, at);
-    put_string(writer, shown.at, true);
-    free(shown.at);
+    if (asprintf(&shown, "%.*s" HIDDEN "%s", (int)(host - text), text, at) < 0)
+        abort();
+    put_string(writer, shown, true);
+    free(shown);
 }
 
 static void put_indent(struct writer *writer, unsigned depth)

@@ -322,9 +322,9 @@ static int json_time(struct text_out *out, struct ottl_time time)
     if (year < 0 || year > 9999)
         return CONVERT_E_TYPE;
     if (time.ns > 0) {
-        len = (size_t)snprintf(fraction, sizeof(fraction), ".%09" PRIu32, time.ns);
-        while (fraction[len - 1] == '0')
-            fraction[--len] = 0;
+        (void)snprintf(fraction, sizeof(fraction), ".%09" PRIu32, time.ns);
+        for (len = strlen(fraction); len > 1 && fraction[len - 1] == '0'; len--)
+            fraction[len - 1] = '\0';
     }
     (void)snprintf(text, sizeof(text), "\"%04" PRId64 "-%02u-%02uT%02" PRId64 ":%02" PRId64 ":%02" PRId64 "%sZ\"",
         year, month, day_of_month, second / 3600, second / 60 % 60, second % 60, fraction);
