@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The official OpenTelemetry SDK for Python sends through two balancers and three samplers.
+"""The official OpenTelemetry SDK for Python sends through two balancers and three samplers, over gRPC and over HTTP.
 
 What arrives at the backend is compared, field by field, with what the SDK itself encoded and with literals.
 """
@@ -14,6 +14,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from opentelemetry import trace as api
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.exporter.otlp.proto.http import Compression
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
@@ -35,9 +37,14 @@ SERVICES = ("checkout", "payment", "bücher-服务", "inventory")
 class Tee(SpanExporter):
     """Keeps what the SDK's own encoder makes of each span, then exports."""
 
-    def __init__(self, address, expected):
+    def __init__(self, lb, protocol, expected):
         self.expected = expected
-        self.exporter = OTLPSpanExporter(endpoint=address, insecure=True, timeout=int(20 * slowness()))
+        timeout = int(20 * slowness())
+        if protocol == "grpc":
+            self.exporter = OTLPSpanExporter(endpoint=lb.address, insecure=True, timeout=timeout)
+        else:
+            self.exporter = HttpSpanExporter(endpoint=f"http://{lb.http_address}/v1/traces", timeout=timeout,
+                                             compression=Compression.Gzip if protocol == "http+gzip" else Compression.NoCompression)
         self.results = []
 
     def export(self, spans):
@@ -53,7 +60,7 @@ class Tee(SpanExporter):
 class Shop:
     """Several services, each with its own SDK: resource, batch processor and balancer."""
 
-    def __init__(self, addresses):
+    def __init__(self, lbs, protocol="grpc"):
         self.expected = []
         self.tees = []
         self.providers = {}
@@ -61,7 +68,7 @@ class Shop:
             resource = Resource({"service.name": service, "service.instance.id": f"{service}-{index}",
                                  "host.cpus": index + 1, "zones": ["a", "b"]},
                                 schema_url="https://opentelemetry.io/schemas/1.21.0" if index % 2 else None)
-            tee = Tee(addresses[index % len(addresses)], self.expected)
+            tee = Tee(lbs[index % len(lbs)], protocol, self.expected)
             provider = TracerProvider(resource=resource, shutdown_on_exit=False,
                                       span_limits=SpanLimits(max_span_attributes=16, max_events=4, max_links=4))
             # Small batches: the spans of one trace travel in many requests.
@@ -124,7 +131,7 @@ def cluster(stage, sink, policies):
     samplers = [stage.sampler(f"sampler-{index}", sink.port, policies, wait="2s") for index in range(3)]
     for sampler in samplers:
         sampler.wait_ready()
-    lbs = [stage.lb(f"lb-{index}", [sampler.address for sampler in samplers]) for index in range(2)]
+    lbs = [stage.lb(f"lb-{index}", [sampler.address for sampler in samplers], http={}) for index in range(2)]
     for lb in lbs:
         lb.wait_ready()
     return lbs, samplers
@@ -156,13 +163,13 @@ def compare(expected, arrived):
         raise AssertionError(f"span {key[1].hex()} differs on the wire only: {key_of(got[key])!r} {key_of(item)!r}")
 
 
-@suite.case()
-def whole_and_equal():
+@suite.case("grpc", "http", "http+gzip")
+def whole_and_equal(protocol):
     """Every trace of the SDK arrives once, from one node, with every field as the SDK encoded it."""
     with Stage() as stage:
         sink = stage.serve(otlp.Sink())
         lbs, samplers = cluster(stage, sink, ALWAYS)
-        shop = Shop([lb.address for lb in lbs])
+        shop = Shop(lbs, protocol)
         traces = [one_trace(shop, number, number % 4 == 0) for number in range(60)]
         shop.close()
         spans = len(shop.expected)
@@ -215,7 +222,7 @@ def errors_only():
     with Stage() as stage:
         sink = stage.serve(otlp.Sink())
         lbs, samplers = cluster(stage, sink, ERRORS)
-        shop = Shop([lb.address for lb in lbs])
+        shop = Shop(lbs)
         bad = {number: one_trace(shop, number, number % 4 == 0) for number in range(60)}
         shop.close()
         wanted = {trace for number, trace in bad.items() if number % 4 == 0}

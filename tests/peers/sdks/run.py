@@ -110,7 +110,7 @@ def whole(sender, protocol, compressed):
         samplers = [stage.sampler(f"sampler-{index}", sink.port, ALWAYS, wait="2s") for index in range(3)]
         for sampler in samplers:
             sampler.wait_ready()
-        lbs = [stage.lb(f"lb-{index}", [sampler.address for sampler in samplers]) for index in range(2)]
+        lbs = [stage.lb(f"lb-{index}", [sampler.address for sampler in samplers], http={}) for index in range(2)]
         for lb in lbs:
             lb.wait_ready()
         endpoints = [lb.address if protocol == "grpc" else lb.http_address for lb in lbs]
