@@ -433,7 +433,8 @@ def one_of_two_is_dead(workers):
         held = page.value("tailrace_store_used_bytes")
         check(held < 1.5 * spans * size, f"{held} bytes of store for {spans * size} of spans: held more than once")
         grown = sampler.rss_bytes() - base
-        check(grown < 3 * spans * size + 64 * MIB, f"memory grew by {grown}")
+        # A sanitizer keeps what was freed for a while.
+        check(grown < 3 * spans * size + 64 * MIB * slowness(), f"memory grew by {grown}")
         status = {entry["name"]: entry for entry in sampler.status()["exporters"]}
         equal(sorted(status), ["nop", "otlp/dead", "otlphttp"], "exporters on /status")
         equal((status["otlp/dead"]["links_up"], status["otlp/dead"]["queue_spans"]), (0, spans), "the dead one on /status")
