@@ -2,8 +2,8 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <strings.h>
 
+#include "common/ingest/http_parse.h"
 #include "common/ingest/inflate.h"
 #include "common/otlp/otlp_json.h"
 
@@ -23,7 +23,7 @@ bool http_coding_of(struct slice value, enum http_coding *out_coding)
     };
 
     for (size_t i = 0; i < ARRAY_COUNT(codings); i++) {
-        if (strlen(codings[i].name) == value.len && strncasecmp(codings[i].name, (const char *)value.at, value.len) == 0) {
+        if (http_same_word(value, codings[i].name)) {
             *out_coding = codings[i].coding;
             return true;
         }

@@ -63,6 +63,10 @@ static void names_of_codings(void **state)
         if (known != (cases[i].want >= 0) || (known && (int)got != cases[i].want))
             fail_msg("%s", cases[i].name);
     }
+    enum http_coding none = HTTP_GZIP;
+
+    assert_true(http_coding_of((struct slice){NULL, 0}, &none)); /* a request without the header */
+    assert_int_equal(none, HTTP_IDENTITY);
 }
 
 static void every_form_reads_the_same(void **state)

@@ -49,7 +49,7 @@ static struct slice trim(struct slice text)
 
 bool http_same_word(struct slice text, const char *word)
 {
-    return strlen(word) == text.len && strncasecmp(word, (const char *)text.at, text.len) == 0;
+    return strlen(word) == text.len && (text.len == 0 || strncasecmp(word, (const char *)text.at, text.len) == 0);
 }
 
 /* Takes the text up to a separator (or all of it) off the front. */
