@@ -55,7 +55,11 @@ static void names_of_codings(void **state)
         {"gzi", -1}, {"gzipp", -1},
     };
 
+    enum http_coding of_none = HTTP_GZIP;
+
     (void)state;
+    assert_true(http_coding_of(slice_make(NULL, 0), &of_none)); /* a request without the header */
+    assert_int_equal(of_none, HTTP_IDENTITY);
     for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
         enum http_coding got = HTTP_IDENTITY;
         bool known = http_coding_of(slice_text(cases[i].name), &got);
