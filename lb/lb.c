@@ -1031,6 +1031,8 @@ static int lb_secure_members(struct lb *lb, char *out_error, size_t error_size)
     lb->member_options.headers = (const struct metadata_pair *)member->header_pairs;
     lb->member_options.user_agent = member->user_agent;
     lb->member_options.authority = member->authority;
+    lb->member_options.forward = (struct forward){(const char *const *)lb->config.tailrace.forward_headers.items,
+        lb->config.tailrace.forward_headers.count}; /* a sampler sees to its backends itself */
     (void)snprintf(name, sizeof(name), "exporters.%s.protocol.otlp.tls", member->id);
     if (member->tls && !member->tls->insecure &&
         security_tls(lb->security, name, &tls, false, &lb->member_options.tls, out_error, error_size))

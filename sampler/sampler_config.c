@@ -127,8 +127,8 @@ const struct config_key sampler_tailrace_keys[] = {
     CONFIG_KEY_NAMED(struct sampler_config, tailrace.http_threads, "http_threads", CONFIG_UINT,
         "Threads that serve and call OTLP over HTTP."),
     CONFIG_KEY_NAMED(struct sampler_config, tailrace.forward_headers, "forward_headers", CONFIG_STRINGS,
-        "Headers of clients that are carried to the backends, where include_metadata takes them in; spans of unequal values never share "
-        "a request."),
+        "Headers of clients that are carried to the backends, where include_metadata takes them in, by every exporter; spans of unequal "
+        "values never share a request."),
     CONFIG_SECTION("cluster", cluster_keys, "This sampler among others."),
     CONFIG_SECTION("memory", memory_keys, "The budget of memory."),
     CONFIG_KEY_NAMED(struct sampler_config, tailrace.verdict_keep_ns, "verdict_keep", CONFIG_SPAN,
@@ -256,6 +256,8 @@ int sampler_config_read(
             "under the gate usetracestate: th becomes the threshold of the first policy that matched, not the smallest of all");
     if (result == 0 && size_memory(context, &file, &config.tailrace))
         result = CONFIG_E_INVALID;
+    if (result == 0)
+        result = otlp_exporters_forward(context, &file, &config.tailrace, config.exporters, config.exporter_count);
     tailrace_warn_metadata(context, &file, &config.tailrace, config.receivers, config.receiver_count);
     *out_config = config;
     return result;

@@ -351,6 +351,40 @@ static void test_mapped(void **state)
     config_context_free(context);
 }
 
+/* An exporter sends on those of the clients' headers that its own headers_setter or tailrace.forward_headers names; what keeps requests
+ * apart is no reason to show it to anybody. */
+static void test_forwarded(void **state)
+{
+    static const char text[] =
+        "extensions: { headers_setter/a: { headers: [ { key: X-Tenant, from_context: x-tenant }, { key: X-Fixed, value: v } ] } }\n"
+        "receivers: { otlp: { protocols: { grpc: { include_metadata: true } } } }\n"
+        "processors: { batch: { metadata_keys: [X-Team] }, tail_sampling: { policies: [ {} ] } }\n"
+        "exporters: { otlp/a: { endpoint: \"a:1\", auth: { authenticator: headers_setter/a } }, otlp/b: { endpoint: \"b:1\" } }\n"
+        "service: { extensions: [headers_setter/a], pipelines: { traces: { receivers: [otlp], processors: [tail_sampling, batch],\n"
+        "  exporters: [otlp/a, otlp/b] } } }\n"
+        "tailrace: { workers: 1, forward_headers: [X-All, x-tenant-2] }\n";
+    static const char *const kept[] = {"x-team", "x-tenant", "x-all", "x-tenant-2"}, *const by_a[] = {"x-tenant", "x-all", "x-tenant-2"};
+    struct config_context *context = config_context_new();
+    const struct config_node *root = config_load_text(context, "sampler.yaml", text, strlen(text));
+    struct sampler_config config;
+
+    (void)state;
+    assert_non_null(root);
+    if (sampler_config_read(context, root, &config))
+        fail_msg("%s", config_errors(context));
+    assert_int_equal(config.tailrace.forward_headers.count, ARRAY_COUNT(kept));
+    for (size_t i = 0; i < ARRAY_COUNT(kept); i++)
+        assert_string_equal(config.tailrace.forward_headers.items[i], kept[i]);
+    assert_int_equal(config.exporters[0].forward_headers.count, ARRAY_COUNT(by_a));
+    for (size_t i = 0; i < ARRAY_COUNT(by_a); i++)
+        assert_string_equal(config.exporters[0].forward_headers.items[i], by_a[i]);
+    assert_string_equal(config.exporters[0].header_pairs[0], "x-fixed");
+    assert_int_equal(config.exporters[1].forward_headers.count, 2);
+    assert_string_equal(config.exporters[1].forward_headers.items[0], "x-all");
+    assert_null(config.exporters[1].header_pairs);
+    config_context_free(context);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -358,6 +392,7 @@ int main(void)
         cmocka_unit_test(test_example),
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_mapped),
+        cmocka_unit_test(test_forwarded),
         cmocka_unit_test(test_wrong),
         cmocka_unit_test(test_warned),
     };

@@ -38,7 +38,8 @@ const struct config_key otlp_retry_keys[] = {
 
 static const struct config_key partition_keys[] = {
     CONFIG_KEY_NAMED(struct exporter_reading, partition_keys, "metadata_keys", CONFIG_STRINGS,
-        "Headers of clients by which requests are kept apart; they are carried to the backend, as by tailrace.forward_headers."),
+        "Headers of clients by which requests are kept apart. They stay with their spans; what is sent on is for tailrace.forward_headers "
+        "or headers_setter to say."),
     CONFIG_IGNORE("cache_size", "requests are kept apart without a table that could grow"),
     CONFIG_IGNORE("idle_timeout", "requests are kept apart without a table that could grow"),
     {0},
@@ -394,18 +395,30 @@ static void finish_keepalive(struct exporter_reading *reading)
         config->keepalive_timeout_ns = (int64_t)(10 * NS_PER_S);
 }
 
+static int find_authenticator(struct config_context *context, const struct otlp_file *file, const struct config_node *node,
+    const char *name, struct otlp_exporter_config *config)
+{
+    const struct otlp_extension *extension;
+
+    if (!name || !*name)
+        return 0;
+    if (authenticator_find(context, file, config_node_near(node, "auth.authenticator"), name, false, &extension))
+        return CONFIG_E_INVALID;
+    config->auth = extension->auth;
+    config->header_pairs = headers_join(context, extension->header_pairs, config->header_pairs);
+    config->forward_headers = extension->forward_headers;
+    return 0;
+}
+
 /* What is the same for every OTLP exporter, whatever it calls. */
 static int read_common(struct config_context *context, struct otlp_file *file, const struct config_node *node,
     const struct config_key *keys, struct exporter_reading *reading)
 {
     struct otlp_exporter_config *config = &reading->config;
-    char **pairs = NULL;
     int result = config_read(context, node, keys, reading);
 
-    if (reading->authenticator && *reading->authenticator &&
-        authenticator_find(context, file, config_node_near(node, "auth.authenticator"), reading->authenticator, false, &config->auth, &pairs))
+    if (find_authenticator(context, file, node, reading->authenticator, config))
         result = CONFIG_E_INVALID;
-    config->header_pairs = headers_join(context, pairs, config->header_pairs);
     if (check_retry(context, config_node_get(node, "retry_on_failure"), &config->retry))
         result = CONFIG_E_INVALID;
     if (check_queue(context, config_node_get(node, "sending_queue"), config))
@@ -527,4 +540,14 @@ int otlp_exporters_read(
     *out_count = file->exporter_count;
     apply_batch(context, file, out_exporters, file->exporter_count);
     return result;
+}
+
+int otlp_exporters_forward(struct config_context *context, const struct otlp_file *file, const struct tailrace_config *tailrace,
+    struct otlp_exporter_config *exporters, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (forward_headers_add(context, file->exporter_nodes[i], &tailrace->forward_to_all, &exporters[i].forward_headers))
+            return CONFIG_E_INVALID;
+    }
+    return 0;
 }

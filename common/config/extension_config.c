@@ -109,8 +109,8 @@ static const struct config_key set_header_keys[] = {
     CONFIG_REFUSE_UNLESS("action", "upsert|insert|", "headers are set, never taken away; use `upsert` or remove this key"),
     CONFIG_KEY(struct set_header, value, CONFIG_NODE, "Its value, a text."),
     CONFIG_KEY(struct set_header, from_context, CONFIG_STRING,
-        "Header of the client's request that it is taken from: the same name as `key` (differs from the Collector). It is carried as by "
-        "tailrace.forward_headers."),
+        "Header of the client's request that it is taken from: the same name as `key` (differs from the Collector). It is kept with the "
+        "spans and sent on by the exporters that name this extension."),
     CONFIG_REFUSE_UNLESS("default_value", "", OTHER_TOOL),
     CONFIG_REFUSE_UNLESS("from_attribute", "", OTHER_TOOL),
     CONFIG_REFUSE_UNLESS("value_file", "", OTHER_TOOL),
@@ -129,8 +129,8 @@ const struct config_key headers_setter_keys[] = {
     {0},
 };
 
-static int set_header_read(
-    struct config_context *context, const struct config_node *node, struct otlp_file *file, char **pair, bool *out_static)
+static int set_header_read(struct config_context *context, const struct config_node *node, struct otlp_file *file,
+    struct otlp_extension *extension, char **pair, bool *out_static)
 {
     struct set_header header = {0};
     struct config_strings name;
@@ -150,12 +150,14 @@ static int set_header_read(
         return config_error(context, config_node_near(node, "from_context"),
             "not supported: a header of another name; a client's header is carried under the name it has, so write the same as `key`");
     name = (struct config_strings){&header.key, 1};
+    if (forward_headers_add(context, config_node_near(node, "key"), &name, &extension->forward_headers))
+        return CONFIG_E_INVALID;
     return forward_headers_add(context, config_node_near(node, "key"), &name, &file->forward_headers);
 }
 
-static int headers_setter_read(
-    struct config_context *context, const struct config_node *node, struct otlp_file *file, char ***out_pairs)
+static int headers_setter_read(struct config_context *context, struct otlp_file *file, struct otlp_extension *extension)
 {
+    const struct config_node *node = extension->node;
     struct headers_setter setter = {0};
     size_t count = 0;
     int result = config_read(context, node, headers_setter_keys, &setter);
@@ -169,13 +171,13 @@ static int headers_setter_read(
     for (size_t i = 0; i < config_node_count(setter.headers); i++) {
         bool is_static;
 
-        if (set_header_read(context, config_node_at(setter.headers, i), file, &pairs[2 * count], &is_static))
+        if (set_header_read(context, config_node_at(setter.headers, i), file, extension, &pairs[2 * count], &is_static))
             result = CONFIG_E_INVALID;
         else if (is_static)
             count++;
     }
     pairs[2 * count] = NULL;
-    *out_pairs = pairs;
+    extension->header_pairs = pairs;
     return result;
 }
 
@@ -255,7 +257,7 @@ static int extension_read(struct config_context *context, const struct config_no
     }
     if (strcmp(id->type, "headers_setter") == 0) {
         extension->kind = EXTENSION_HEADERS_SETTER;
-        return headers_setter_read(context, extension->node, file, &extension->header_pairs);
+        return headers_setter_read(context, file, extension);
     }
     if (strcmp(id->type, "basicauth") == 0 || strcmp(id->type, "bearertokenauth") == 0) {
         extension->kind = EXTENSION_AUTH;
@@ -321,7 +323,7 @@ int extensions_read(struct config_context *context, const struct otlp_tier *tier
 }
 
 int authenticator_find(struct config_context *context, const struct otlp_file *file, const struct config_node *node,
-    const char *name, bool server, const struct auth_options **out_auth, char ***out_header_pairs)
+    const char *name, bool server, const struct otlp_extension **out_extension)
 {
     const struct otlp_extension *found = NULL;
 
@@ -333,10 +335,9 @@ int authenticator_find(struct config_context *context, const struct otlp_file *f
         return config_error(context, node, "the extension `%.200s` is not in service.extensions", name);
     if (!found)
         return config_error(context, node, "the extension `%.200s` is not defined under `extensions`", name);
-    if (found->kind == EXTENSION_HEADERS_SETTER && !server) {
-        *out_header_pairs = found->header_pairs;
+    *out_extension = found;
+    if (found->kind == EXTENSION_HEADERS_SETTER && !server)
         return 0;
-    }
     if (found->kind != EXTENSION_AUTH)
         return config_error(context, node, "the extension `%.200s` %s", name,
             found->kind == EXTENSION_HEADERS_SETTER ? "sets headers of exporters, it cannot check who sends" : "is no authenticator");
@@ -346,6 +347,5 @@ int authenticator_find(struct config_context *context, const struct otlp_file *f
         return config_error(context, node, "the extension `%.200s` has no htpasswd, which tells who may send", name);
     if (found->auth->kind == AUTH_BASIC && !server && !found->auth->client_username && !found->auth->client_username_file)
         return config_error(context, node, "the extension `%.200s` has no client_auth, which tells who we are", name);
-    *out_auth = found->auth;
     return 0;
 }

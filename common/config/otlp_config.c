@@ -412,7 +412,9 @@ int tailrace_read(struct config_context *context, const struct otlp_file *file, 
         result = CONFIG_E_INVALID;
     asked = out_config->forward_headers;
     out_config->forward_headers = file->forward_headers;
-    if (forward_headers_add(context, forward, &asked, &out_config->forward_headers))
+    out_config->forward_to_all = (struct config_strings){0};
+    if (forward_headers_add(context, forward, &asked, &out_config->forward_to_all) ||
+        forward_headers_add(context, forward, &out_config->forward_to_all, &out_config->forward_headers))
         result = CONFIG_E_INVALID;
     if (out_config->workers > TAILRACE_WORKERS_MAX)
         result = config_error(context, config_node_near(file->tailrace, "workers"), "expected at most %u", TAILRACE_WORKERS_MAX);

@@ -54,6 +54,8 @@ struct otlp_exporter_config {
     bool json;                       /* otlp_http `encoding: json`: refused by name for now */
     enum export_compression compression; /* default gzip for pasted files, as in the Collector */
     char **header_pairs;             /* key, value, key, value, …, NULL */
+    struct config_strings forward_headers; /* headers of clients that are sent on: tailrace.forward_headers, and what its own
+                                            * headers_setter's from_context names */
     const struct tls_options *tls;   /* never NULL for OTLP; ->insecure: plain text (HTTP: the URL's scheme decides) */
     const struct auth_options *auth;
     const char *proxy_url;           /* otlp_http `proxy_url`; NULL: none, not even the environment's */
@@ -89,9 +91,10 @@ struct tailrace_config {             /* the `tailrace:` key, common part */
     struct health_check_config health;    /* the extension health_check */
     const char *metrics_endpoints[METRICS_ENDPOINTS_MAX]; /* service.telemetry.metrics: /metrics is served there too */
     size_t metrics_endpoint_count;
-    struct config_strings forward_headers; /* request headers carried to the backend: tailrace.forward_headers, and what
+    struct config_strings forward_headers; /* request headers that are taken in and kept with their spans: forward_to_all, and what
                                             * batch.metadata_keys, sending_queue.batch.partition.metadata_keys and headers_setter's
                                             * from_context name */
+    struct config_strings forward_to_all;  /* tailrace.forward_headers: sent on by every exporter */
     uint64_t http_threads;           /* 1 */
     uint64_t workers;                /* 0: CPUs of the cgroup - 1, at least 1 */
     const char *cluster_self;        /* sampler: member name; default the host name */
@@ -147,6 +150,7 @@ struct otlp_extension {              /* one of service.extensions */
     enum otlp_extension_kind kind;
     const struct auth_options *auth; /* EXTENSION_AUTH; NULL: it could not be read, which was said */
     char **header_pairs;             /* EXTENSION_HEADERS_SETTER: key, value, …, NULL */
+    struct config_strings forward_headers; /* EXTENSION_HEADERS_SETTER: those from_context */
 };
 #define OTLP_EXTENSIONS_MAX 32u
 #define FORWARD_HEADERS_MAX 16u
@@ -181,6 +185,9 @@ bool otlp_receivers_take_metadata(const struct otlp_receiver_config *receivers, 
 /* The pipeline's exporters to backends. */
 int otlp_exporters_read(
     struct config_context *context, struct otlp_file *file, struct otlp_exporter_config *out_exporters, size_t *out_count);
+/* After tailrace_read: every exporter sends on what tailrace.forward_headers names, beside its own. */
+int otlp_exporters_forward(struct config_context *context, const struct otlp_file *file, const struct tailrace_config *tailrace,
+    struct otlp_exporter_config *exporters, size_t count);
 /* The balancer's template, exporters.loadbalancing.protocol.otlp: members come from the resolver. node may be NULL; above: the
  * exporter's node, for messages where the template is missing. */
 int otlp_member_read(struct config_context *context, struct otlp_file *file, const struct config_node *node,

@@ -46,10 +46,10 @@ int forward_headers_add(
 /* -- extension_config.c --------------------------------------------------------------------------------- */
 
 int extensions_read(struct config_context *context, const struct otlp_tier *tier, struct otlp_file *file);
-/* The authenticator that `auth.authenticator` at node names. 0 with NULL in both outputs: it is a headers_setter without
- * headers of its own. server: it must be able to check clients. */
+/* The authenticator that `auth.authenticator` at node names: a headers_setter, or one that has `auth`. server: it must be able to
+ * check clients. */
 int authenticator_find(struct config_context *context, const struct otlp_file *file, const struct config_node *node,
-    const char *name, bool server, const struct auth_options **out_auth, char ***out_header_pairs);
+    const char *name, bool server, const struct otlp_extension **out_extension);
 
 /* -- processor_config.c --------------------------------------------------------------------------------- */
 

@@ -14,7 +14,8 @@ const struct config_key batch_processor_keys[] = {
         "Spans at which a request is sent without waiting; absent: 8192."),
     CONFIG_KEY(struct batch_processor_config, send_batch_max_size, CONFIG_UINT, "Most spans of one request; 0: no limit."),
     CONFIG_KEY(struct batch_processor_config, metadata_keys, CONFIG_STRINGS,
-        "Headers of clients by which requests are kept apart; they are carried to the backend, as by tailrace.forward_headers."),
+        "Headers of clients by which requests are kept apart. They stay with their spans; what is sent on is for tailrace.forward_headers "
+        "or headers_setter to say."),
     CONFIG_IGNORE_UNLESS("metadata_cardinality_limit", "1000",
         "requests are kept apart without a table that could grow, so there is nothing to limit"),
     {0},

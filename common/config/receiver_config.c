@@ -223,11 +223,14 @@ static int check_http(struct config_context *context, const struct config_node *
 static int find_authenticator(struct config_context *context, const struct otlp_file *file, const struct config_node *node,
     const char *path, const char *name, const struct auth_options **out_auth)
 {
-    char **pairs = NULL;
+    const struct otlp_extension *extension;
 
     if (!name || !*name)
         return 0;
-    return authenticator_find(context, file, config_node_near(node, path), name, true, out_auth, &pairs);
+    if (authenticator_find(context, file, config_node_near(node, path), name, true, &extension))
+        return CONFIG_E_INVALID;
+    *out_auth = extension->auth;
+    return 0;
 }
 
 static int receiver_read(struct config_context *context, const struct otlp_file *file, const struct config_node *node,

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "common/base/buffer.h"
+#include "common/base/forward.h"
 #include "common/base/metadata.h"
 #include "common/base/slice.h"
 #include "common/export/compress.h"
@@ -87,6 +88,7 @@ struct link_options {
     struct auth *auth;                 /* a header of each Export; NULL: none */
     const char *user_agent, *authority; /* NULL: ours, the address's */
     const char *proxy_url;             /* HTTP only; NULL: none */
+    struct forward forward;            /* headers of clients that are sent on */
     bool wait_for_ready;               /* gRPC only: calls wait for a connection until their deadline */
     int64_t keepalive_time_ns, keepalive_timeout_ns; /* gRPC only; 0: the link's own */
     bool keepalive_permit_without_stream;

@@ -232,7 +232,7 @@ static void metadata_carry(const struct grpc_link *link, const struct metadata_s
         const struct metadata_entry *entry = &set->entries[i];
         grpc_slice key = slice_copied(entry->key), value = slice_copied(entry->value);
 
-        if (!metadata_is_ours(link, entry->key) && grpc_header_key_is_legal(key) &&
+        if (forward_wants(&link->options.forward, entry->key) && !metadata_is_ours(link, entry->key) && grpc_header_key_is_legal(key) &&
             (grpc_is_binary_header(key) || grpc_header_nonbin_value_is_legal(value)))
             metadata_add(metadata, entry->key, entry->value);
         grpc_slice_unref(key);

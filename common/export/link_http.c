@@ -51,6 +51,7 @@ struct http_pool {
     struct list active; /* calls */
     char *url, *user_agent, *proxy_url;
     struct curl_slist *headers; /* static ones and our own */
+    struct forward forward;     /* which of the clients' headers are sent on */
     char **names;               /* of the static ones, lower case: metadata does not override them; ends with NULL */
     struct tls *tls;
     struct auth *auth;
@@ -351,7 +352,7 @@ static bool metadata_add(struct http_call *call)
     for (uint32_t i = 0; set && i < set->count; i++) {
         const struct metadata_entry *entry = &set->entries[i];
 
-        if (is_own_name(call->pool, entry->key) || !value_is_clean(entry->value))
+        if (!forward_wants(&call->pool->forward, entry->key) || is_own_name(call->pool, entry->key) || !value_is_clean(entry->value))
             continue;
         if (!header_add(&call->headers, entry->key, entry->value))
             return false;
@@ -565,6 +566,7 @@ static bool pool_fill(struct http_pool *pool, const struct link_options *options
 {
     pool->tls = options->tls;
     pool->auth = options->auth;
+    pool->forward = options->forward;
     pool->url = strdup(options->address);
     pool->user_agent = strdup(options->user_agent ? options->user_agent : "tailrace-sampler/" TAILRACE_VERSION);
     pool->proxy_url = options->proxy_url ? strdup(options->proxy_url) : NULL;

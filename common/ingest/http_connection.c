@@ -33,10 +33,10 @@
 
 #include "common/base/assert.h"
 #include "common/base/error.h"
+#include "common/base/forward.h"
 #include "common/base/num.h"
 #include "common/export/rpc_code.h"
 #include "common/ingest/cors.h"
-#include "common/ingest/forward.h"
 #include "common/ingest/http_answer.h"
 #include "common/ingest/http_stream.h"
 #include "common/run/clock.h"

@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "common/base/error.h"
+#include "common/base/forward.h"
 #include "common/base/num.h"
-#include "common/ingest/forward.h"
 #include "common/ingest/receiver_http.h"
 #include "common/security/security.h"
 

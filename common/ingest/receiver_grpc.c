@@ -31,9 +31,9 @@
 
 #include "common/base/assert.h"
 #include "common/base/error.h"
+#include "common/base/forward.h"
 #include "common/base/list.h"
 #include "common/base/num.h"
-#include "common/ingest/forward.h"
 #include "common/ingest/grpc_message.h"
 #include "common/ingest/http_listen.h"
 #include "common/ingest/inflate.h"

@@ -82,6 +82,7 @@ static int link_make(struct worker_backend *backend, size_t index)
         .user_agent = config->user_agent,
         .authority = config->authority,
         .proxy_url = config->proxy_url,
+        .forward = {(const char *const *)config->forward_headers.items, config->forward_headers.count},
         .wait_for_ready = config->wait_for_ready,
         .keepalive_time_ns = config->keepalive_time_ns,
         .keepalive_timeout_ns = config->keepalive_timeout_ns,

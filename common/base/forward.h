@@ -1,5 +1,5 @@
-/* Which of a client's headers are carried to the backend: the user's allow-list (tailrace.forward_headers and what other keys
- * name). Few names, so a list is searched. */
+/* Which of a client's headers are carried on: a user's allow-list (tailrace.forward_headers and what other keys name). A receiver has one
+ * of all that anybody after it wants, a link one of what its own backend is sent. Few names, so a list is searched. */
 #pragma once
 
 #include <stdbool.h>

@@ -1,4 +1,4 @@
-#include "common/ingest/forward.h"
+#include "common/base/forward.h"
 
 #include <string.h>
 #include <strings.h>
