@@ -50,9 +50,10 @@ class Program:
         self.argv = argv
         self.log_path = os.path.join(directory, name + ".log")
         self.process = None
+        self.environment = {}  # beside the test's own
 
     def start(self):
-        environment = dict(os.environ)
+        environment = {**os.environ, **self.environment}
         environment.setdefault("ASAN_OPTIONS", "detect_leaks=1:abort_on_error=0")
         environment.setdefault("UBSAN_OPTIONS", "halt_on_error=1:print_stacktrace=1")
         with open(self.log_path, "ab") as log:
