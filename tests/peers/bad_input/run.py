@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from kit import h2, metrics, otlp, wire
-from kit.front import BAD_SPANS, BROKEN_FRAMING, Front, good_span, nested, rejected_counts
+from kit.front import ALWAYS, BAD_SPANS, BROKEN_FRAMING, Front, good_span, nested, rejected_counts
 from kit.proc import Stage, free_port
 from kit.suite import Suite, check, equal, slowness, until
 

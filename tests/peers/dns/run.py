@@ -205,6 +205,14 @@ def links_end():
         expect_balance(lb, members)
 
 
+def leaves_alone(lb, member):
+    """Whether a request of many traces gives the member none."""
+    before = len(member.calls())
+    with otlp.Client(lb.address) as client:
+        equal(client.export(otlp.request_of([otlp.trace_id() for _ in range(200)])).code, grpc.StatusCode.OK, "answer")
+    return len(member.calls()) == before
+
+
 # -- what a name gives ------------------------------------------------------------------------------------
 
 
@@ -226,6 +234,7 @@ def services():
         moved = stage.serve(otlp.Member("", members[0].port, host="127.0.0.30", hello=False))
         server.change({name: [member.host] for name, member in zip(names, [moved] + members[1:])})
         until(lambda: moved.address in listed(lb) and members[0].address not in listed(lb), "the new address")
+        until(lambda: leaves_alone(lb, members[0]), "no more spans to the old address")
         wait_ring(lb, stable)
         equal(lb.status()["ring"]["fingerprint"], fingerprint, "fingerprint of the ring")
         expect_balance(lb, [moved] + members[1:])
