@@ -5,6 +5,8 @@ The files hold TLS, credentials, batch, memory_limiter, a balancer, policies of 
 addresses for the tests' own eyes, a name for each sampler and a shorter wait are set beside them.
 """
 import collections
+import concurrent.futures
+import http.client
 import json
 import os
 import random
@@ -381,6 +383,171 @@ def strangers_stay_out():
             with otlp.Client(address, credentials) as client:
                 equal(client.export(request, timeout_s=5, metadata=metadata).code, want, what)
         metrics.check_lb_books(layers.lb_node)
+
+
+# -- tenants: what is carried, by every way ------------------------------------------------------------------------
+
+ALWAYS = [{"name": "all", "type": "always_sample"}]
+FAST_RETRY = {"initial_interval": "50ms", "max_interval": "200ms", "max_elapsed_time": 0}
+SETTER = {"headers_setter": {"headers": [{"key": TENANT, "from_context": TENANT}]}}
+TAKES = {"include_metadata": True}
+
+
+class Tenants(Stage):
+    """A balancer, two samplers, a gRPC and an HTTP backend, all plain. named: `headers_setter` at each exporter, or `forward_headers`."""
+
+    def __init__(self, named):
+        super().__init__()
+        self.named = named
+        self.sent = {}  # key of each span: its tenant
+
+    def begin(self, wait="300ms", members=(), lb_takes=TAKES):
+        self.grpc_sink, self.http_sink = self.serve(otlp.Sink()), self.serve(HttpSink())
+        self.samplers = [self.add(self.sampler_node(f"sampler-{index}", wait)) for index in range(2)]
+        for sampler in self.samplers:
+            sampler.wait_ready()
+        config = proc.lb_config([*members, *(sampler.address for sampler in self.samplers)], grpc=dict(lb_takes), http=dict(lb_takes))
+        self.name_headers(config, config["exporters"]["loadbalancing"]["protocol"]["otlp"])
+        self.front = self.add(Node("lb-0", "lb/tailrace-lb", config, self.directory)).wait_ready()
+        return self
+
+    def sampler_node(self, name, wait):
+        config = proc.sampler_config(name, self.grpc_sink.port, ALWAYS, wait=wait, grpc=dict(TAKES), exporter={"retry_on_failure": FAST_RETRY})
+        config["exporters"]["otlphttp"] = {"endpoint": self.http_sink.url, "retry_on_failure": FAST_RETRY}
+        config["service"]["pipelines"]["traces"]["exporters"] = ["otlp", "otlphttp"]
+        self.name_headers(config, *config["exporters"].values())
+        return Node(name, "sampler/tailrace-sampler", config, self.directory)
+
+    def name_headers(self, config, *exporters):
+        if self.named == "forward_headers":
+            config["tailrace"]["forward_headers"] = [TENANT]
+            return
+        config["extensions"] = SETTER
+        config["service"]["extensions"] = list(SETTER)
+        for exporter in exporters:
+            exporter["auth"] = {"authenticator": "headers_setter"}
+
+    def note(self, request, tenant):
+        for item in otlp.flatten(request):
+            self.sent[key_of(item)] = tenant
+        return request
+
+    def send(self, requests):
+        """(request, tenant) pairs at once, in turns over gRPC and HTTP. tenant: None, or the values of the header, in order."""
+        with otlp.Client(self.front.address) as client, concurrent.futures.ThreadPoolExecutor(8) as threads:
+            calls, posts = [], []
+            for index, (request, tenant) in enumerate(requests):
+                self.note(request, tenant)
+                if index % 2:
+                    posts.append(threads.submit(self.post, request, tenant))
+                else:
+                    calls.append(client.begin(request, metadata=[(TENANT.lower(), value) for value in tenant or ()] + [("x-other", "no")]))
+            for call in calls:
+                equal(otlp.answer_of(call).code, OK, "answer over gRPC")
+            for post in posts:
+                equal(post.result(), 200, "answer over HTTP")
+
+    def post(self, request, tenant):
+        connection = http.client.HTTPConnection(self.front.http_address, timeout=20 * slowness())
+        try:
+            body = request.SerializeToString()
+            connection.putrequest("POST", "/v1/traces")
+            for key, value in [("Content-Type", "application/x-protobuf"), ("Content-Length", str(len(body))), ("X-Other", "no"),
+                               *((TENANT, value) for value in tenant or ())]:
+                connection.putheader(key, value)
+            connection.endheaders(body)
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+    def got(self):
+        """For each backend the (values of the header, spans) of its requests that were answered OK; no other header was carried."""
+        with self.grpc_sink.lock:
+            by_grpc = [(call.context.invocation_metadata(), call) for call in self.grpc_sink.accepted]
+        with self.http_sink.lock:
+            by_http = [(call.headers.items(), call) for call in self.http_sink.accepted]
+        both = {"gRPC": by_grpc, "HTTP": by_http}
+        for calls in both.values():
+            for headers, _ in calls:
+                check("x-other" not in {key.lower() for key, _ in headers}, "a header that nobody named was carried")
+        return {name: [(tuple(value for key, value in headers if key.lower() == TENANT.lower()) or None, spans_of(call))
+                       for headers, call in calls] for name, calls in both.items()}
+
+    def arrived(self):
+        return {name: sum(len(spans) for _, spans in calls) for name, calls in self.got().items()}
+
+    def expect_apart(self):
+        """Each span reached both backends once, in a request that carries its tenant's value and holds no other's spans."""
+        until(lambda: min(self.arrived().values()) >= len(self.sent), "spans at both backends", 30)
+        for name, calls in self.got().items():
+            for values, spans in calls:
+                equal({self.sent[key_of(item)] for item in spans}, {values}, f"tenants of the spans in a request of {values} over {name}")
+            same_once([key_of(item) for _, spans in calls for item in spans], self.sent, f"spans over {name}")
+        for node in self.samplers:
+            metrics.check_sampler_books(node, held=0, duplicate=0, dropped=0)
+        metrics.check_lb_books(self.front)
+
+
+VALUES = (("a",), ("b",), None, ("A",), ("a", "b"), ("tenant with blanks; and=signs, \"quoted\"",), ("x" * 3000,))
+
+
+@suite.case("headers_setter", "forward_headers")
+def tenants(named):
+    """Clients of many tenants, over gRPC and HTTP at once: each backend request carries one tenant's value, as it was sent, and only that
+    tenant's spans, also when backends have it sent again and when tenants share traces."""
+    refusals = 4
+    with Tenants(named) as stage:
+        stage.begin()
+        stage.grpc_sink.answer = lambda call: otlp.refuse(grpc.StatusCode.UNAVAILABLE)(call) if call.number < refusals else b""
+        stage.http_sink.answer = lambda call: say(503)(call) if call.number < refusals else accept(call)
+        shared = [otlp.trace_id() for _ in range(20)]
+        requests = []
+        for number in range(14):
+            for tenant in VALUES:
+                own = [otlp.trace_id() for _ in range(3)]
+                requests.append((otlp.request_of(own + random.sample(shared, 4), 1 + number % 3), tenant))
+        random.Random(7).shuffle(requests)
+        stage.send(requests)
+        stage.expect_apart()
+        for sink in (stage.grpc_sink, stage.http_sink):
+            check(len(sink.accepted) < len(requests), f"{len(requests)} requests became {len(sink.accepted)}: nothing was gathered")
+
+
+@suite.case()
+def late_spans_of_another():
+    """A span that comes after its trace was kept goes out under its own client's value, not the trace's."""
+    with Tenants("forward_headers") as stage:
+        stage.begin(wait="100ms")
+        traces = [otlp.trace_id() for _ in range(10)]
+        for tenant in (("a",), None, ("b",), ("a",)):
+            stage.send([(otlp.request_of([trace], 2), tenant) for trace in traces])
+            stage.expect_apart()
+
+
+@suite.case()
+def sent_elsewhere():
+    """Pieces that a member does not take go to its fallback under the same value."""
+    with Tenants("headers_setter") as stage:
+        broken = stage.serve(otlp.Member("broken"))
+        broken.answer = otlp.refuse(grpc.StatusCode.UNAVAILABLE)
+        stage.begin(members=[broken.address])
+        until(lambda: broken.hellos > 0 and len(stage.front.status()["members"]) == 3, "three members")
+        for _ in range(3):
+            stage.send([(otlp.request_of([otlp.trace_id() for _ in range(12)], 2), tenant) for tenant in VALUES[:3]])
+        stage.expect_apart()
+        check(broken.calls(), "the broken member was never asked")
+        check(stage.front.metrics().value("tailrace_lb_retried_pieces_total") > 0, "pieces sent elsewhere")
+
+
+@suite.case()
+def not_taken_in():
+    """Without include_metadata no client's header goes further than the first layer."""
+    with Tenants("forward_headers") as stage:
+        stage.begin(lb_takes={})
+        requests = [(otlp.request_of([otlp.trace_id()], 2), tenant) for tenant in VALUES[:4]]
+        stage.send(requests)
+        stage.sent = dict.fromkeys(stage.sent)
+        stage.expect_apart()
 
 
 if __name__ == "__main__":
