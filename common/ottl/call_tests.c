@@ -155,6 +155,7 @@ bool call_has_suffix(struct ottl_run *run, const struct ottl_node *node, struct 
 
 bool call_contains_value(struct ottl_run *run, const struct ottl_node *node, struct ottl_value *out_value)
 {
+    struct ottl_room room = {.arena = &run->arena};
     struct ottl_value list, wanted;
     struct ottl_items items;
     struct ottl_item item;
@@ -167,8 +168,10 @@ bool call_contains_value(struct ottl_run *run, const struct ottl_node *node, str
 
         if (value.type == OTTL_LITERAL_LIST)
             value.type = OTTL_LIST; /* as an attribute would hold it */
-        if (ottl_compare(&value, &wanted, OTTL_EQ))
+        if (ottl_compare(&value, &wanted, OTTL_EQ, &room))
             return yield_bool(true, out_value);
+        if (room.full)
+            return run_fault_bound(run, node);
     }
     return yield_bool(false, out_value);
 }

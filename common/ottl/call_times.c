@@ -61,13 +61,15 @@ bool call_time(struct ottl_run *run, const struct ottl_node *node, struct ottl_v
 {
     int64_t unix_s;
     uint32_t ns;
+    int32_t zone_s;
     struct slice text;
 
     if (!arg_string(run, node, 0, &text))
         return false;
-    if (!time_format_parse(node->data, text, &unix_s, &ns))
+    if (!time_format_parse(node->data, text, &unix_s, &ns, &zone_s))
         return run_fault(run, node, "the text is no time of this format");
     *out_value = ottl_time_of(unix_s, ns);
+    out_value->time.zone_s = zone_s;
     return true;
 }
 

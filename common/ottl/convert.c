@@ -306,12 +306,23 @@ static void civil_date(int64_t day, int64_t *year, unsigned *month, unsigned *da
     *year = (int64_t)year_of_era + era * 400 + (*month <= 2);
 }
 
-/* RFC 3339 in UTC with the fraction that there is. */
+/* "Z", or hours and minutes east of UTC. */
+static void zone_text(int32_t zone_s, char *out, size_t size)
+{
+    unsigned minutes = (unsigned)(zone_s < 0 ? -zone_s : zone_s) / 60;
+
+    if (zone_s == 0)
+        (void)snprintf(out, size, "Z");
+    else
+        (void)snprintf(out, size, "%c%02u:%02u", zone_s < 0 ? '-' : '+', minutes / 60, minutes % 60);
+}
+
+/* RFC 3339 in the zone that the time was read in, with the fraction that there is. */
 static int json_time(struct text_out *out, struct ottl_time time)
 {
-    int64_t day = time.s / 86400, second = time.s % 86400, year;
+    int64_t local_s = (int64_t)((uint64_t)time.s + (uint64_t)time.zone_s), day = local_s / 86400, second = local_s % 86400, year;
     unsigned month, day_of_month;
-    char text[64], fraction[16] = "";
+    char text[80], fraction[16] = "", zone[16];
     size_t len;
 
     if (second < 0) {
@@ -319,15 +330,16 @@ static int json_time(struct text_out *out, struct ottl_time time)
         day--;
     }
     civil_date(day, &year, &month, &day_of_month);
-    if (year < 0 || year > 9999)
+    if (year < 0 || year > 9999 || abs(time.zone_s) >= 86400)
         return CONVERT_E_TYPE;
+    zone_text(time.zone_s, zone, sizeof(zone));
     if (time.ns > 0) {
         (void)snprintf(fraction, sizeof(fraction), ".%09" PRIu32, time.ns);
         for (len = strlen(fraction); len > 1 && fraction[len - 1] == '0'; len--)
             fraction[len - 1] = '\0';
     }
-    (void)snprintf(text, sizeof(text), "\"%04" PRId64 "-%02u-%02uT%02" PRId64 ":%02" PRId64 ":%02" PRId64 "%sZ\"",
-        year, month, day_of_month, second / 3600, second / 60 % 60, second % 60, fraction);
+    (void)snprintf(text, sizeof(text), "\"%04" PRId64 "-%02u-%02uT%02" PRId64 ":%02" PRId64 ":%02" PRId64 "%s%s\"",
+        year, month, day_of_month, second / 3600, second / 60 % 60, second % 60, fraction, zone);
     text_add_string(out, text);
     return 0;
 }
@@ -360,17 +372,6 @@ static int json_list(struct text_out *out, const struct ottl_value *list)
     return 0;
 }
 
-static int compare_entries(const void *a, const void *b)
-{
-    const struct ottl_entry *x = a, *y = b;
-    size_t len = x->key.len < y->key.len ? x->key.len : y->key.len;
-    int order = len > 0 ? memcmp(x->key.at, y->key.at, len) : 0;
-
-    if (order == 0)
-        order = (x->key.len > y->key.len) - (x->key.len < y->key.len);
-    return order ? order : (x->order > y->order) - (x->order < y->order);
-}
-
 /* Sorted by key; of equal keys the last counts. */
 static int json_map(struct text_out *out, const struct ottl_value *map)
 {
@@ -389,8 +390,7 @@ static int json_map(struct text_out *out, const struct ottl_value *map)
         entries[filled] = (struct ottl_entry){item.key, ottl_item_value(&item), (uint32_t)filled};
         filled++;
     }
-    if (filled > 0)
-        qsort(entries, filled, sizeof(*entries), compare_entries);
+    ottl_entries_sort(entries, filled);
     text_add_string(out, "{");
     for (size_t i = 0; i < filled; i++) {
         int r;

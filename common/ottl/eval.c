@@ -457,6 +457,7 @@ HOT_INLINE void memo_keep(struct ottl_run *run, const struct ottl_node *node, bo
 
 bool eval_compare(struct ottl_run *run, const struct ottl_node *node, struct ottl_value *out_value)
 {
+    struct ottl_room room = {.arena = &run->arena};
     struct ottl_value a, b;
     bool result;
 
@@ -464,7 +465,9 @@ bool eval_compare(struct ottl_run *run, const struct ottl_node *node, struct ott
         return true;
     if (!node_value(run, node->children[0], &a) || !node_value(run, node->children[1], &b))
         return false;
-    result = ottl_compare(&a, &b, node->op);
+    result = ottl_compare(&a, &b, node->op, &room);
+    if (room.full)
+        return run_fault_bound(run, node);
     memo_keep(run, node, result);
     *out_value = ottl_bool(result);
     return true;

@@ -213,6 +213,13 @@ static void test_rules(void **state)
         {"Seconds(span.end_time - span.start_time) == 0.25", OTTL_TRUE},
         {"Time(\"2023-11-14T22:13:20.25Z\", \"%Y-%m-%dT%H:%M:%S.%fZ\") == span.end_time", OTTL_TRUE},
         {"Time(\"2023-02-30\", \"%Y-%m-%d\") == nil", OTTL_ERROR},
+        /* Its text keeps the zone it was read in; what it is compared or reckoned with does not. */
+        {"String(Time(\"2024-02-29 15:04:05.75 +0130\", \"%F %T %z\")) == \"\\\"2024-02-29T15:04:05.75+01:30\\\"\"", OTTL_TRUE},
+        {"String(Time(\"2024-01-01 00:30:00 -0800\", \"%F %T %z\")) == \"\\\"2024-01-01T00:30:00-08:00\\\"\"", OTTL_TRUE},
+        {"String(Time(\"2024-01-01 00:30:00 +0000\", \"%F %T %z\")) == \"\\\"2024-01-01T00:30:00Z\\\"\"", OTTL_TRUE},
+        {"String(Time(\"2024-01-01 00:30:00 +0130\", \"%F %T %z\") + Duration(\"1h\")) == \"\\\"2024-01-01T01:30:00+01:30\\\"\"", OTTL_TRUE},
+        {"Time(\"2024-01-01 00:30:00 +0130\", \"%F %T %z\") == Time(\"2023-12-31 23:00:00\", \"%F %T\")", OTTL_TRUE},
+        {"IsMatch(Time(\"2024-01-01 00:30:00 +0130\", \"%F %T %z\"), \"Z\")", OTTL_FALSE},
         {"Now() > Time(\"2024-01-01\", \"%Y-%m-%d\")", OTTL_TRUE},
         {"span.start_time * 2 == nil", OTTL_ERROR},
         /* all other paths, with and without context */
@@ -382,6 +389,90 @@ static void test_value_bound(void **state)
     free(big);
 }
 
+#define KEY_SIZE 24
+
+/* count entries with keys of their own, in that order or the other way round. */
+static struct otlp_attribute *many_entries(size_t count, bool turned, char (*keys)[KEY_SIZE])
+{
+    struct otlp_attribute *entries = calloc(count, sizeof(*entries));
+
+    assert_non_null(entries);
+    for (size_t i = 0; i < count; i++) {
+        (void)snprintf(keys[i], KEY_SIZE, "k%zu", i);
+        entries[turned ? count - 1 - i : i] = (struct otlp_attribute)OTLP_INT(keys[i], (int64_t)i);
+    }
+    return entries;
+}
+
+static void check_maps(const struct otlp_attribute *left, const struct otlp_attribute *right, size_t count, enum ottl_result wanted)
+{
+    static const char *const texts[] = {"span.attributes[\"left\"] == span.attributes[\"right\"]",
+        "ContainsValue(span.attributes[\"lefts\"], span.attributes[\"right\"])"};
+    const struct otlp_attribute item = OTLP_KVLIST("", left, count);
+    const struct otlp_attribute attributes[] = {
+        OTLP_KVLIST("left", left, count), OTLP_KVLIST("right", right, count), OTLP_ARRAY("lefts", &item, 1)};
+    const struct otlp_span span = {.trace_id = otlp_trace_id(1), .span_id = otlp_span_id(2), .attributes = attributes,
+        .attributes_count = ARRAY_COUNT(attributes)};
+
+    for (size_t i = 0; i < ARRAY_COUNT(texts); i++) {
+        struct ottl_program *program = ottl_program_new();
+        struct asked asked = {0};
+        struct ottl_run *run;
+        char *error = NULL, text[100];
+        uint32_t condition;
+
+        otlp_request_of(&asked.build, "cart", &span);
+        asked_init(&asked);
+        assert_int_equal(ottl_program_add(program, OTTL_CONTEXT_SPAN, texts[i], &condition, &error), 0);
+        run = ottl_run_new(program, NULL);
+        (void)snprintf(text, sizeof(text), "%zu entries: %s", count, texts[i]);
+        check(run, &asked, condition, OTTL_CONTEXT_SPAN, text, wanted);
+        ottl_run_free(run);
+        ottl_program_free(program);
+        otlp_build_deinit(&asked.build);
+    }
+}
+
+/* Maps are equal by content, whatever their order and size; of equal keys the right one's first counts. Past the bound
+ * of an evaluation it is an error, not a wait: 100,000 entries in turned order would cost ten thousand million steps. */
+static void test_large_maps(void **state)
+{
+    static const size_t counts[] = {1, 31, 32, 33, 34, 100, 1000, 5000};
+    static char keys[100000][KEY_SIZE];
+    struct otlp_attribute *left, *right;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_COUNT(counts); i++) {
+        size_t count = counts[i];
+
+        left = many_entries(count, false, keys);
+        right = many_entries(count, true, keys);
+        check_maps(left, right, count, OTTL_TRUE);
+        right[count / 2].integer++;
+        check_maps(left, right, count, OTTL_FALSE);
+        right[count / 2].integer--;
+        right[count / 2].key = "another";
+        check_maps(left, right, count, OTTL_FALSE);
+        if (count > 3) { /* the same key twice on the right, as often as on the left */
+            right[0] = (struct otlp_attribute)OTLP_INT("twice", 1);
+            right[count - 1] = (struct otlp_attribute)OTLP_INT("twice", 2);
+            memcpy(left, right, count * sizeof(*left));
+            left[0].key = left[count - 1].key = "twice";
+            right[count / 2].key = left[count / 2].key = "k";
+            check_maps(left, right, count, OTTL_FALSE);
+            left[count - 1].integer = 1;
+            check_maps(left, right, count, OTTL_TRUE);
+        }
+        free(left);
+        free(right);
+    }
+    left = many_entries(ARRAY_COUNT(keys), false, keys);
+    right = many_entries(ARRAY_COUNT(keys), true, keys);
+    check_maps(left, right, ARRAY_COUNT(keys), OTTL_ERROR);
+    free(left);
+    free(right);
+}
+
 /* Answers of the header are forgotten with the header, also when another one lies at the same place. */
 static void test_header_change(void **state)
 {
@@ -423,6 +514,7 @@ int main(void)
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_value_bound),
+        cmocka_unit_test(test_large_maps),
         cmocka_unit_test(test_header_change),
     };
 

@@ -291,7 +291,8 @@ static bool reader_text(struct time_reader *reader, uint8_t c)
     return true;
 }
 
-bool time_format_parse(const struct time_format *format, struct slice text, int64_t *out_unix_s, uint32_t *out_ns)
+bool time_format_parse(
+    const struct time_format *format, struct slice text, int64_t *out_unix_s, uint32_t *out_ns, int32_t *out_zone_s)
 {
     struct time_reader reader = {.text = text, .month = 1, .day = 1};
 
@@ -315,5 +316,6 @@ bool time_format_parse(const struct time_format *format, struct slice text, int6
     *out_unix_s = civil_days(reader.year, reader.month, reader.day) * 86400 + reader.hour * 3600 + reader.minute * 60 +
                   reader.second - reader.offset_s;
     *out_ns = reader.ns;
+    *out_zone_s = reader.offset_s;
     return true;
 }

@@ -20,4 +20,5 @@ struct time_format {
 /* NULL, or what is wrong with the format. */
 const char *time_format_read(struct time_format *format, struct slice text);
 /* False: the text is no such time. */
-bool time_format_parse(const struct time_format *format, struct slice text, int64_t *out_unix_s, uint32_t *out_ns);
+bool time_format_parse(
+    const struct time_format *format, struct slice text, int64_t *out_unix_s, uint32_t *out_ns, int32_t *out_zone_s);

@@ -3,9 +3,11 @@
  * attribute list is made into, in which a map is another type than a map literal's: such lists are never equal. */
 #include "common/ottl/value.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/otlp/span_view.h"
+#include "common/ottl/arena.h"
 
 #define NS_PER_SECOND 1000000000
 #define UNIX_TO_YEAR_1 62135596800
@@ -26,7 +28,7 @@ struct ottl_value ottl_time_of(int64_t unix_s, int64_t ns)
         carry--;
     }
     return (struct ottl_value){.type = OTTL_TIME,
-        .time = {wrap_add(wrap_add(unix_s, carry), UNIX_TO_YEAR_1), (uint32_t)rest}};
+        .time = {wrap_add(wrap_add(unix_s, carry), UNIX_TO_YEAR_1), (uint32_t)rest, 0}};
 }
 
 int64_t ottl_time_unix_s(struct ottl_time time)
@@ -50,7 +52,7 @@ struct ottl_time ottl_time_add(struct ottl_time time, int64_t ns)
         rest += NS_PER_SECOND;
         s = wrap_add(s, -1);
     }
-    return (struct ottl_time){s, (uint32_t)rest};
+    return (struct ottl_time){s, (uint32_t)rest, time.zone_s};
 }
 
 int64_t ottl_time_sub(struct ottl_time a, struct ottl_time b)
@@ -229,28 +231,112 @@ bool ottl_list_get(const struct ottl_value *list, int64_t index, struct ottl_val
 
 /* -- equality inside lists and maps ------------------------------------------------------------------------ */
 
-static bool deep_equal(const struct ottl_value *a, const struct ottl_value *b);
+/* Of more entries one map is sorted: looking each up where it stands would cost the product of both. */
+#define ENTRIES_SEARCHED 32u
 
-/* By entry of a: b has as many, and the same under each key. Costs the product of both, as in the Collector. */
-static bool maps_equal(const struct ottl_value *a, const struct ottl_value *b)
+static bool deep_equal(const struct ottl_value *a, const struct ottl_value *b, struct ottl_room *room);
+
+static int compare_entries(const void *a, const void *b)
 {
-    struct ottl_items items;
+    const struct ottl_entry *x = a, *y = b;
+    size_t len = x->key.len < y->key.len ? x->key.len : y->key.len;
+    int order = len > 0 ? memcmp(x->key.at, y->key.at, len) : 0;
+
+    if (order == 0)
+        order = (x->key.len > y->key.len) - (x->key.len < y->key.len);
+    return order ? order : (x->order > y->order) - (x->order < y->order);
+}
+
+void ottl_entries_sort(struct ottl_entry *entries, size_t count)
+{
+    if (count > 0)
+        qsort(entries, count, sizeof(*entries), compare_entries);
+}
+
+/* False: one has more. The smaller one says how long that takes: the other may be compared with many. */
+static bool counts_equal(const struct ottl_value *a, const struct ottl_value *b, size_t *out_count)
+{
+    struct ottl_items items_a, items_b;
     struct ottl_item item;
 
-    if (ottl_items_count(a) != ottl_items_count(b))
+    *out_count = 0;
+    ottl_items_start(&items_a, a);
+    ottl_items_start(&items_b, b);
+    for (;;) {
+        bool more = ottl_items_next(&items_a, &item);
+
+        if (more != ottl_items_next(&items_b, &item))
+            return false;
+        if (!more)
+            return true;
+        (*out_count)++;
+    }
+}
+
+/* A map's entries, sorted. NULL: no room. */
+static struct ottl_entry *sorted_entries(const struct ottl_value *map, size_t count, struct ottl_room *room)
+{
+    struct ottl_entry *entries = arena_alloc(room->arena, count * sizeof(*entries));
+    struct ottl_items items;
+    struct ottl_item item;
+    uint32_t at = 0;
+
+    if (!entries) {
+        room->full = true;
+        return NULL;
+    }
+    ottl_items_start(&items, map);
+    for (; at < count && ottl_items_next(&items, &item); at++)
+        entries[at] = (struct ottl_entry){item.key, ottl_item_value(&item), at};
+    ottl_entries_sort(entries, at);
+    return entries;
+}
+
+/* The first entry with the key, as in ottl_map_get: of equal ones it was sorted to the front. */
+static bool sorted_get(const struct ottl_entry *entries, size_t count, struct slice key, struct ottl_value *out_value)
+{
+    const struct ottl_entry wanted = {.key = key, .order = 0};
+    size_t from = 0, to = count;
+
+    while (from < to) {
+        size_t middle = from + (to - from) / 2;
+
+        if (compare_entries(&entries[middle], &wanted) < 0)
+            from = middle + 1;
+        else
+            to = middle;
+    }
+    if (from == count || !slice_equal(entries[from].key, key))
+        return false;
+    *out_value = entries[from].value;
+    return true;
+}
+
+/* By entry of a: b has as many, and the same under each key. */
+static bool maps_equal(const struct ottl_value *a, const struct ottl_value *b, struct ottl_room *room)
+{
+    const struct ottl_entry *sorted = NULL;
+    struct ottl_items items;
+    struct ottl_item item;
+    size_t count;
+
+    if (!counts_equal(a, b, &count))
+        return false;
+    if (count > ENTRIES_SEARCHED && !(sorted = sorted_entries(b, count, room)))
         return false;
     ottl_items_start(&items, a);
     while (ottl_items_next(&items, &item)) {
         struct ottl_value ours = ottl_item_value(&item), theirs;
 
-        if (!ottl_map_get(b, item.key, &theirs) || !deep_equal(&ours, &theirs))
+        if (!(sorted ? sorted_get(sorted, count, item.key, &theirs) : ottl_map_get(b, item.key, &theirs)) ||
+            !deep_equal(&ours, &theirs, room))
             return false;
     }
     return true;
 }
 
-static bool lists_equal(const struct ottl_value *a, const struct ottl_value *b,
-    bool (*equal)(const struct ottl_value *, const struct ottl_value *))
+static bool lists_equal(const struct ottl_value *a, const struct ottl_value *b, struct ottl_room *room,
+    bool (*equal)(const struct ottl_value *, const struct ottl_value *, struct ottl_room *))
 {
     struct ottl_items items_a, items_b;
     struct ottl_item item_a, item_b;
@@ -267,7 +353,7 @@ static bool lists_equal(const struct ottl_value *a, const struct ottl_value *b,
             return true;
         value_a = ottl_item_value(&item_a);
         value_b = ottl_item_value(&item_b);
-        if (!equal(&value_a, &value_b))
+        if (!equal(&value_a, &value_b, room))
             return false;
     }
 }
@@ -302,34 +388,34 @@ static bool scalars_equal(const struct ottl_value *a, const struct ottl_value *b
     return false;
 }
 
-static bool deep_equal(const struct ottl_value *a, const struct ottl_value *b)
+static bool deep_equal(const struct ottl_value *a, const struct ottl_value *b, struct ottl_room *room)
 {
     if (a->type != b->type)
         return false;
     if (a->type == OTTL_MAP)
-        return maps_equal(a, b);
+        return maps_equal(a, b, room);
     if (ottl_is_list(a))
-        return lists_equal(a, b, deep_equal);
+        return lists_equal(a, b, room, deep_equal);
     return scalars_equal(a, b);
 }
 
 /* An item of a literal list with one of an attribute list. */
-static bool literal_item_equal(const struct ottl_value *literal, const struct ottl_value *item)
+static bool literal_item_equal(const struct ottl_value *literal, const struct ottl_value *item, struct ottl_room *room)
 {
     if (literal->type == OTTL_LITERAL_LIST && item->type == OTTL_LIST)
-        return lists_equal(literal, item, literal_item_equal);
+        return lists_equal(literal, item, room, literal_item_equal);
     if (literal->type != item->type || literal->type == OTTL_MAP || ottl_is_list(literal))
         return false;
     return scalars_equal(literal, item);
 }
 
-static bool any_lists_equal(const struct ottl_value *a, const struct ottl_value *b)
+static bool any_lists_equal(const struct ottl_value *a, const struct ottl_value *b, struct ottl_room *room)
 {
     if (a->type == OTTL_LITERAL_LIST && b->type == OTTL_LIST)
-        return lists_equal(a, b, literal_item_equal);
+        return lists_equal(a, b, room, literal_item_equal);
     if (a->type == OTTL_LIST && b->type == OTTL_LITERAL_LIST)
-        return lists_equal(b, a, literal_item_equal);
-    return deep_equal(a, b);
+        return lists_equal(b, a, room, literal_item_equal);
+    return deep_equal(a, b, room);
 }
 
 /* -- comparing ------------------------------------------------------------------------------------------- */
@@ -406,12 +492,12 @@ static double as_number(const struct ottl_value *value)
     return value->type == OTTL_INT ? (double)value->integer : value->number;
 }
 
-bool ottl_compare(const struct ottl_value *a, const struct ottl_value *b, enum ottl_compare op)
+bool ottl_compare(const struct ottl_value *a, const struct ottl_value *b, enum ottl_compare op, struct ottl_room *room)
 {
     if (is_nil(a) || is_nil(b))
         return is_nil(a) && is_nil(b) ? ordered(0, op) : op == OTTL_NE;
     if (ottl_is_list(a) && ottl_is_list(b))
-        return compare_equality(any_lists_equal(a, b), op);
+        return compare_equality(any_lists_equal(a, b, room), op);
     if (a->type != b->type) {
         if ((a->type == OTTL_INT && b->type == OTTL_FLOAT) ||
             (a->type == OTTL_FLOAT && b->type == OTTL_INT))
@@ -440,7 +526,7 @@ bool ottl_compare(const struct ottl_value *a, const struct ottl_value *b, enum o
     case OTTL_OPAQUE:
         break;
     }
-    return compare_equality(deep_equal(a, b), op);
+    return compare_equality(deep_equal(a, b, room), op);
 }
 
 const char *ottl_type_name(enum ottl_type type)

@@ -38,6 +38,7 @@ enum ottl_form { OTTL_OWN, OTTL_ON_WIRE, OTTL_IN_HEADER };
 struct ottl_time {
     int64_t s; /* since 1 January of the year 1, so that it wraps where Go's does */
     uint32_t ns;
+    int32_t zone_s; /* east of UTC, as its text had it: only its own text tells */
 };
 
 struct ottl_entry;
@@ -67,6 +68,8 @@ struct ottl_entry { /* of a list: without key */
     struct ottl_value value;
     uint32_t order; /* where it stood, while entries are sorted */
 };
+/* By key; equal ones as they stood. */
+void ottl_entries_sort(struct ottl_entry *entries, size_t count);
 
 static inline struct ottl_value ottl_nil(void)
 {
@@ -152,11 +155,20 @@ bool ottl_map_get(const struct ottl_value *map, struct slice key, struct ottl_va
 /* False: out of bounds. */
 bool ottl_list_get(const struct ottl_value *list, int64_t index, struct ottl_value *out_value);
 
+struct arena;
+
 /* -- comparing ----------------------------------------------------------------------------------------- */
 
 enum ottl_compare { OTTL_EQ, OTTL_NE, OTTL_LT, OTTL_LE, OTTL_GT, OTTL_GE };
 
-bool ottl_compare(const struct ottl_value *a, const struct ottl_value *b, enum ottl_compare op);
+/* Where the entries of large maps are sorted, so that comparing costs little more than reading both. full: it did not
+ * suffice, and the answer says nothing. */
+struct ottl_room {
+    struct arena *arena;
+    bool full;
+};
+
+bool ottl_compare(const struct ottl_value *a, const struct ottl_value *b, enum ottl_compare op, struct ottl_room *room);
 
 /* The Collector's word for a value's type, for messages. */
 const char *ottl_type_name(enum ottl_type type);
