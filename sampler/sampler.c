@@ -22,7 +22,6 @@
 #include "sampler/sampler_worker.h"
 
 #define DUE_PER_TURN 128u      /* decided each turn at the least: some 5 us each, cold; requests wait behind a turn */
-#define BATCH_TICK_NS (1 * NS_PER_S)
 #define EARLY_PER_TURN 128u
 #define FINISH_PER_TURN 4096u
 #define IDLE_TURN_NS NS_PER_S  /* records run out while nothing arrives */

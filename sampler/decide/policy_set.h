@@ -8,6 +8,7 @@
 
 #include <stdint.h>
 
+#include "common/base/num.h"
 #include "sampler/decide/policy.h"
 #include "sampler/decide/predicate.h"
 
@@ -49,6 +50,8 @@ struct policy_votes {
     uint64_t sampled, not_sampled, dropped, errors;
 };
 struct decided policy_set_decide_counted(const struct policy_set *set, const struct verdict_input *input, struct policy_votes *votes);
+/* How long such traces are gathered: the Collector's tick. */
+#define BATCH_TICK_NS (1 * NS_PER_S)
 /* Traces that are due together, for sets that need it (policy_needs.batch): first the policies that drop, then all left are
  * weighed against each other, then the others decide. out_decided: one a trace. 0 or -ENOMEM. */
 int policy_set_decide_batch(const struct policy_set *set, const struct verdict_input *inputs, size_t count,

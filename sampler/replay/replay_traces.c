@@ -327,30 +327,103 @@ static int compare_starts(const void *a, const void *b)
     return first != second ? (first < second ? -1 : 1) : compare_ids(a, b);
 }
 
-static void judge(const struct side *side, const struct replay_trace *trace, struct replay_judged *judged, uint64_t now_ns,
-    struct policy_votes *votes)
-{
-    const struct verdict_input input = {.trace_id = &trace->id, .facts = &judged->facts, .now_ns = now_ns, .now_unix_ns = now_ns};
+static const struct decided decided_too_large = {.decision = DECISION_NOT_SAMPLED, .policy = UINT16_MAX, .evidence_bit = UINT32_MAX};
 
-    judged->too_large =
-        side->maximum_trace_size_bytes > 0 && judged->facts.bytes + trace->header_bytes > side->maximum_trace_size_bytes;
-    if (judged->too_large)
-        judged->decided = (struct decided){.decision = DECISION_NOT_SAMPLED, .policy = UINT16_MAX, .evidence_bit = UINT32_MAX};
-    else
-        judged->decided = policy_set_decide_counted(side->set, &input, votes);
+static bool is_too_large(const struct side *side, const struct replay_trace *trace, const struct replay_judged *judged)
+{
+    return side->maximum_trace_size_bytes > 0 && judged->facts.bytes + trace->header_bytes > side->maximum_trace_size_bytes;
+}
+
+/* A trace without a start stands first, at the time of the earliest that has one. */
+static uint64_t moment_ns(const struct replay_traces *traces, const struct replay_trace *trace)
+{
+    return u64_max(trace->sides[0].facts.min_start_unix_ns, traces->totals.first_unix_ns);
+}
+
+static struct verdict_input input_at(const struct replay_trace *trace, const struct replay_judged *judged, uint64_t now_ns)
+{
+    return (struct verdict_input){.trace_id = &trace->id, .facts = &judged->facts, .now_ns = now_ns, .now_unix_ns = now_ns};
+}
+
+static void decide_each(struct replay_traces *traces, size_t side, struct policy_votes *votes)
+{
+    for (uint64_t i = 0; i < traces->count; i++) {
+        const struct replay_trace *trace = traces->traces[i];
+        struct replay_judged *judged = &traces->traces[i]->sides[side];
+        const struct verdict_input input = input_at(trace, judged, moment_ns(traces, trace));
+
+        judged->too_large = is_too_large(&traces->sides[side], trace, judged);
+        judged->decided = judged->too_large ? decided_too_large : policy_set_decide_counted(traces->sides[side].set, &input, votes);
+    }
+}
+
+/* Traces that are weighed against each other: those of one second, at its end, as the sampler's tick does it. */
+struct weighing {
+    struct verdict_input *inputs;
+    struct decided *decided;
+    struct replay_judged **judged;
+    size_t count;
+};
+
+static void weighing_init(struct weighing *weighing, uint64_t capacity)
+{
+    weighing->inputs = calloc(capacity, sizeof(*weighing->inputs));
+    weighing->decided = calloc(capacity, sizeof(*weighing->decided));
+    weighing->judged = calloc(capacity, sizeof(*weighing->judged));
+    weighing->count = 0;
+    ASSERT(weighing->inputs != NULL && weighing->decided != NULL && weighing->judged != NULL);
+}
+
+static void weighing_deinit(struct weighing *weighing)
+{
+    free(weighing->inputs);
+    free(weighing->decided);
+    free(weighing->judged);
+}
+
+static void weighing_decide(struct weighing *weighing, const struct policy_set *set, struct policy_votes *votes)
+{
+    ASSERT(policy_set_decide_batch(set, weighing->inputs, weighing->count, votes, weighing->decided) == 0);
+    for (size_t i = 0; i < weighing->count; i++)
+        weighing->judged[i]->decided = weighing->decided[i];
+    weighing->count = 0;
+}
+
+static void decide_batches(struct replay_traces *traces, size_t side, struct policy_votes *votes)
+{
+    const struct side *by = &traces->sides[side];
+    uint64_t tick_ns = u64_add_cap(traces->totals.first_unix_ns, BATCH_TICK_NS);
+    struct weighing weighing;
+
+    weighing_init(&weighing, traces->count + 1);
+    for (uint64_t i = 0; i < traces->count; i++) {
+        struct replay_trace *trace = traces->traces[i];
+        struct replay_judged *judged = &trace->sides[side];
+        uint64_t at_ns = moment_ns(traces, trace);
+
+        if (at_ns >= tick_ns) {
+            weighing_decide(&weighing, by->set, votes);
+            tick_ns = u64_add_cap(tick_ns, ((at_ns - tick_ns) / BATCH_TICK_NS + 1) * BATCH_TICK_NS);
+        }
+        judged->too_large = is_too_large(by, trace, judged);
+        judged->decided = decided_too_large;
+        if (judged->too_large)
+            continue;
+        weighing.judged[weighing.count] = judged;
+        weighing.inputs[weighing.count++] = input_at(trace, judged, tick_ns);
+    }
+    weighing_decide(&weighing, by->set, votes);
+    weighing_deinit(&weighing);
 }
 
 void replay_traces_decide(struct replay_traces *traces, size_t side, struct policy_votes *votes)
 {
     if (traces->count > 0)
         qsort(traces->traces, traces->count, sizeof(traces->traces[0]), compare_starts);
-    for (uint64_t i = 0; i < traces->count; i++) {
-        struct replay_judged *judged = &traces->traces[i]->sides[side];
-
-        /* A trace without a start stands first, at the time of the earliest that has one. */
-        judge(&traces->sides[side], traces->traces[i], judged,
-            u64_max(judged->facts.min_start_unix_ns, traces->totals.first_unix_ns), votes);
-    }
+    if (policy_set_needs(traces->sides[side].set)->batch)
+        decide_batches(traces, side, votes);
+    else
+        decide_each(traces, side, votes);
 }
 
 /* -- looking ---------------------------------------------------------------------------------------- */

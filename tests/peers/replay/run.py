@@ -621,6 +621,49 @@ def summary_adds_up():
         equal(first, lines, "rates do not depend on the order of the file")
 
 
+def with_randomness(number, randomness, offset_ms, method=None):
+    request = shop(number, start=START + offset_ms * 1_000_000, spans=1, method=method)
+    request.resource_spans[0].scope_spans[0].spans[0].trace_state = f"ot=rv:{randomness:014x}"
+    return request
+
+
+@suite.case()
+def weighed_under_usetracestate():
+    """With the gate usetracestate a limiter keeps, of each second's traces, those of the highest randomness, whenever in that
+    second they began; without it those that came first. A probabilistic policy goes by rv."""
+    gate = ("--feature-gates", "processor.tailsamplingprocessor.usetracestate")
+    first_second = [with_randomness(number, number << 48, 150 * number) for number in range(1, 6)]
+    second = [with_randomness(10 + number, (20 - number) << 48, 1300 + 100 * number) for number in range(1, 4)]
+    late = [with_randomness(20, 1, 9000)]
+    limit = {"name": "r", "type": "rate_limiting", "rate_limiting": {"spans_per_second": 1, "burst_capacity": 3}}
+    nested = {"name": "a", "type": "and", "and": {"and_sub_policy": [
+        {"name": "puts", "type": "string_attribute", "string_attribute": {"key": "method", "values": ["PUT"]}}, limit]}}
+    share = {"name": "p", "type": "probabilistic", "probabilistic": {"sampling_percentage": 50}}
+
+    def kept(policy, requests, *words, **settings):
+        with Folder() as folder:
+            config = folder.write("c.yaml", json.dumps({"policies": [policy], **settings}))
+            lines, errors = replay(folder.write("t", delimited(requests)), "--config", config, "--format", "json", *words)
+            equal(errors, "", "standard error")
+            return sorted(int(row["trace_id"], 16) for row in map(json.loads, lines) if row["decision"] == "sampled")
+
+    everything = first_second + second + late
+    equal(kept(limit, everything, *gate), [3, 4, 5, 11, 20], "by randomness")
+    equal(kept(limit, list(reversed(everything)), *gate), [3, 4, 5, 11, 20], "in another order of the file")
+    equal(kept(limit, everything), [1, 2, 3, 11, 20], "as they came, without the gate")
+    equal(kept(nested, first_second + second, *gate), [], "nothing inside `and` that the other policy does not want")
+    puts = [with_randomness(number, number << 48, 10 * number, "PUT" if number % 2 else None) for number in range(1, 10)]
+    equal(kept(nested, puts, *gate), [5, 7, 9], "the traces that `and` does not want spend nothing")
+    ties = [with_randomness(number, 7 << 48 if number < 4 else 9 << 48, 10 * number) for number in range(1, 6)]
+    equal(kept(limit, ties, *gate), [4, 5], "of equal randomness all or none")
+    large = first_second + [shop(30, spans=2)]
+    equal(kept(limit, large, *gate, maximum_trace_size_bytes=1), [], "what is too large is not weighed")
+    halves = [with_randomness(1, (1 << 55) - 1, 0), with_randomness(2, 1 << 55, 0)]
+    equal(kept(share, halves, *gate), [2], "rv decides")
+    equal(kept(share, halves), kept(share, [shop(1), shop(2)]), "without the gate rv says nothing")
+    equal(kept(share, halves, "--feature-gates=processor.tailsamplingprocessor.recordpolicy"), kept(share, halves), "the other gate")
+
+
 @suite.case()
 def differences():
     """Two policy sets on the same traces: each trace that is decided or credited otherwise, and the totals."""
