@@ -54,9 +54,25 @@ static const struct policy_type says_type = {.name = "says", .size = sizeof(stru
 static const struct policy_type first_type = {.name = "says_first", .goes_first = true, .size = sizeof(struct says), .keys = says_keys,
     .defaults = says_defaults, .evaluate = says_evaluate, .deinit = says_deinit};
 
-extern const struct policy_type policy_always_sample, policy_probabilistic, policy_string_attribute;
-const struct policy_type *const policy_types[] = {&policy_always_sample, &policy_probabilistic, &policy_string_attribute, &says_type,
-    &first_type, NULL};
+/* Yes for traces with a root, or a drop. */
+static struct vote roots_evaluate(const void *self, const struct verdict_input *input)
+{
+    (void)self;
+    return vote_filter(input->facts->root_seen, UINT32_MAX);
+}
+
+static struct vote drops_evaluate(const void *self, const struct verdict_input *input)
+{
+    (void)self;
+    return (struct vote){input->facts->root_seen ? DECISION_NOT_SAMPLED : DECISION_DROPPED, 0, UINT32_MAX, NULL};
+}
+
+static const struct policy_type roots_type = {.name = "roots", .size = 1, .evaluate = roots_evaluate};
+static const struct policy_type drops_type = {.name = "drops_rootless", .goes_first = true, .size = 1, .evaluate = drops_evaluate};
+
+extern const struct policy_type policy_always_sample, policy_and, policy_not, policy_probabilistic, policy_rate_limiting, policy_string_attribute;
+const struct policy_type *const policy_types[] = {&policy_always_sample, &policy_and, &policy_not, &policy_probabilistic,
+    &policy_rate_limiting, &policy_string_attribute, &says_type, &first_type, &roots_type, &drops_type, NULL};
 
 static int load(struct config_context *context, const char *yaml, bool first_match, struct policy_set **out_set)
 {
@@ -268,6 +284,84 @@ static void test_warned(void **state)
     }
 }
 
+#define GATE "processor.tailsamplingprocessor.usetracestate"
+#define LIMIT(tokens) "type: rate_limiting, rate_limiting: {spans_per_second: 1, burst_capacity: " tokens "}}"
+
+#define NONE DECISION_NOT_SAMPLED
+#define KEPT DECISION_SAMPLED
+#define DROP DECISION_DROPPED
+
+/* Traces that are due together: those that are dropped are out of it; the others' limiters are weighed, at the top and
+ * directly inside `and`, there over what its other policies want; everywhere else a limiter is a plain bucket. */
+static void test_batch(void **state)
+{
+    static const struct {
+        uint64_t randomness;
+        bool has_root;
+    } traces[] = {{10, true}, {50, false}, {30, true}, {40, false}, {20, true}};
+    static const struct {
+        const char *what, *policies;
+        bool batch;
+        enum decision decisions[ARRAY_COUNT(traces)];
+        uint64_t threshold; /* of those that are kept */
+    } cases[] = {
+        {"the highest three", "  - {name: r, " LIMIT("3") "\n", true, {NONE, KEPT, KEPT, KEPT, NONE}, 21},
+        {"what is dropped spends nothing", "  - {name: r, " LIMIT("2") "\n  - {name: d, type: drops_rootless}\n", true,
+            {NONE, DROP, KEPT, DROP, KEPT}, 11},
+        {"in `and`, candidates of the others", "  - {name: a, type: and, and: {and_sub_policy: [{name: w, type: roots}, {name: r, " LIMIT("2") "]}}\n",
+            true, {NONE, NONE, KEPT, NONE, KEPT}, 11},
+        {"in `and`, the limiter first", "  - {name: a, type: and, and: {and_sub_policy: [{name: r, " LIMIT("1") ", {name: w, type: roots}]}}\n",
+            true, {NONE, NONE, KEPT, NONE, NONE}, 21},
+        {"two limiters, each of its own", "  - {name: r, " LIMIT("1") "\n  - {name: s, " LIMIT("1") "\n", true, {NONE, KEPT, NONE, NONE, NONE}, 41},
+        {"in `not`, a plain bucket", "  - {name: n, type: not, not: {not_sub_policy: {name: r, " LIMIT("3") "}}\n", false,
+            {NONE, NONE, NONE, KEPT, KEPT}, 0},
+    };
+    struct trace_id ids[ARRAY_COUNT(traces)] = {{{0}}};
+    struct facts facts[ARRAY_COUNT(traces)];
+    struct verdict_input inputs[ARRAY_COUNT(traces)];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_COUNT(traces); i++) {
+        facts[i] = (struct facts){.spans_count = 1, .root_seen = traces[i].has_root};
+        ids[i].bytes[15] = (uint8_t)traces[i].randomness;
+        inputs[i] = (struct verdict_input){.trace_id = &ids[i], .facts = &facts[i], .now_ns = 1000000000};
+    }
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+        struct config_context *context = config_context_new();
+        struct decided decided[ARRAY_COUNT(traces)];
+        struct policy_votes votes[4] = {{0}};
+        struct policy_set *set = NULL;
+        char yaml[1024];
+
+        (void)snprintf(yaml, sizeof(yaml), "policies:\n%s", cases[i].policies);
+        config_gates_set(context, GATE);
+        if (load(context, yaml, false, &set) != 0)
+            fail_msg("%s: %s", cases[i].what, config_errors(context));
+        config_context_free(context);
+        assert_int_equal(policy_set_needs(set)->batch, cases[i].batch);
+        assert_int_equal(policy_set_decide_batch(set, inputs, ARRAY_COUNT(traces), votes, decided), 0);
+        for (size_t j = 0; j < ARRAY_COUNT(traces); j++)
+            if (decided[j].decision != cases[i].decisions[j] || (decided[j].decision == KEPT && decided[j].threshold != cases[i].threshold))
+                fail_msg("%s: trace %zu is %s, threshold %llx", cases[i].what, j, decision_name(decided[j].decision),
+                    (unsigned long long)decided[j].threshold);
+        assert_int_equal(policy_set_decide_batch(set, inputs, 0, votes, decided), 0);
+        policy_set_unref(set);
+    }
+}
+
+/* Without the gate no set asks to be weighed. */
+static void test_no_batch(void **state)
+{
+    struct config_context *context = config_context_new();
+    struct policy_set *set = NULL;
+
+    (void)state;
+    assert_int_equal(load(context, "policies:\n  - {name: r, " LIMIT("3") "\n", false, &set), 0);
+    assert_false(policy_set_needs(set)->batch);
+    policy_set_unref(set);
+    config_context_free(context);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -277,6 +371,8 @@ int main(void)
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_too_many),
         cmocka_unit_test(test_warned),
+        cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_no_batch),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

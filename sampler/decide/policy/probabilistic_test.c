@@ -10,8 +10,10 @@
 
 #include "common/base/cleanup.h"
 #include "common/base/hash.h"
+#include "common/config/yaml.h"
 #include "sampler/decide/policy.h"
 #include "sampler/decide/policy/probabilistic.h"
+#include "sampler/decide/predicate.h"
 
 /* A percentage becomes the Collector's hash limit, rounding and saturation included. */
 static void test_hash_limit(void **state)
@@ -109,12 +111,75 @@ static void test_threshold(void **state)
     }
 }
 
+/* A first byte with which the hash of the ID is above half: the hash says no. */
+static uint8_t salted_high(const struct trace_id *id)
+{
+    uint64_t salt_state = hash_fnv1a(FNV1A_64_START, "default-hash-seed", strlen("default-hash-seed"));
+    struct trace_id tried = *id;
+
+    for (unsigned byte = 0; byte < 256; byte++) {
+        tried.bytes[0] = (uint8_t)byte;
+        if (probabilistic_hash(salt_state, &tried) > probabilistic_hash_limit(50))
+            return (uint8_t)byte;
+    }
+    fail_msg("no byte does");
+    return 0;
+}
+
+/* Where spans carry rv or th, their randomness (or the ID's last 56 bits) is compared with the threshold; without them, and
+ * without the gate, the hash decides. The policy's threshold is the vote's in each case. */
+static void test_tracestate(void **state)
+{
+    static const struct {
+        const char *what;
+        bool use_tracestate;
+        struct ot_facts ot;
+        uint64_t id_low;
+        bool sampled;
+    } cases[] = {
+        {"at the threshold", true, {.randomness = 0x80000000000000ull, .has_randomness = 1, .has_info = 1}, 0, true},
+        {"below it", true, {.randomness = 0x7fffffffffffffull, .has_randomness = 1, .has_info = 1}, 0, false},
+        {"th alone: the ID's randomness", true, {.has_info = 1}, 0x80000000000000ull, true},
+        {"th alone, a low ID", true, {.has_info = 1}, 0x7fffffffffffffull, false},
+        {"without the gate the hash", false, {.randomness = 0x80000000000000ull, .has_randomness = 1, .has_info = 1}, 0, false},
+        {"nothing said: the hash, in spite of the ID", true, {.has_info = 0}, 0xffffffffffffffull, false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+        struct config_context *context = config_context_new();
+        struct policy_needs needs = {.state = false};
+        struct predicate_builder *builder = predicate_builder_new();
+        const struct policy_prepare prepare = {
+            .context = context, .name = "p", .builder = builder, .needs = &needs, .use_tracestate = cases[i].use_tracestate};
+        const char *yaml = "name: p\ntype: probabilistic\nprobabilistic: {sampling_percentage: 50}\n";
+        struct trace_id id = {{0}};
+        const struct facts facts = {.ot = cases[i].ot};
+        struct policy policy = {0};
+        struct vote vote;
+
+        for (unsigned byte = 0; byte < 7; byte++)
+            id.bytes[15 - byte] = (uint8_t)(cases[i].id_low >> (8 * byte));
+        id.bytes[0] = salted_high(&id);
+        if (policy_read(&prepare, config_load_text(context, "test.yaml", yaml, strlen(yaml)), POLICY_AT_TOP, &policy) != 0)
+            fail_msg("%s", config_errors(context));
+        vote = policy_evaluate(&policy, &(struct verdict_input){.trace_id = &id, .facts = &facts});
+        if (vote.decision != (cases[i].sampled ? DECISION_SAMPLED : DECISION_NOT_SAMPLED))
+            fail_msg("%s: %s", cases[i].what, decision_name(vote.decision));
+        assert_int_equal(vote.threshold, 0x80000000000000ull);
+        policy_deinit(&policy);
+        predicate_builder_free(builder);
+        config_context_free(context);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_hash_limit),
         cmocka_unit_test(test_hash),
         cmocka_unit_test(test_threshold),
+        cmocka_unit_test(test_tracestate),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
