@@ -987,6 +987,8 @@ static void lb_on_stop(void *context, unsigned count)
         log_event(LOG_INFO, "draining", "requests_in_flight=%llu",
             (unsigned long long)metrics_sum(&lb->metrics, METRIC_REQUESTS_IN_FLIGHT));
         listeners_shutdown(lb->listeners, lb_on_listeners_done, lb);
+        if (planted(PLANT_DRAIN_IN_A_HURRY) && metrics_sum(&lb->metrics, METRIC_REQUESTS_IN_FLIGHT) > 0)
+            lb_cut_short(lb, "planted");
     } else {
         lb_cut_short(lb, "second_signal");
     }

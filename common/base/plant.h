@@ -3,16 +3,19 @@
 
 #include <stdbool.h>
 
+#include "common/base/plant_choice.h" /* by meson.build: a change of plant compiles again only what asks for one */
+
 enum plant {
     PLANT_NONE,
     PLANT_DEDUPE_OFF,                  /* a resent span is buffered again */
     PLANT_FALLBACK_ON_OVERLOAD,        /* RESOURCE_EXHAUSTED travels round the ring */
     PLANT_ACKNOWLEDGE_BEFORE_DELIVERY, /* the balancer answers OK before a sampler did */
+    PLANT_EMPTY_ANSWER_ACCEPTED,       /* a DNS answer without addresses empties the ring */
+    PLANT_DRAIN_IN_A_HURRY,            /* SIGTERM cancels what a balancer has in flight */
+    PLANT_GIVE_UP_AT_ONCE,             /* what a backend refuses for now is dropped */
+    PLANT_INFLATE_UNBOUNDED,           /* bodies are inflated whole before their size is judged */
+    PLANT_ANYBODY_MAY_SEND,            /* credentials of clients are not looked at */
 };
-
-#ifndef PLANT
-#define PLANT PLANT_NONE
-#endif
 
 static inline bool planted(enum plant which)
 {

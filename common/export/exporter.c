@@ -28,6 +28,7 @@
 #include "common/base/error.h"
 #include "common/base/hash.h"
 #include "common/base/num.h"
+#include "common/base/plant.h"
 #include "common/export/cut.h"
 #include "common/export/lanes.h"
 #include "common/export/rpc_code.h"
@@ -395,7 +396,7 @@ static void call_done(struct link_call *call, const struct link_result *result)
         request_again(request);
         return;
     }
-    if (!retry_is_retryable(result->code, result->has_retry)) {
+    if (!retry_is_retryable(result->code, result->has_retry) || planted(PLANT_GIVE_UP_AT_ONCE)) {
         request->refused_spans += request->span_count;
         request_answered(request);
         return;

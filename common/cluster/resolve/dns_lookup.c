@@ -8,6 +8,7 @@
 
 #include "common/base/assert.h"
 #include "common/base/num.h"
+#include "common/base/plant.h"
 
 static const char *type_text(enum dns_type type)
 {
@@ -415,7 +416,7 @@ void dns_lookup_finish(struct dns_lookup *lookup, const struct dns_result *befor
     }
     dns_list_settle(&result.list);
     if (result.list.count == 0) {
-        result.confirmed = false;
+        result.confirmed = planted(PLANT_EMPTY_ANSWER_ACCEPTED);
         explain_nothing(lookup, &result);
     }
     *out_result = result;
