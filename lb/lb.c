@@ -755,13 +755,40 @@ static uint64_t relaxed(const _Atomic uint64_t *value)
     return atomic_load_explicit(value, memory_order_relaxed);
 }
 
-#define OUTCOMES "otelcol_loadbalancer_backend_outcome_total"
-
 static void lb_outcome(struct text *out, const char *address, const char *success, uint64_t value)
 {
-    text_append(out, OUTCOMES "{endpoint=");
-    text_append_json(out, slice_text(address)); /* an address needs no other escapes in Prometheus text than in JSON */
+    text_append(out, "%s{", metric_infos[METRIC_BACKEND_OUTCOME_OK].name);
+    metrics_write_label(out, "endpoint", address);
     text_append(out, ",success=\"%s\"} %llu\n", success, (unsigned long long)value);
+}
+
+static void lb_write_head(struct text *out, enum metric_id id)
+{
+    metrics_write_head(out, metric_infos[id].name, metric_infos[id].kind, metric_infos[id].help);
+}
+
+/* Of each member: how its calls ended and how long it took. */
+static void lb_member_metrics(const struct lb *lb, struct text *out)
+{
+    lb_write_head(out, METRIC_BACKEND_OUTCOME_OK);
+    for (size_t i = 0; i < lb->links.count; i++) {
+        const struct member_link *link = lb->links.slots[i].link;
+        uint64_t ended, failed;
+
+        if (!link)
+            continue;
+        ended = relaxed(&link->gauges.calls) - relaxed(&link->gauges.in_flight);
+        failed = relaxed(&link->gauges.failures);
+        lb_outcome(out, link->address, "true", u64_sub_floor(ended, failed));
+        lb_outcome(out, link->address, "false", failed);
+    }
+    lb_write_head(out, METRIC_BACKEND_LATENCY);
+    for (size_t i = 0; i < lb->links.count; i++) {
+        const struct member_link *link = lb->links.slots[i].link;
+
+        if (link)
+            histogram_write(&link->outbox.ack_times, out, metric_infos[METRIC_BACKEND_LATENCY].name, "endpoint", link->address);
+    }
 }
 
 static void lb_metrics(void *context, struct text *out)
@@ -775,18 +802,7 @@ static void lb_metrics(void *context, struct text *out)
     }
     metric_set(control_cell(lb), METRIC_OUTBOX_BYTES, reserved);
     metrics_write(&lb->metrics, METRICS_LB, out);
-    metrics_write_head(out, OUTCOMES, METRIC_KIND_COUNTER, "Export calls to each member that ended, by outcome.");
-    for (size_t i = 0; i < lb->links.count; i++) {
-        const struct member_link *link = lb->links.slots[i].link;
-        uint64_t ended, failed;
-
-        if (!link)
-            continue;
-        ended = relaxed(&link->gauges.calls) - relaxed(&link->gauges.in_flight);
-        failed = relaxed(&link->gauges.failures);
-        lb_outcome(out, link->address, "true", u64_sub_floor(ended, failed));
-        lb_outcome(out, link->address, "false", failed);
-    }
+    lb_member_metrics(lb, out);
 }
 
 static void lb_status_members(struct lb *lb, struct text *out)

@@ -157,6 +157,7 @@ static void acks_fold(struct outbox *outbox, uint64_t now_ns)
 
         smoothed_ns = smoothed_ns == 0 ? took_ns : smoothed_ns - smoothed_ns / 8 + took_ns / 8;
         outbox->ack_smoothed_ns = u64_max(smoothed_ns, 1);
+        histogram_note(&outbox->ack_times, took_ns);
     }
     outbox->acked_count = 0;
 }

@@ -23,6 +23,7 @@
 #include "common/base/metadata.h"
 #include "common/base/num.h"
 #include "common/export/link.h"
+#include "common/metrics/histogram.h"
 
 #define OUTBOX_FLUSH_BYTES (128 * KIB)     /* past this a call costs more in bytes than in itself */
 #define OUTBOX_FLUSH_WAIT_NS (5 * NS_PER_MS)
@@ -73,6 +74,7 @@ struct outbox {
     uint32_t calls_in_flight;
     uint64_t timeout_ns;             /* of one attempt; 0: none */
     uint64_t ack_smoothed_ns;        /* time to OK, exponentially weighted by 1/8; 0: none yet */
+    struct histogram ack_times;      /* read by any thread */
     uint64_t ring;                   /* fingerprint sent along */
     _Atomic uint64_t reserved_bytes;
     uint64_t limit_bytes;

@@ -303,6 +303,8 @@ static void test_acknowledgement_times_are_smoothed(void **state)
         assert_int_equal(f.outbox.ack_smoothed_ns, steps[i].smoothed_ns);
     }
     assert_int_equal(f.outbox.failures_total, 1);
+    assert_int_equal(atomic_load(&f.outbox.ack_times.counts[0]), 3);
+    assert_int_equal(atomic_load(&f.outbox.ack_times.sum_ns), 240);
     close_fixture(&f);
 }
 

@@ -10,10 +10,12 @@
 /* The words of the kind and tiers columns of metrics.def. */
 #define COUNTER METRIC_KIND_COUNTER
 #define GAUGE   METRIC_KIND_GAUGE
+#define HISTOGRAM METRIC_KIND_HISTOGRAM
 #define LB      METRICS_LB
 #define SAMPLER METRICS_SAMPLER
 #define BOTH    (METRICS_LB | METRICS_SAMPLER)
 #define SAMPLER_NAMED METRICS_SAMPLER_NAMED
+#define LB_NAMED METRICS_LB_NAMED
 
 const struct metric_info metric_infos[METRIC_COUNT] = {
 #define METRIC(id, name, kind, tiers, labels, help)                                                \
@@ -21,6 +23,13 @@ const struct metric_info metric_infos[METRIC_COUNT] = {
 #include "common/metrics/metrics.def"
 #undef METRIC
 };
+
+const char *metric_kind_text(enum metric_kind kind)
+{
+    static const char *const texts[] = {"counter", "gauge", "histogram"};
+
+    return texts[kind];
+}
 
 int metrics_init(struct metrics *metrics, unsigned worker_count)
 {
@@ -85,6 +94,8 @@ static void write_value(struct text *out, enum metric_kind kind, uint64_t value)
     case METRIC_KIND_GAUGE:
         text_append(out, " %" PRId64 "\n", (int64_t)value);
         break;
+    case METRIC_KIND_HISTOGRAM:
+        break; /* no single value: histogram_write */
     }
 }
 
@@ -92,15 +103,22 @@ void metrics_write_head(struct text *out, const char *name, enum metric_kind kin
 {
     text_append(out, "# HELP %s ", name);
     write_escaped(out, slice_text(help), false);
-    text_append(out, "\n# TYPE %s %s\n", name, kind == METRIC_KIND_COUNTER ? "counter" : "gauge");
+    text_append(out, "\n# TYPE %s %s\n", name, metric_kind_text(kind));
+}
+
+void metrics_write_label(struct text *out, const char *label, const char *label_value)
+{
+    text_append(out, "%s=\"", label);
+    write_escaped(out, slice_text(label_value), true);
+    text_append(out, "\"");
 }
 
 void metrics_write_labeled(struct text *out, const char *name, enum metric_kind kind,
     const char *label, const char *label_value, uint64_t value)
 {
-    text_append(out, "%s{%s=\"", name, label);
-    write_escaped(out, slice_text(label_value), true);
-    text_append(out, "\"}");
+    text_append(out, "%s{", name);
+    metrics_write_label(out, label, label_value);
+    text_append(out, "}");
     write_value(out, kind, value);
 }
 

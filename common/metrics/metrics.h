@@ -23,10 +23,12 @@ enum metric_id {
     METRIC_COUNT
 };
 
-enum metric_kind { METRIC_KIND_COUNTER, METRIC_KIND_GAUGE };
+enum metric_kind { METRIC_KIND_COUNTER, METRIC_KIND_GAUGE, METRIC_KIND_HISTOGRAM };
+
+const char *metric_kind_text(enum metric_kind kind);
 
 /* Whose page shows a metric: one bit a program. */
-enum metrics_tier { METRICS_LB = 1, METRICS_SAMPLER = 2, METRICS_SAMPLER_NAMED = 4 };
+enum metrics_tier { METRICS_LB = 1, METRICS_SAMPLER = 2, METRICS_SAMPLER_NAMED = 4, METRICS_LB_NAMED = 8 };
 
 struct metric_info {
     const char *name, *labels, *help;
@@ -73,5 +75,7 @@ void metrics_write(const struct metrics *metrics, enum metrics_tier tier, struct
  * metrics.def. */
 void metrics_write_head(
     struct text *out, const char *name, enum metric_kind kind, const char *help);
+/* label="value", the value escaped. */
+void metrics_write_label(struct text *out, const char *label, const char *label_value);
 void metrics_write_labeled(struct text *out, const char *name, enum metric_kind kind,
     const char *label, const char *label_value, uint64_t value);

@@ -43,9 +43,11 @@ static void write_table(struct text *out, const char *title, unsigned tiers)
             family_tiers |= metric_infos[end++].tiers;
         if (family_tiers == METRICS_SAMPLER_NAMED)
             family_tiers = METRICS_SAMPLER;
+        if (family_tiers == METRICS_LB_NAMED)
+            family_tiers = METRICS_LB;
         if (family_tiers == tiers) {
             text_append(out, "| `%s` | %s | ", first->name,
-                first->kind == METRIC_KIND_COUNTER ? "counter" : "gauge");
+                metric_kind_text(first->kind));
             for (size_t i = id; i < end; i++)
                 if (metric_infos[i].labels[0])
                     text_append(out, "%s`%s`", i > id ? "<br>" : "", metric_infos[i].labels);
