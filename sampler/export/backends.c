@@ -31,7 +31,6 @@ struct worker_backend { /* one exporter at one worker */
     struct link *link;
     struct exporter *exporter;
     uint64_t trouble; /* as it was when it was last looked at */
-    struct log_limit log;
     struct shown shown;
 };
 
@@ -53,6 +52,7 @@ struct backends {
     unsigned loop_count;
     unsigned workers, workers_ready;
     struct worker_backends *by_worker[WORKERS_MAX];
+    _Atomic uint64_t said_ns[OTLP_EXPORTERS_MAX]; /* when an exporter's trouble was logged; 0: never */
 };
 
 /* -- links ----------------------------------------------------------------------------------------------- */
@@ -220,23 +220,67 @@ static const char *remedy_of(const struct worker_backend *backend, const char *e
     return tls_remedy(error);
 }
 
+static uint64_t seen(const _Atomic uint64_t *cell)
+{
+    return atomic_load_explicit(cell, memory_order_relaxed);
+}
+
+static struct shown_sum backend_sum(const struct backends *backends, size_t index)
+{
+    struct shown_sum sum = {0};
+
+    for (unsigned i = 0; i < backends->workers_ready; i++) {
+        const struct shown *shown = &backends->by_worker[i]->each[index].shown;
+
+        sum.sent_spans += seen(&shown->sent_spans);
+        sum.failed_spans += seen(&shown->failed_spans);
+        sum.refused_spans += seen(&shown->refused_spans);
+        sum.enqueue_failed_spans += seen(&shown->enqueue_failed_spans);
+        sum.rejected_spans += seen(&shown->rejected_spans);
+        sum.calls += seen(&shown->calls);
+        sum.failed_calls += seen(&shown->failed_calls);
+        sum.retries += seen(&shown->retries);
+        sum.plain_bytes += seen(&shown->plain_bytes);
+        sum.packed_bytes += seen(&shown->packed_bytes);
+        sum.queue_bytes += seen(&shown->queue_bytes);
+        sum.queue_spans += seen(&shown->queue_spans);
+        sum.calls_in_flight += seen(&shown->calls_in_flight);
+        sum.links_up += seen(&shown->links_up);
+    }
+    return sum;
+}
+
+/* Once a period for all workers together: the one that comes first says what all of them count. */
+static bool trouble_may_be_said(struct backends *backends, size_t index, uint64_t now_ns)
+{
+    uint64_t said_ns = seen(&backends->said_ns[index]);
+
+    if (said_ns > 0 && u64_sub_floor(now_ns, said_ns) < LOG_LIMIT_PERIOD_NS)
+        return false;
+    return atomic_compare_exchange_strong(&backends->said_ns[index], &said_ns, now_ns);
+}
+
 static void trouble_log(struct worker_backend *backend, const struct exporter_stats *stats, uint64_t now_ns)
 {
+    struct backends *backends = backend->mine->backends;
+    size_t index = (size_t)(backend - backend->mine->each);
+    uint64_t trouble = trouble_of(stats);
     const char *remedy;
-    uint64_t trouble = trouble_of(stats), suppressed;
+    struct shown_sum sum;
 
     if (trouble == backend->trouble)
         return;
     backend->trouble = trouble;
-    if (!log_limit_pass(&backend->log, now_ns, &suppressed))
+    if (!trouble_may_be_said(backends, index, now_ns))
         return;
     remedy = remedy_of(backend, stats->last_error);
+    sum = backend_sum(backends, index);
     log_event(LOG_WARN, "export_trouble",
         "exporter=%s retries=%llu given_up_spans=%llu refused_spans=%llu rejected_spans=%llu queue_full_spans=%llu queue_spans=%llu "
         "last_error=\"%s\"%s%s%s",
-        backend->config->id, (unsigned long long)stats->retries, (unsigned long long)stats->failed_spans,
-        (unsigned long long)stats->refused_spans, (unsigned long long)stats->rejected_spans,
-        (unsigned long long)stats->enqueue_failed_spans, (unsigned long long)stats->queue_spans, stats->last_error,
+        backend->config->id, (unsigned long long)sum.retries, (unsigned long long)sum.failed_spans,
+        (unsigned long long)sum.refused_spans, (unsigned long long)sum.rejected_spans,
+        (unsigned long long)sum.enqueue_failed_spans, (unsigned long long)sum.queue_spans, stats->last_error,
         remedy ? " remedy=\"" : "", remedy ? remedy : "", remedy ? "\"" : "");
 }
 
@@ -274,8 +318,8 @@ uint64_t worker_backends_run(struct worker_backends *mine, uint64_t now_ns)
         const struct exporter_stats *stats = exporter_stats(backend->exporter);
 
         next_ns = u64_min(next_ns, exporter_run(backend->exporter, now_ns));
-        trouble_log(backend, stats, now_ns);
         backend_show(backend, stats);
+        trouble_log(backend, stats, now_ns);
     }
     metric_add(mine->worker->metrics, METRIC_EXPORTED_PARTLY, partly - mine->partly_before);
     mine->partly_before = partly;
@@ -359,36 +403,6 @@ void backends_free(struct backends *backends)
 }
 
 /* -- for who asks ------------------------------------------------------------------------------------------------- */
-
-static uint64_t seen(const _Atomic uint64_t *cell)
-{
-    return atomic_load_explicit(cell, memory_order_relaxed);
-}
-
-static struct shown_sum backend_sum(const struct backends *backends, size_t index)
-{
-    struct shown_sum sum = {0};
-
-    for (unsigned i = 0; i < backends->workers_ready; i++) {
-        const struct shown *shown = &backends->by_worker[i]->each[index].shown;
-
-        sum.sent_spans += seen(&shown->sent_spans);
-        sum.failed_spans += seen(&shown->failed_spans);
-        sum.refused_spans += seen(&shown->refused_spans);
-        sum.enqueue_failed_spans += seen(&shown->enqueue_failed_spans);
-        sum.rejected_spans += seen(&shown->rejected_spans);
-        sum.calls += seen(&shown->calls);
-        sum.failed_calls += seen(&shown->failed_calls);
-        sum.retries += seen(&shown->retries);
-        sum.plain_bytes += seen(&shown->plain_bytes);
-        sum.packed_bytes += seen(&shown->packed_bytes);
-        sum.queue_bytes += seen(&shown->queue_bytes);
-        sum.queue_spans += seen(&shown->queue_spans);
-        sum.calls_in_flight += seen(&shown->calls_in_flight);
-        sum.links_up += seen(&shown->links_up);
-    }
-    return sum;
-}
 
 /* Which metric shows which sum. */
 static const struct shown_metric {
