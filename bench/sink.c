@@ -514,7 +514,7 @@ static bool sink_listen(void)
     grpc_server_credentials *credentials = grpc_insecure_server_credentials_create();
 
     sink.queue = grpc_completion_queue_create_for_next(NULL);
-    sink.server = grpc_server_create(transport_server_args(true), NULL);
+    sink.server = grpc_server_create(transport_backend_args(), NULL);
     sink.export_method = grpc_server_register_method(
         sink.server, EXPORT_METHOD, NULL, GRPC_SRM_PAYLOAD_READ_INITIAL_BYTE_BUFFER, 0);
     grpc_server_register_completion_queue(sink.server, sink.queue, NULL);

@@ -41,20 +41,28 @@ static const grpc_channel_args channel_args = {ARRAY_COUNT(channel_arg_list), ch
 #define SERVER_ARGS_COMMON                                                                         \
     INT_ARG("grpc.so_reuseport", 0), /* a port in use is an error, not a share */                  \
         INT_ARG("grpc.max_receive_message_length", 64 << 20),                                      \
-        INT_ARG("grpc.per_message_decompression", 0), INT_ARG("grpc.max_concurrent_streams", 1024), \
+        INT_ARG("grpc.max_concurrent_streams", 1024),                                              \
         INT_ARG("grpc.max_metadata_size", 16 << 10), INT_ARG("grpc.http2.max_frame_size", 1 << 20), \
         INT_ARG("grpc.http2.min_ping_interval_without_data_ms", 5000),                             \
         INT_ARG("grpc.keepalive_permit_without_calls", 1)
 
-static grpc_arg internal_arg_list[] = {SERVER_ARGS_COMMON, INT_ARG("grpc.http2.lookahead_bytes", 4 << 20),
+static grpc_arg internal_arg_list[] = {SERVER_ARGS_COMMON, INT_ARG("grpc.per_message_decompression", 0), INT_ARG("grpc.http2.lookahead_bytes", 4 << 20),
     INT_ARG("grpc.http2.bdp_probe", 0), INT_ARG("grpc.http2.max_ping_strikes", 0)};
 static const grpc_channel_args internal_args = {ARRAY_COUNT(internal_arg_list), internal_arg_list};
-static grpc_arg public_arg_list[] = {SERVER_ARGS_COMMON, INT_ARG("grpc.http2.lookahead_bytes", 1 << 20)};
+static grpc_arg public_arg_list[] = {SERVER_ARGS_COMMON, INT_ARG("grpc.per_message_decompression", 0), INT_ARG("grpc.http2.lookahead_bytes", 1 << 20)};
 static const grpc_channel_args public_args = {ARRAY_COUNT(public_arg_list), public_arg_list};
 
 const grpc_channel_args *transport_channel_args(void)
 {
     return &channel_args;
+}
+
+static grpc_arg backend_arg_list[] = {SERVER_ARGS_COMMON, INT_ARG("grpc.http2.lookahead_bytes", 4 << 20)};
+static const grpc_channel_args backend_args = {ARRAY_COUNT(backend_arg_list), backend_arg_list};
+
+const grpc_channel_args *transport_backend_args(void)
+{
+    return &backend_args;
 }
 
 const grpc_channel_args *transport_server_args(bool internal)

@@ -19,6 +19,8 @@ void transport_init(void);
 const grpc_channel_args *transport_channel_args(void);
 /* internal: as a sampler listens; otherwise as a load balancer does, whose clients are far away. */
 const grpc_channel_args *transport_server_args(bool internal);
+/* As a backend listens: core takes compressed messages apart, since samplers compress by default. */
+const grpc_channel_args *transport_backend_args(void);
 /* "127.0.0.1:4317" as core wants it: numeric addresses go past its name resolution. out: 256 bytes. */
 void transport_target(const char *endpoint, char *out);
 
