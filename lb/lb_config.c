@@ -35,9 +35,11 @@ const struct config_key load_balancing_keys[] = {
     CONFIG_IGNORE_UNLESS("timeout", "0|0s",
         "a request has its client's deadline, or 10s where it has none; one attempt is bounded by protocol.otlp.timeout"),
     CONFIG_KEY_NAMED(struct load_balancing, retry, "retry_on_failure", CONFIG_NODE,
-        "Accepted without effect: a failed piece goes to the sampler's fallback within the client's deadline."),
+        "Retries of what no sampler took (differs from the Collector: no effect, a failed piece goes to the sampler's fallback within the "
+        "client's deadline)."),
     CONFIG_KEY_NAMED(struct load_balancing, queue, "sending_queue", CONFIG_NODE,
-        "Accepted without effect: a request is acknowledged when samplers have all of it, and waits in outboxes only."),
+        "A queue before the samplers' own (differs from the Collector: no effect, a request is acknowledged when samplers have all of it, "
+        "and waits in outboxes only)."),
     {0},
 };
 

@@ -81,7 +81,7 @@ static const struct config_key otlp_queue_keys[] = {
         "Most that waits, in `sizer`; what is above it is dropped and counted. Absent: bounded by the memory budget only (differs from "
         "the Collector: there 1000)."),
     {.name = "storage", .type = CONFIG_CUSTOM, .custom = read_storage, .set_offset = SIZE_MAX,
-        .help = "A persistent queue of the Collector; refused: an acknowledgement means delivered or held, never queued."},
+        .help = "A persistent queue (differs from the Collector: refused, an acknowledgement means delivered or held, never queued)."},
     CONFIG_SECTION_SET(struct otlp_exporter_config, "batch", batch_keys, batch_set,
         "How spans are gathered into requests; requests are always made of what waits, also without this."),
     CONFIG_IGNORE_UNLESS("wait_for_result", "false", "a balancer always waits for the result, a sampler has nobody to tell it to"),

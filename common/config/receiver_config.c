@@ -22,7 +22,8 @@ static const struct config_key server_parameters_keys[] = {
     READ(config.keepalive_max_connection_idle_ns, "max_connection_idle", CONFIG_SPAN,
         "Longest time a connection without calls stays open; 0: no limit."),
     READ(config.keepalive_max_connection_age_ns, "max_connection_age", CONFIG_SPAN,
-        "Age at which a connection is asked to go, give or take a tenth; 0: no limit."),
+        "Age at which a connection is asked to go, give or take a tenth; 0: no limit (differs from the Collector: also those of "
+        "protocols.http)."),
     READ(config.keepalive_max_connection_age_grace_ns, "max_connection_age_grace", CONFIG_SPAN,
         "Time its calls then still have; 0: no limit."),
     READ(config.keepalive_time_ns, "time", CONFIG_SPAN, "Silence after which a client is pinged."),
