@@ -236,6 +236,25 @@ def ages_differ():
         check(max(ages) - min(ages) > 0.2, f"all ended between {min(ages):.2f} and {max(ages):.2f} s")
 
 
+@suite.case("lb", "sampler")
+def idle_connections_end(tier):
+    """A gRPC connection without calls ends after max_connection_idle; its client comes back as if nothing had been."""
+    with Stage() as stage:
+        node, _, samplers, sink = start_nodes(stage, tier, {"keepalive": {"server_parameters": {"max_connection_idle": "1s"}}})
+        relay = stage.serve(Relay(node.address))
+        sent = [otlp.request_of([otlp.trace_id()], 2) for _ in range(2)]
+        with otlp.Client(relay.address) as client:
+            for request in sent:
+                equal(client.export(request).code, grpc.StatusCode.OK, "answer")
+                until(lambda: relay.opened_to(node.address) == 0, "the idle connection ends")
+        equal(relay.total, len(sent), "connections")
+        want = [item.span.span_id for request in sent for item in otlp.flatten(request)]
+        until(lambda: len(sink.spans()) >= len(want), "exported")
+        same_once((item.span.span_id for item in sink.spans()), want, "spans at the backend")
+        for sampler in samplers:
+            metrics.check_sampler_books(sampler, held=0, dropped=0)
+
+
 @suite.case()
 def links_age_too():
     """A sampler that ends its balancers' connections by their age loses nothing: no client is refused, no span comes twice."""

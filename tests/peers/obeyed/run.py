@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Keys of users' files that a running program must obey, seen from outside: retries, calls at one time, a proxy, files that
-add up, a health check, what is logged once a period, what a balancer says of its backends."""
+add up, the log, a health check, what is logged once a period, what a balancer says of its backends."""
 import contextlib
 import http.client
 import http.server
@@ -228,6 +228,27 @@ def files_add_up():
         metadata = sink.calls()[0].metadata
         equal((metadata.get("x-scope-orgid"), metadata.get("tailrace-node")), ("shop", "sampler-0"), "headers of both files")
         equal(other.calls(), [], "calls to the backend of the first file")
+
+
+# -- the program's own log ----------------------------------------------------------------------------------------------
+
+@suite.case("lb", "sampler")
+def own_log(tier):
+    """service.telemetry.logs: with encoding json each line is an object; with level error a node that is well says nothing."""
+    with Stage() as stage:
+        sink = stage.serve(otlp.Member("sampler-0"))
+        for name, logs in (("json", {"encoding": "json"}), ("quiet", {"level": "error"})):
+            config = lb_config([sink.address]) if tier == "lb" else sampler_config("sampler-0", sink.port, ALWAYS, wait="50ms")
+            config["service"]["telemetry"] = {"logs": logs}
+            node = stage.add(Node(name, f"{tier}/tailrace-{tier}", config, stage.directory)).wait_ready()
+            send(node)
+            node.stop()
+            lines = node.log().decode().splitlines()
+            if name == "quiet":
+                equal(lines, [], "lines at level error")
+                continue
+            events = [json.loads(line) for line in lines]
+            check(len(events) >= 3 and all(isinstance(event, dict) for event in events), f"lines: {lines}")
 
 
 # -- health check -------------------------------------------------------------------------------------------------------
