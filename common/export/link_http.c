@@ -169,11 +169,24 @@ static void call_answered(struct http_call *call)
     http_answer_read(&answer, clock_now_unix_ns(), &call->result, call->message);
 }
 
+/* Has the backend answered, whatever became of the connection then? Its status decides, not what comes after it: a backend whose
+ * answers break off, or are longer than we read, has taken what it says it took, and sending that again would double it each
+ * time. A success counts only for a request that went out whole. Statuses below 200 only announce an answer. */
+static bool has_answered(const struct http_call *call, CURLcode result)
+{
+    curl_off_t sent = 0;
+    long status = 0;
+
+    if (result == CURLE_OK || !call->caller)
+        return result == CURLE_OK;
+    (void)curl_easy_getinfo(call->curl, CURLINFO_RESPONSE_CODE, &status);
+    (void)curl_easy_getinfo(call->curl, CURLINFO_SIZE_UPLOAD_T, &sent);
+    return status >= 300 || (status >= 200 && sent == (curl_off_t)call->body->len);
+}
+
 static void call_ended(struct http_call *call, CURLcode result)
 {
-    bool cut = result == CURLE_WRITE_ERROR && call->answer_len == HTTP_ANSWER_BODY_MAX;
-
-    if (result == CURLE_OK || cut) {
+    if (has_answered(call, result)) {
         call->connected = true;
         if (call->caller)
             call_answered(call);
