@@ -73,6 +73,16 @@ static void names_of_codings(void **state)
     assert_int_equal(none, HTTP_IDENTITY);
 }
 
+/* As http_head_value gives it: without a header there is no text at all. */
+static void no_header_is_identity(void **state)
+{
+    enum http_coding got = HTTP_GZIP;
+
+    (void)state;
+    assert_true(http_coding_of((struct slice){NULL, 0}, &got));
+    assert_int_equal(got, HTTP_IDENTITY);
+}
+
 static void every_form_reads_the_same(void **state)
 {
     struct http_body_reader *reader = http_body_reader_new();
@@ -132,6 +142,7 @@ static void bounds_hold(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_header_is_identity),
         cmocka_unit_test(names_of_codings),
         cmocka_unit_test(every_form_reads_the_same),
         cmocka_unit_test(bounds_hold),
