@@ -12,4 +12,6 @@ struct admission {
 
 /* False: over the bound, nothing taken. */
 bool admission_take(struct admission *admission, uint64_t bytes);
+/* The same for one who holds so many bytes of it already. */
+bool admission_grow(struct admission *admission, uint64_t held, uint64_t bytes);
 void admission_give(struct admission *admission, uint64_t bytes);

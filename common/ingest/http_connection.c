@@ -8,7 +8,8 @@
  *
  * Input. A read goes to the home's scratch, or, where the body's length is known, straight into the body, which is the buffer that the
  * tier reads: no byte is copied twice. What a turn leaves over (half a head, a pipelined request) is saved with the connection; while
- * a request is served nothing is read, so a client that sends ahead fills its socket and no memory of ours.
+ * a request is served nothing is read, so a client that sends ahead fills its socket, and one scratch of memory of ours at most.
+ * What is saved is counted with the bodies; where they leave no room the connection ends.
  *
  * Slow clients. Each state has a deadline, looked at by a sweep. A body without read_timeout must come at BODY_RATE on average.
  *
@@ -70,6 +71,7 @@ struct http_connection {
     /* input not used yet: in the home's scratch during a turn, in saved between turns */
     struct slice in;
     uint8_t *saved;
+    size_t saved_len;    /* of options.admission too */
     bool in_scratch;
     size_t scanned;
     /* the request being received */
@@ -112,6 +114,14 @@ static void drop_body(struct http_connection *connection)
     connection->admitted = 0;
 }
 
+static void drop_saved(struct http_connection *connection)
+{
+    free(steal(&connection->saved));
+    if (connection->saved_len > 0)
+        admission_give(options_of(connection)->admission, connection->saved_len);
+    connection->saved_len = 0;
+}
+
 /* What belongs to one request and its answer. */
 static void forget_request(struct http_connection *connection)
 {
@@ -143,7 +153,7 @@ static void connection_free(struct http_connection *connection)
 
     close_socket(connection);
     forget_request(connection);
-    free(connection->saved);
+    drop_saved(connection);
     list_del(&connection->node);
     if (list_linked(&connection->again))
         list_del(&connection->again);
@@ -440,7 +450,8 @@ static bool admit(struct http_connection *connection, uint64_t bytes)
 {
     struct admission *admission = options_of(connection)->admission;
 
-    if (bytes > connection->admitted && !admission_take(admission, bytes - connection->admitted))
+    if (bytes > connection->admitted &&
+        !admission_grow(admission, connection->admitted + connection->saved_len, bytes - connection->admitted))
         return false;
     if (bytes < connection->admitted)
         admission_give(admission, connection->admitted - bytes);
@@ -809,25 +820,27 @@ static enum step step_linger(struct http_connection *connection)
     return STEP_GONE;
 }
 
-/* Between turns the scratch is others'. */
+/* Between turns the scratch is others'. False: there is no room for what lies there. */
 static bool save_input(struct http_connection *connection)
 {
+    const uint8_t *from = connection->in.at;
+    size_t len = connection->in.len;
     uint8_t *saved;
 
-    if (connection->in.len == 0) {
-        free(steal(&connection->saved));
-        connection->in.at = NULL;
-        connection->in_scratch = false;
-        return true;
-    }
-    if (!connection->in_scratch) /* nothing was read since */
+    if (len > 0 && !connection->in_scratch) /* nothing was read since */
         return true;
     connection->in_scratch = false;
-    saved = malloc(connection->in.len);
+    drop_saved(connection);
+    connection->in.at = NULL;
+    if (len == 0)
+        return true;
+    if (!admission_grow(options_of(connection)->admission, connection->admitted, len))
+        return false;
+    connection->saved_len = len;
+    saved = malloc(len);
     if (!saved)
         return false;
-    memcpy(saved, connection->in.at, connection->in.len);
-    free(connection->saved);
+    memcpy(saved, from, len);
     connection->saved = saved;
     connection->in.at = saved;
     return true;
@@ -885,6 +898,7 @@ static void connection_run(struct http_connection *connection)
     if (step == STEP_GONE)
         return;
     if (!save_input(connection)) {
+        metric_add(home->cell, refusal_metric(REFUSED_MEMORY), 1);
         connection_free(connection);
         return;
     }
