@@ -60,33 +60,68 @@ static struct policy_sum policy_sum(struct sampler *sampler, size_t policy)
 
 /* -- /metrics --------------------------------------------------------------------------------------------------- */
 
-#define PER_POLICY "otelcol_processor_tail_sampling_count_traces_sampled_total"
-
-static void policy_line(struct text *out, const char *policy, const char *labels, uint64_t value)
+/* A policy's label, as in the Collector: its name, behind that of a component that has one. */
+static void policy_label(struct sampler *sampler, size_t policy, struct text *out)
 {
-    text_append(out, PER_POLICY "{policy=");
-    text_append_json(out, slice_text(policy)); /* Prometheus escapes what can be in a name as JSON does */
+    const char *component = sampler->config.tail_sampling.component_name;
+
+    text_append(out, "%s%s%s", component, component[0] ? "." : "", policy_set_name(sampler->set, (uint16_t)policy));
+}
+
+static void policy_line(struct text *out, struct slice policy, const char *labels, uint64_t value)
+{
+    text_append(out, "%s{policy=", metric_infos[METRIC_POLICY_VOTES].name);
+    text_append_json(out, policy); /* Prometheus escapes what can be in a name as JSON does */
     text_append(out, ",%s} %llu\n", labels, (unsigned long long)value);
+}
+
+/* One of the families that have nothing but a policy's label. */
+static void policies_family(
+    struct sampler *sampler, struct text *out, enum metric_id id, uint64_t (*value)(const struct policy_sum *sum))
+{
+    const struct metric_info *info = &metric_infos[id];
+    struct text label = {0};
+
+    metrics_write_head(out, info->name, info->kind, info->help);
+    for (size_t i = 0; i < policy_set_count(sampler->set); i++) {
+        const struct policy_sum sum = policy_sum(sampler, i);
+
+        text_clear(&label);
+        policy_label(sampler, i, &label);
+        metrics_write_labeled(out, info->name, info->kind, "policy", label.at ? label.at : "", value(&sum));
+    }
+    text_deinit(&label);
+}
+
+static uint64_t executions(const struct policy_sum *sum)
+{
+    return sum->votes.sampled + sum->votes.not_sampled + sum->votes.dropped + sum->votes.errors;
+}
+
+static uint64_t credits(const struct policy_sum *sum)
+{
+    return sum->credited;
 }
 
 static void policies_metrics(struct sampler *sampler, struct text *out)
 {
-    size_t policies = policy_set_count(sampler->set);
+    const struct metric_info *votes = &metric_infos[METRIC_POLICY_VOTES];
+    struct text label = {0};
 
-    metrics_write_head(out, PER_POLICY, METRIC_KIND_COUNTER, "Votes of each policy.");
-    for (size_t i = 0; i < policies; i++) {
+    metrics_write_head(out, votes->name, votes->kind, votes->help);
+    for (size_t i = 0; i < policy_set_count(sampler->set); i++) {
         struct policy_sum counts = policy_sum(sampler, i);
-        const char *name = policy_set_name(sampler->set, (uint16_t)i);
 
-        policy_line(out, name, "sampled=\"true\",decision=\"sampled\"", counts.votes.sampled);
-        policy_line(out, name, "sampled=\"false\",decision=\"not_sampled\"", counts.votes.not_sampled);
+        text_clear(&label);
+        policy_label(sampler, i, &label);
+        policy_line(out, slice_make(label.at, label.len), "sampled=\"true\",decision=\"sampled\"", counts.votes.sampled);
+        policy_line(out, slice_make(label.at, label.len), "sampled=\"false\",decision=\"not_sampled\"", counts.votes.not_sampled);
         if (counts.votes.dropped > 0)
-            policy_line(out, name, "sampled=\"false\",decision=\"dropped\"", counts.votes.dropped);
+            policy_line(out, slice_make(label.at, label.len), "sampled=\"false\",decision=\"dropped\"", counts.votes.dropped);
     }
-    metrics_write_head(out, "tailrace_traces_credited_total", METRIC_KIND_COUNTER, "Sampled traces, by the policy credited.");
-    for (size_t i = 0; i < policies; i++)
-        metrics_write_labeled(out, "tailrace_traces_credited_total", METRIC_KIND_COUNTER, "policy",
-            policy_set_name(sampler->set, (uint16_t)i), policy_sum(sampler, i).credited);
+    policies_family(sampler, out, METRIC_POLICY_EXECUTIONS, executions);
+    policies_family(sampler, out, METRIC_TRACES_CREDITED, credits);
+    text_deinit(&label);
 }
 
 /* The books are read as they balanced at a turn's end and shown from the control thread's own cell. */

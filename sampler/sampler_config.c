@@ -230,6 +230,14 @@ struct sampler_config sampler_config_defaults(void)
     return (struct sampler_config){.tail_sampling = tail_sampling_defaults, .tailrace = tailrace_defaults(&sampler_tier)};
 }
 
+/* NAME of processors.tail_sampling/NAME. */
+static const char *component_name(const struct config_node *processor)
+{
+    const char *slash = processor ? strchr(config_node_path(processor), '/') : NULL;
+
+    return slash ? slash + 1 : "";
+}
+
 int sampler_config_read(
     struct config_context *context, const struct config_node *root, struct sampler_config *out_config)
 {
@@ -242,6 +250,7 @@ int sampler_config_read(
         result = CONFIG_E_INVALID;
     if (file.processor && read_tail_sampling(context, file.processor, &config.tail_sampling))
         result = CONFIG_E_INVALID;
+    config.tail_sampling.component_name = component_name(file.processor);
     if (otlp_exporters_read(context, &file, config.exporters, &config.exporter_count))
         result = CONFIG_E_INVALID;
     if (tailrace_read(context, &file, &sampler_tier, &config, &config.tailrace))

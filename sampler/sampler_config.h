@@ -15,6 +15,7 @@ struct tail_sampling_config {              /* processors.tail_sampling; keys as 
     uint64_t num_shards;                   /* at most 256; they only bound what a key may be: see read_tail_sampling */
     uint64_t maximum_trace_size_bytes;     /* 0: no limit */
     const struct config_node *policies;    /* read by sampler/decide/policy_set */
+    const char *component_name;            /* NAME of tail_sampling/NAME, "": none; of a whole configuration, and kept by it */
 };
 
 enum record_policy { RECORD_POLICY_OFF, RECORD_POLICY_SCOPE, RECORD_POLICY_SPAN };

@@ -57,6 +57,7 @@ static void test_defaults(void **state)
     assert_int_equal(config.tail_sampling.decision_wait_after_root_received_ns, 0);
     assert_false(config.tail_sampling.num_traces_set);
     assert_int_equal(config_node_count(config.tail_sampling.policies), 1);
+    assert_string_equal(config.tail_sampling.component_name, "");
     assert_string_equal(config.exporter.id, "otlp");
     assert_string_equal(config.exporter.endpoint, "tempo:4317");
     assert_int_equal(config.exporter.compression, COMPRESS_GZIP);

@@ -3,7 +3,9 @@
  *
  * usage: micro_decide [--only NAME] [--spans N] [--repeat N]
  *
- * NAME is view, policies-0, policies-1, policies-10, policies-50, regexes-10, ottl-10, decide-10 or decide-50. With --only and
+ * NAME is view, or policies, regexes, ottl or decide with a number of policies: policies-50 (`works` lists them). regexes-10 is ten
+ * policies of which five ask by regex; regexes-1 and regexes-50 ask nothing else, each by a regex of its own over five keys. Texts
+ * that come again are answered from memory, as in life; --spans 100000 makes more of them than it holds. With --only and
  * --repeat the work is fixed and nothing is timed: for instruction counts (tests/cost). `view` is span_view_read, which policies cannot go below.
  */
 #include <inttypes.h>
@@ -52,6 +54,67 @@ static const char ottl_10[] =
     "  - {name: tenants, type: ottl_condition, ottl_condition: {span: ['span.attributes[\"tenant.id\"] != nil and span.kind == SPAN_KIND_SERVER']}}\n"
     "  - {name: hosts, type: ottl_condition, ottl_condition: {span: ['HasSuffix(String(span.attributes[\"server.address\"]), \".internal\")']}}\n"
     "  - {name: raised, type: ottl_condition, ottl_condition: {spanevent: ['spanevent.name == \"exception\" and spanevent.attributes[\"exception.type\"] == \"Fatal\"']}}\n";
+
+static const char regexes_1[] =
+    "policies:\n"
+    "  - {name: pay, type: string_attribute, string_attribute: {key: url.path, values: ['^/pay(/.*)?$'], enabled_regex_matching: true}}\n";
+
+static const char ottl_1[] =
+    "policies:\n"
+    "  - {name: http, type: ottl_condition, ottl_condition: {span: ['span.attributes[\"http.response.status_code\"] >= 500']}}\n";
+
+static char regexes_50[16384], ottl_50[32768], policies_50[16384]; /* made at the start */
+
+/* What a policy asks: the same words each time, about another number. */
+struct asks {
+    const char *key, *before, *after;
+};
+
+/* Fifty regexes, no two alike, over keys that spans of otlp_realistic carry. */
+static void regexes_50_text(char *out, size_t size)
+{
+    static const struct asks asks[] = {
+        {"url.path", "^/r", "/[a-z]+(/.*)?$"},
+        {"http.route", "(?i)item-?", "\\d{3}"},
+        {"service.name", "^(pay|cart|shop)", "-"},
+        {"server.address", "\\.zone", "\\.internal$"},
+        {"http.request.method", "^x", "[A-Z]{3,}$"},
+    };
+    size_t len = (size_t)snprintf(out, size, "policies:\n");
+
+    for (unsigned i = 0; i < 50 && len < size; i++) {
+        const struct asks *ask = &asks[i % ARRAY_COUNT(asks)];
+
+        len += (size_t)snprintf(out + len, size - len,
+            "  - {name: r%u, type: string_attribute, string_attribute: {key: %s, values: ['%s%u%s'], enabled_regex_matching: true}}\n",
+            i, ask->key, ask->before, i, ask->after);
+    }
+}
+
+/* Fifty conditions in ten shapes, no two alike. */
+static void ottl_50_text(char *out, size_t size)
+{
+    static const struct asks asks[] = {
+        {NULL, "span.attributes[\"http.response.status_code\"] >= ", ""},
+        {NULL, "span.end_time - span.start_time > Duration(\"", "s\")"},
+        {NULL, "span.attributes[\"http.request.method\"] == \"M", "\""},
+        {NULL, "resource.attributes[\"service.name\"] == \"pay", "\" and IsRootSpan()"},
+        {NULL, "IsMatch(span.attributes[\"url.path\"], \"^/pay", "(/.*)?$\")"},
+        {NULL, "IsMatch(span.name, \"^(POST|PUT) /admin", "\")"},
+        {NULL, "span.attributes[\"tenant.id\"] == ", " and span.kind == SPAN_KIND_SERVER"},
+        {NULL, "HasSuffix(String(span.attributes[\"server.address\"]), \".zone", "\")"},
+        {NULL, "span.attributes[\"http.route\"] == \"/r", "\" or span.status.code == STATUS_CODE_ERROR"},
+        {NULL, "Len(span.attributes[\"url.path\"]) > ", "00"},
+    };
+    size_t len = (size_t)snprintf(out, size, "policies:\n");
+
+    for (unsigned i = 0; i < 50 && len < size; i++) {
+        const struct asks *ask = &asks[i % ARRAY_COUNT(asks)];
+
+        len += (size_t)snprintf(out + len, size - len,
+            "  - {name: o%u, type: ottl_condition, ottl_condition: {span: ['%s%u%s']}}\n", i, ask->before, 500 + i, ask->after);
+    }
+}
 
 struct work {
     struct slice *spans;
@@ -106,8 +169,6 @@ static void run_decide(struct work *work)
     }
 }
 
-static char policies_50[16384]; /* joined at the start */
-
 static const struct {
     const char *name, *policies;
     work_run *run;
@@ -117,8 +178,13 @@ static const struct {
     {"policies-1", policies_1, run_facts},
     {"policies-10", TEN_POLICIES, run_facts},
     {"policies-50", policies_50, run_facts},
+    {"regexes-1", regexes_1, run_facts},
     {"regexes-10", regexes_10, run_facts},
+    {"regexes-50", regexes_50, run_facts},
+    {"ottl-1", ottl_1, run_facts},
     {"ottl-10", ottl_10, run_facts},
+    {"ottl-50", ottl_50, run_facts},
+    {"decide-1", policies_1, run_decide},
     {"decide-10", TEN_POLICIES, run_decide},
     {"decide-50", policies_50, run_decide},
 };
@@ -231,6 +297,8 @@ int main(int argc, char **argv)
             return 2;
     }
     fifty_policies_text(policies_50, sizeof(policies_50));
+    regexes_50_text(regexes_50, sizeof(regexes_50));
+    ottl_50_text(ottl_50, sizeof(ottl_50));
     work_init(&work, &build, spans);
     for (size_t i = 0; i < ARRAY_COUNT(works); i++) {
         if (only && strcmp(only, works[i].name) != 0)

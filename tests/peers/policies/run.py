@@ -15,7 +15,7 @@ import grpc
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from kit import metrics, otlp, proc
-from kit.proc import Stage
+from kit.proc import Node, Stage, sampler_config
 from kit.suite import Suite, check, equal, same_once, slowness, until
 
 suite = Suite("policies")
@@ -310,6 +310,31 @@ def accepted_without_effect():
     code, said = check_config([ERRORS], {"num_shards": 4, "expected_new_traces_per_sec": 100})
     equal(code, 0, said)
     check("num_shards" in said and "expected_new_traces_per_sec" in said, f"both are noted in: {said}")
+
+
+@suite.case()
+def metrics_of_policies():
+    """What each policy said is counted under the Collector's names, and under those of a component that has a name: NAME.policy."""
+    policies = [{"name": "errors", "type": "status_code", "status_code": {"status_codes": ["ERROR"]}},
+                {"name": "kept", "type": "string_attribute", "string_attribute": {"key": "k", "values": ["1"]}}]
+    for component, prefix in (("tail_sampling", ""), ("tail_sampling/a.b/c", "a.b/c.")):
+        with Stage() as stage:
+            sink = stage.serve(otlp.Sink())
+            config = sampler_config("sampler-0", sink.port, policies)
+            config["processors"] = {component: config["processors"]["tail_sampling"]}
+            config["service"]["pipelines"]["traces"]["processors"] = [component]
+            node = stage.add(Node("sampler-0", "sampler/tailrace-sampler", config, stage.directory)).wait_ready()
+            client = otlp.Client(node.address)
+            for attributes in ({"k": "1"}, {"k": "2"}, {}):
+                equal(client.export(trace_of(attributes)[1]).code, OK, "export")
+            until(lambda: node.metrics().value(CAPS + "global_count_traces_sampled_total") == 3, "three traces decided", 30)
+            client.channel.close()
+            values = node.metrics()
+            equal(values.value(CAPS + "sampling_policy_execution_count_total", policy=prefix + "errors"), 3, "executions of errors")
+            equal(values.value(CAPS + "sampling_policy_execution_count_total", policy=prefix + "kept"), 3, "executions of kept")
+            equal(values.value(CAPS + "count_traces_sampled_total", policy=prefix + "kept", decision="sampled"), 1, "votes for")
+            equal(values.value(CAPS + "count_traces_sampled_total", policy=prefix + "kept", decision="not_sampled"), 2, "votes against")
+            equal(values.value("tailrace_traces_credited_total", policy=prefix + "kept"), 1, "credit")
 
 
 if __name__ == "__main__":
