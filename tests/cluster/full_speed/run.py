@@ -57,7 +57,8 @@ class Cluster(Stage):
             self.report = os.path.join(self.directory, "sink.json")
             self.sink = self.program("sink", [tool("tailrace-sink"), "--port", str(port), "--arrivals", self.arrivals,
                                               "--report", self.report] + [word for item in self.inject for word in ("--inject", item)])
-            self.samplers = [self.sampler(f"sampler-{index}", port, self.policies, wait=self.wait, tail=CACHE, tailrace=self.memory)
+            self.samplers = [self.sampler(f"sampler-{index}", port, self.policies, wait=self.wait, tail=CACHE, tailrace=self.memory,
+                                         exporter={"compression": "none"})  # the sink takes bytes as they are
                              for index in range(self.shape[0])]
             for node in self.samplers:
                 node.wait_ready()
