@@ -13,7 +13,7 @@ static void on_handshake(const SSL *ssl, int where, int ret)
 {
     (void)ret;
     if (where & SSL_CB_HANDSHAKE_START) {
-        const char *name = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+        char *name = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)); /* not const: the macro below casts */
 
         (void)SSL_set_tlsext_host_name((SSL *)(uintptr_t)ssl, name);
     }

@@ -383,7 +383,7 @@ static int apply_names(const struct tls_names *names, SSL_CTX *ctx, struct failu
         return fail(failure, "min_version, max_version: %s", openssl_reason());
     if (names->ciphers[0] && !SSL_CTX_set_cipher_list(ctx, names->ciphers))
         return fail(failure, "cipher_suites: %s", openssl_reason());
-    if (names->groups[0] && !SSL_CTX_set1_groups_list(ctx, names->groups))
+    if (names->groups[0] && !SSL_CTX_set1_groups_list(ctx, (char *)(uintptr_t)names->groups)) /* the macro casts const away */
         return fail(failure, "curve_preferences: %s", openssl_reason());
     return 0;
 }

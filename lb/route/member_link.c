@@ -308,10 +308,12 @@ void member_link_open(struct member_link *member)
     worker_post(member->worker, &member->open_mail);
 }
 
+enum link_news { NEWS_LEAVE, NEWS_STAY, NEWS_RETIRE };
+
 struct life_mail {
     struct mail mail;
     struct member_link *member;
-    enum { LIFE_LEAVE, LIFE_STAY, LIFE_RETIRE } what;
+    enum link_news what;
 };
 
 static void member_link_on_life(struct mail *mail, void *receiver)
@@ -320,8 +322,8 @@ static void member_link_on_life(struct mail *mail, void *receiver)
     struct member_link *member = news->member;
 
     (void)receiver;
-    member->leaving = news->what != LIFE_STAY;
-    if (news->what == LIFE_RETIRE) {
+    member->leaving = news->what != NEWS_STAY;
+    if (news->what == NEWS_RETIRE) {
         ASSERT(!member->retired);
         member->retired = true;
         if (member->hello_under_way)
@@ -332,7 +334,7 @@ static void member_link_on_life(struct mail *mail, void *receiver)
     free(news); /* the rest is the hook's, in this same turn */
 }
 
-static void life_post(struct member_link *member, int what)
+static void life_post(struct member_link *member, enum link_news what)
 {
     struct life_mail *news = calloc(1, sizeof(*news));
 
@@ -345,12 +347,12 @@ static void life_post(struct member_link *member, int what)
 
 void member_link_leave(struct member_link *member, bool leaving)
 {
-    life_post(member, leaving ? LIFE_LEAVE : LIFE_STAY);
+    life_post(member, leaving ? NEWS_LEAVE : NEWS_STAY);
 }
 
 void member_link_retire(struct member_link *member)
 {
-    life_post(member, LIFE_RETIRE);
+    life_post(member, NEWS_RETIRE);
 }
 
 static void member_link_on_cancel(struct mail *mail, void *receiver)
