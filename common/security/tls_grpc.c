@@ -28,6 +28,7 @@ struct grpc_fetch { /* of one server's credentials: what was given last */
 int tls_grpc_ciphers(const char *ciphers, char *out_error, size_t error_size)
 {
     static char in_force[TLS_LIST_MAX];
+    size_t len;
 
     if (in_force[0] && strcmp(in_force, ciphers) != 0) {
         (void)snprintf(out_error, error_size,
@@ -35,7 +36,9 @@ int tls_grpc_ciphers(const char *ciphers, char *out_error, size_t error_size)
             "a different one; make them equal");
         return 1;
     }
-    (void)snprintf(in_force, sizeof(in_force), "%s", ciphers);
+    len = strnlen(ciphers, sizeof(in_force) - 1);
+    memcpy(in_force, ciphers, len);
+    in_force[len] = '\0';
     if (setenv("GRPC_SSL_CIPHER_SUITES", ciphers, 1) == 0)
         return 0;
     (void)snprintf(out_error, error_size, "cipher_suites: out of memory");
