@@ -66,8 +66,13 @@ static const char *type_name(const struct config_key *key)
 static void put_type(struct text *out, const struct config_key *key)
 {
     if (key->type == CONFIG_CHOICE) {
-        for (const char *at = key->choices; *at; at += strcspn(at, "|"), at += *at == '|')
-            text_append(out, "%s`%.*s`", at == key->choices ? "" : ", ", (int)strcspn(at, "|"), at);
+        char *choices = strdup(key->choices), *rest = choices, *choice;
+
+        if (!choices)
+            abort();
+        while ((choice = strsep(&rest, "|")))
+            text_append(out, "%s`%s`", choice == choices ? "" : ", ", choice);
+        free(choices);
         return;
     }
     text_append(out, "%s", type_name(key));
