@@ -144,11 +144,14 @@ static void messages_put(struct messages *messages, const char *at, size_t len)
     messages->text[messages->len] = '\0';
 }
 
-/* A line of its own for each message: what a file may hold cannot break or colour it. */
+/* A line of its own for each message, with indented ones below it where it shows a piece of source: what a file may hold cannot
+ * pass for another message, nor colour it. */
 static void messages_put_clean(struct messages *messages, const char *text)
 {
     for (; *text; text++) {
-        if ((unsigned char)*text < 0x20 || *text == 0x7f) {
+        bool continues = strncmp(text, "\n    ", 5) == 0;
+
+        if (!continues && ((unsigned char)*text < 0x20 || *text == 0x7f)) {
             char escaped[8];
             int len = snprintf(escaped, sizeof(escaped), "\\x%02x", (unsigned)(unsigned char)*text);
 

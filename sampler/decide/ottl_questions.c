@@ -74,32 +74,13 @@ void ottl_questions_free(struct ottl_questions *questions)
     free(questions);
 }
 
-/* Messages of a configuration are lines, and the engine's reason is three: what is wrong, the source, and a caret below it.
- * Returns where in the source the caret points, and cuts the reason to its first line. */
-static const char *reason_place(char *reason)
-{
-    char *source = strstr(reason, "\n    "), *caret = source ? strrchr(source, '\n') : NULL;
-    size_t column = caret ? strlen(caret + 1) - 1 : 0; /* in characters, with the indent */
-
-    if (!caret || caret == source)
-        return "";
-    *source++ = *caret = 0;
-    for (; column > 0 && *source; column--)
-        do
-            source++;
-        while (((unsigned char)*source & 0xc0) == 0x80);
-    return source;
-}
-
-/* In the Collector's words, the condition as Go quotes it. */
-static char *condition_error(const char *condition, char *reason)
+/* In the Collector's words, the condition as Go quotes it; then the engine's lines: the reason, the source, a caret below it. */
+static char *condition_error(const char *condition, const char *reason)
 {
     char *quoted = malloc(strlen(condition) * 2 + 1), *out = quoted, *text = NULL;
-    const char *place;
 
     if (!quoted)
         return NULL;
-    place = reason_place(reason);
     for (; *condition; condition++) {
         const bool is_line_end = *condition == '\n';
 
@@ -108,7 +89,7 @@ static char *condition_error(const char *condition, char *reason)
         *out++ = is_line_end ? 'n' : *condition;
     }
     *out = 0;
-    if (asprintf(&text, "unable to parse OTTL condition \"%s\": %s, at `%s`", quoted, reason, *place ? place : "the end") < 0)
+    if (asprintf(&text, "unable to parse OTTL condition \"%s\": %s", quoted, reason) < 0)
         text = NULL;
     free(quoted);
     return text;
