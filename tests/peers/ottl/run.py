@@ -88,7 +88,7 @@ def a_bad_condition_is_refused_with_its_place():
         answer = subprocess.run([program, "--check", "--config", path], capture_output=True, text=True, timeout=60)
         text = answer.stdout + answer.stderr
         check(answer.returncode != 0, "refused")
-        for part in ('failed to create policy evaluator for "typo"', "1:6: ", "did you mean name?", 'at `nane == "x"`'):
+        for part in ('failed to create policy evaluator for "typo"', "1:6: ", "did you mean name?", 'error:     span.nane == "x"\n', "error:          ^\n"):
             check(part in text, f"{part!r} is in: {text}")
 
 
