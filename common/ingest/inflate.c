@@ -122,13 +122,6 @@ void inflate_zstd_free(struct inflate_zstd *zstd)
     free(zstd);
 }
 
-bool inflate_is_zstd(struct slice in)
-{
-    static const uint8_t magic[] = {0x28, 0xb5, 0x2f, 0xfd};
-
-    return in.len >= sizeof(magic) && memcmp(in.at, magic, sizeof(magic)) == 0;
-}
-
 /* False: the first frame says that it is larger than max_out. */
 static bool zstd_guess(struct slice in, size_t max_out, size_t *out_capacity)
 {

@@ -8,8 +8,6 @@
  */
 #pragma once
 
-#include <stdbool.h>
-
 #include "common/base/buffer.h"
 #include "common/base/slice.h"
 
@@ -28,5 +26,3 @@ struct inflate_zstd;
 struct inflate_zstd *inflate_zstd_new(void); /* NULL: no memory */
 void inflate_zstd_free(struct inflate_zstd *zstd); /* accepts NULL */
 int inflate_zstd(struct inflate_zstd *zstd, struct slice in, size_t max_out, struct buffer **out_buffer);
-/* Whether bytes begin as a zstd frame does. */
-bool inflate_is_zstd(struct slice in);
