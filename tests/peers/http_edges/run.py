@@ -21,7 +21,7 @@ from kit.http1 import PROTOBUF, Connection
 from kit.proc import Node, Stage, sampler_config
 from kit.suite import Suite, check, equal, same_once, slowness, until
 
-suite = Suite("revhttp")
+suite = Suite("http_edges")
 
 MIB = 1024 * 1024
 FAST_RETRY = {"initial_interval": "50ms", "max_interval": "200ms", "max_elapsed_time": 0}
