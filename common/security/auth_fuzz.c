@@ -57,13 +57,16 @@ static void check_token(const char *token, struct slice value)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     size_t split = strnlen((const char *)data, size);
-    char *file = strndup((const char *)data, split);
+    char *file = malloc(split + 1); /* not strndup: what it is given need not end with a zero */
     struct slice value = split < size ? slice_make(data + split + 1, size - split - 1) : slice_make(data, 0);
     struct auth *server = NULL;
     char error[512];
     const struct auth_options options = {.kind = AUTH_BASIC, .htpasswd_inline = file};
 
     ASSERT(file);
+    if (split > 0)
+        memcpy(file, data, split);
+    file[split] = '\0';
     if (auth_new(&options, true, &server, error, sizeof(error)) == 0 && !strchr(file, '$'))
         (void)auth_check(server, value); /* slow hashes are only read here, or fuzzing would be a crawl */
     auth_free(server);
