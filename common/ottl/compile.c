@@ -9,8 +9,8 @@
 
 #include "common/base/assert.h"
 #include "common/base/error.h"
+#include "common/base/nearest.h"
 #include "common/ottl/convert.h"
-#include "common/ottl/nearest.h"
 #include "common/ottl/parser.h"
 #include "common/ottl/path.h"
 #include "common/ottl/run.h"
@@ -355,7 +355,7 @@ static struct ottl_node *refuse_function(struct ottl_compile *compile, const str
         compile_fault(compile, ast->at, "the converter %s is not supported; docs/ottl.md lists those that are", name);
         return NULL;
     }
-    nearest = nearest_start(name);
+    nearest = nearest_start(name, true);
     for (const struct ottl_function *function = ottl_functions; function->name; function++)
         nearest_offer(&nearest, function->name);
     if (nearest.found)
@@ -586,7 +586,7 @@ static struct ottl_node *compile_enum(struct ottl_compile *compile, const struct
         if (slice_is(ast->text, enums[i].name))
             return node_literal(compile, ast, ottl_int(enums[i].value));
     (void)snprintf(name, sizeof(name), "%.*s", (int)(ast->text.len < 47 ? ast->text.len : 47), (const char *)ast->text.at);
-    nearest = nearest_start(name);
+    nearest = nearest_start(name, true);
     for (size_t i = 0; i < ARRAY_COUNT(enums); i++)
         nearest_offer(&nearest, enums[i].name);
     compile_fault(compile, ast->at, "enum symbol, %s, not found%s%s%s", name, nearest.found ? "; did you mean " : "",

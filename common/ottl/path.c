@@ -4,8 +4,8 @@
 
 #include <string.h>
 
+#include "common/base/nearest.h"
 #include "common/otlp/w3c_tracestate.h"
-#include "common/ottl/nearest.h"
 
 /* -- reading fields ------------------------------------------------------------------------------------------ */
 
@@ -484,7 +484,7 @@ const struct path_leaf *path_find(enum path_context context, const char *name)
 
 const char *path_nearest(enum path_context context, const char *name)
 {
-    struct nearest nearest = nearest_start(name);
+    struct nearest nearest = nearest_start(name, true);
 
     for (size_t i = 0; i < ARRAY_COUNT(leaves); i++)
         if (leaves[i].context == context)

@@ -14,6 +14,7 @@
 
 #include "common/base/cleanup.h"
 #include "common/base/error.h"
+#include "common/base/nearest.h"
 #include "common/base/num.h"
 #include "common/config/yaml.h"
 #include "common/otlp/ot_tracestate.h"
@@ -73,50 +74,14 @@ int policy_asked(const struct policy_prepare *prepare, uint32_t bit)
         "all policies together ask more than %d different questions about spans", PREDICATES_MAX);
 }
 
-#define TYPE_NAME_MAX 48
-
-/* Levenshtein's distance; words beyond TYPE_NAME_MAX are far from everything. */
-static size_t word_distance(const char *a, const char *b)
-{
-    size_t row[TYPE_NAME_MAX + 1], a_len = strlen(a), b_len = strlen(b);
-
-    if (a_len > TYPE_NAME_MAX || b_len > TYPE_NAME_MAX)
-        return SIZE_MAX;
-    for (size_t j = 0; j <= b_len; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= a_len; i++) {
-        size_t diagonal = row[0];
-
-        row[0] = i;
-        for (size_t j = 1; j <= b_len; j++) {
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
-
-            diagonal = row[j];
-            if (row[j] + 1 < best)
-                best = row[j] + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            row[j] = best;
-        }
-    }
-    return row[b_len];
-}
-
 /* The known type that was probably meant; NULL when nothing is close. */
 static const char *type_nearest(const char *name)
 {
-    size_t least = strlen(name) / 3 + 2; /* a few slips in a long name, one in a short one */
-    const char *nearest = NULL;
+    struct nearest nearest = nearest_start(name, false);
 
-    for (size_t i = 0; policy_types[i]; i++) {
-        size_t distance = word_distance(name, policy_types[i]->name);
-
-        if (distance < least) {
-            least = distance;
-            nearest = policy_types[i]->name;
-        }
-    }
-    return nearest;
+    for (size_t i = 0; policy_types[i]; i++)
+        nearest_offer(&nearest, policy_types[i]->name);
+    return nearest.found;
 }
 
 static const char *place_name(enum policy_place place)
