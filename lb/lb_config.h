@@ -5,10 +5,7 @@
 #include "common/config/resolver_config.h"
 
 struct lb_config {
-    union {
-        struct otlp_receiver_config receiver; /* the first one */
-        struct otlp_receiver_config receivers[OTLP_RECEIVERS_MAX];
-    };
+    struct otlp_receiver_config receivers[OTLP_RECEIVERS_MAX];
     size_t receiver_count;
     struct otlp_exporter_config member;      /* exporters.loadbalancing.protocol.otlp: timeout; sending_queue bounds bytes in flight */
     struct resolver_config resolver;

@@ -48,9 +48,9 @@ static void test_defaults(void **state)
     (void)state;
     assert_int_equal(read_with(context, 0, "", &config), 0);
     assert_string_equal(config_warnings(context), "");
-    assert_string_equal(config.receiver.grpc_endpoint, "0.0.0.0:4317");
-    assert_int_equal(config.receiver.max_recv_msg_bytes, 4 * MIB);
-    assert_int_equal(config.receiver.keepalive_time_ns, 7200 * NS_PER_S);
+    assert_string_equal(config.receivers[0].grpc_endpoint, "0.0.0.0:4317");
+    assert_int_equal(config.receivers[0].max_recv_msg_bytes, 4 * MIB);
+    assert_int_equal(config.receivers[0].keepalive_time_ns, 7200 * NS_PER_S);
     assert_string_equal(config.member.id, "loadbalancing");
     assert_int_equal(config.member.timeout_ns, 5 * NS_PER_S);
     assert_true(config.member.tls->insecure);

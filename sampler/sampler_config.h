@@ -21,16 +21,10 @@ struct tail_sampling_config {              /* processors.tail_sampling; keys as 
 enum record_policy { RECORD_POLICY_OFF, RECORD_POLICY_SCOPE, RECORD_POLICY_SPAN };
 
 struct sampler_config {
-    union {
-        struct otlp_receiver_config receiver; /* the first one */
-        struct otlp_receiver_config receivers[OTLP_RECEIVERS_MAX];
-    };
+    struct otlp_receiver_config receivers[OTLP_RECEIVERS_MAX];
     size_t receiver_count;
     struct tail_sampling_config tail_sampling;
-    union {
-        struct otlp_exporter_config exporter; /* the first one */
-        struct otlp_exporter_config exporters[OTLP_EXPORTERS_MAX];
-    };
+    struct otlp_exporter_config exporters[OTLP_EXPORTERS_MAX];
     size_t exporter_count;
     struct tailrace_config tailrace;
     struct telemetry_config telemetry;
