@@ -2,12 +2,10 @@
  *
  *   metrics-doc --write FILE      metrics-doc --check FILE
  */
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "common/metrics/metrics.h"
+#include "tests/kit/doc_page.h"
 
 static const char intro[] =
     "# Metrics\n"
@@ -57,67 +55,13 @@ static void write_table(struct text *out, const char *title, unsigned tiers)
     }
 }
 
-static int fail(const char *path)
-{
-    fprintf(stderr, "%s: %s\n", path, strerror(errno));
-    return 1;
-}
-
-static int write_page(const char *path, const struct text *page)
-{
-    FILE *file = fopen(path, "w");
-    size_t written;
-
-    if (!file)
-        return fail(path);
-    written = fwrite(page->at, 1, page->len, file);
-    if (fclose(file) != 0 || written != page->len)
-        return fail(path);
-    return 0;
-}
-
-static int check_page(const char *path, const struct text *page)
-{
-    FILE *file = fopen(path, "r");
-    char *found = malloc(page->len + 1);
-    size_t len;
-    int same;
-
-    if (!file || !found) {
-        free(found);
-        return fail(path);
-    }
-    len = fread(found, 1, page->len + 1, file);
-    fclose(file);
-    same = len == page->len && memcmp(found, page->at, len) == 0;
-    free(found);
-    if (!same)
-        fprintf(stderr,
-            "%s does not fit common/metrics/metrics.def any more.\n"
-            "Write it anew with: meson compile -C <build directory> metrics-doc\n",
-            path);
-    return !same;
-}
-
 int main(int argc, char **argv)
 {
     struct text page = {0};
-    int status = 2;
 
     text_append(&page, "%s", intro);
     write_table(&page, "Both programs", METRICS_LB | METRICS_SAMPLER);
     write_table(&page, "tailrace-lb", METRICS_LB);
     write_table(&page, "tailrace-sampler", METRICS_SAMPLER);
-    if (page.failed) {
-        fprintf(stderr, "metrics-doc: out of memory\n");
-        return 1;
-    }
-    if (argc == 3 && strcmp(argv[1], "--write") == 0)
-        status = write_page(argv[2], &page);
-    else if (argc == 3 && strcmp(argv[1], "--check") == 0)
-        status = check_page(argv[2], &page);
-    else
-        fprintf(stderr, "usage: %s --write|--check FILE\n", argv[0]);
-    text_deinit(&page);
-    return status;
+    return doc_page_main(argc, argv, &page, "common/metrics/metrics.def", "metrics-doc");
 }

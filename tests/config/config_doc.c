@@ -4,7 +4,6 @@
  *   configuration-doc-writer --write FILE      configuration-doc-writer --check FILE
  */
 #include <ctype.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +15,7 @@
 #include "lb/lb_config.h"
 #include "sampler/decide/policy.h"
 #include "sampler/sampler_config.h"
+#include "tests/kit/doc_page.h"
 
 #define DIFFERS  "(differs from the Collector"
 #define PATH_MAX_LEN 256
@@ -352,61 +352,10 @@ static void put_page(struct text *out)
     put_table(out, "`tailrace` on tailrace-sampler", "", sampler_tailrace_keys, &sampler, "ours");
 }
 
-static int fail(const char *path)
-{
-    fprintf(stderr, "%s: %s\n", path, strerror(errno));
-    return 1;
-}
-
-static int write_page(const char *path, const struct text *page)
-{
-    FILE *file = fopen(path, "w");
-    size_t written;
-
-    if (!file)
-        return fail(path);
-    written = fwrite(page->at, 1, page->len, file);
-    if (fclose(file) != 0 || written != page->len)
-        return fail(path);
-    return 0;
-}
-
-static int check_page(const char *path, const struct text *page)
-{
-    FILE *file = fopen(path, "r");
-    char *found = malloc(page->len + 1);
-    size_t len;
-    int same;
-
-    if (!file || !found) {
-        free(found);
-        return fail(path);
-    }
-    len = fread(found, 1, page->len + 1, file);
-    fclose(file);
-    same = len == page->len && memcmp(found, page->at, len) == 0;
-    free(found);
-    if (!same)
-        fprintf(stderr, "%s does not fit the tables of keys any more.\nWrite it anew with: meson compile -C <build directory> configuration-doc\n", path);
-    return !same;
-}
-
 int main(int argc, char **argv)
 {
     struct text page = {0};
-    int status = 2;
 
     put_page(&page);
-    if (page.failed) {
-        fprintf(stderr, "configuration-doc-writer: out of memory\n");
-        return 1;
-    }
-    if (argc == 3 && strcmp(argv[1], "--write") == 0)
-        status = write_page(argv[2], &page);
-    else if (argc == 3 && strcmp(argv[1], "--check") == 0)
-        status = check_page(argv[2], &page);
-    else
-        fprintf(stderr, "usage: %s --write|--check FILE\n", argv[0]);
-    text_deinit(&page);
-    return status;
+    return doc_page_main(argc, argv, &page, "the tables of keys", "configuration-doc");
 }
