@@ -19,27 +19,20 @@ import sys
 import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
-ORACLE_SOURCE = HERE.parent / "peers" / "oracle"
+sys.path.insert(0, str(HERE.parent))
+
+from kit.go_program import go_program
+
 SHOWN_FAILURES = 20  # of one set; more say nothing new
 PORTION = 20000  # random traces on disk at a time
 TRACES_PER_SET = 100
 
 
-def cache_dir():
-    default = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "tailrace"
-    path = pathlib.Path(os.environ.get("TAILRACE_CACHE", default))
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
 def build_oracle():
-    """Go's own build cache makes this quick when nothing changed."""
-    oracle = cache_dir() / "oracle"
     try:
-        subprocess.run(["go", "build", "-buildvcs=false", "-o", oracle, "."], cwd=ORACLE_SOURCE, check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
+        return go_program("oracle")
+    except (OSError, AssertionError) as error:
         raise SystemExit(f"the Collector's processor cannot be built: {error}\n0 passed, 1 failed")
-    return oracle
 
 
 def emit(runner, directory, arguments):

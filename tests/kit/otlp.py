@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (ExportTrac
                                                                      ExportTraceServiceResponse)
 
 from kit import wire
-from kit.suite import slowness
+from kit.suite import check, equal, slowness
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 HELLO = "/tailrace.v1.Peer/Hello"
@@ -197,6 +197,28 @@ def flatten(request, node=""):
     return [Item(span, resource_spans.resource, resource_spans.schema_url, scope_spans.scope, scope_spans.schema_url, node)
             for resource_spans in request.resource_spans for scope_spans in resource_spans.scope_spans
             for span in scope_spans.spans]
+
+
+def span_key(item):
+    """Everything a span carries, as bytes that compare."""
+    return (item.resource.SerializeToString(deterministic=True), item.resource_schema,
+            item.scope.SerializeToString(deterministic=True), item.scope_schema,
+            item.span.SerializeToString(deterministic=True))
+
+
+def expect_same_spans(expected, arrived):
+    """Each expected span is there once, all its fields and its headers' equal, and nothing else is."""
+    got = {(item.span.trace_id, item.span.span_id): item for item in arrived}
+    equal(len(got), len(arrived), "distinct spans of those that arrived (more arrived: doubled)")
+    want = {(item.span.trace_id, item.span.span_id): item for item in expected}
+    missing, extra = want.keys() - got.keys(), got.keys() - want.keys()
+    check(not missing and not extra, f"{len(missing)} spans missing, {len(extra)} unexpected, of {len(want)}")
+    for key, item in want.items():
+        if span_key(item) == span_key(got[key]):
+            continue
+        for field in Item._fields[:-1]:
+            equal(str(getattr(got[key], field)), str(getattr(item, field)), f"{field} of span {key[1].hex()}")
+        raise AssertionError(f"span {key[1].hex()} differs on the wire only: {span_key(got[key])!r} {span_key(item)!r}")
 
 
 def refuse(code, message="refused", retry_s=None):

@@ -17,23 +17,13 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from kit import otlp
+from kit.go_program import go_program
 from kit.proc import Stage
 from kit.suite import Suite, check, equal, slowness, until
 
 suite = Suite("facts_on_output")
-PEERS = pathlib.Path(__file__).resolve().parent.parent
 RECORD, TRACESTATE = (f"processor.tailsamplingprocessor.{name}" for name in ("recordpolicy", "usetracestate"))
 RANDOM = random.Random(7)
-
-
-def oracle():
-    default = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "tailrace"
-    program = pathlib.Path(os.environ.get("TAILRACE_CACHE", default)) / "oracle"
-    program.parent.mkdir(parents=True, exist_ok=True)
-    built = subprocess.run(["go", "build", "-buildvcs=false", "-o", program, "."], cwd=PEERS / "oracle", stdin=subprocess.DEVNULL,
-                           capture_output=True, text=True)
-    check(built.returncode == 0, f"the Collector's processor cannot be built: {built.stderr}")
-    return program
 
 
 def span_of(request, trace, state="", error=False, spans=1, attributes=None, scope_attributes=None):
@@ -62,7 +52,7 @@ def ask_collector(directory, tail_sampling, requests, gates, *words):
             length, size = length + bytes([size & 0x7f | 0x80]), size >> 7
         data += length + bytes([size]) + body
     traces.write_bytes(data)
-    answer = subprocess.run([oracle(), "-config", config, "-traces", traces, "-tracestate", "-gates", ",".join(gates),
+    answer = subprocess.run([go_program("oracle"), "-config", config, "-traces", traces, "-tracestate", "-gates", ",".join(gates),
                              f"-record-policy={'true' if RECORD in gates else 'false'}", *words], stdin=subprocess.DEVNULL,
                             capture_output=True, text=True, timeout=60 * slowness())
     check(answer.returncode == 0, f"the Collector failed: {answer.stderr}")

@@ -141,28 +141,6 @@ def in_books(samplers, word):
     return sum(sampler.metrics().value(f"tailrace_spans_{word}_total") for sampler in samplers)
 
 
-def key_of(item):
-    """Everything a span carries, as bytes that compare."""
-    return (item.resource.SerializeToString(deterministic=True), item.resource_schema,
-            item.scope.SerializeToString(deterministic=True), item.scope_schema,
-            item.span.SerializeToString(deterministic=True))
-
-
-def compare(expected, arrived):
-    """Each expected span is there once, all its fields and its headers' equal, and nothing else is."""
-    got = {(item.span.trace_id, item.span.span_id): item for item in arrived}
-    equal(len(got), len(arrived), "distinct spans of those that arrived (more arrived: doubled)")
-    want = {(item.span.trace_id, item.span.span_id): item for item in expected}
-    missing, extra = want.keys() - got.keys(), got.keys() - want.keys()
-    check(not missing and not extra, f"{len(missing)} spans missing, {len(extra)} unexpected, of {len(want)}")
-    for key, item in want.items():
-        if key_of(item) == key_of(got[key]):
-            continue
-        for field in otlp.Item._fields[:-1]:
-            equal(str(getattr(got[key], field)), str(getattr(item, field)), f"{field} of span {key[1].hex()}")
-        raise AssertionError(f"span {key[1].hex()} differs on the wire only: {key_of(got[key])!r} {key_of(item)!r}")
-
-
 @suite.case("grpc", "http", "http+gzip")
 def whole_and_equal(protocol):
     """Every trace of the SDK arrives once, from one node, with every field as the SDK encoded it."""
@@ -176,7 +154,7 @@ def whole_and_equal(protocol):
         equal(spans, 60 * 13, "spans the SDK made")
         until(lambda: in_books(samplers, "exported") >= spans, "all spans exported", 30)
 
-        compare(shop.expected, sink.spans())
+        otlp.expect_same_spans(shop.expected, sink.spans())
         nodes = collections.Counter()
         for trace, items in sink.traces().items():
             equal(len({item.node for item in items}), 1, f"nodes that exported trace {trace.hex()}")
@@ -230,7 +208,7 @@ def errors_only():
               "all traces decided and exported", 30)
 
         equal(set(sink.traces()), wanted, "traces that came out")
-        compare([item for item in shop.expected if item.span.trace_id in wanted], sink.spans())
+        otlp.expect_same_spans([item for item in shop.expected if item.span.trace_id in wanted], sink.spans())
         for node in samplers:
             metrics.check_sampler_books(node, held=0, duplicate=0)
         dropped = sum(node.metrics().value("tailrace_spans_dropped_total", reason="not_sampled") for node in samplers)

@@ -7,7 +7,6 @@ came out at our end is compared with that, field by field. Needs node with npm a
 """
 import hashlib
 import os
-import pathlib
 import shutil
 import subprocess
 import sys
@@ -15,21 +14,14 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 
 from kit import metrics, otlp
+from kit.go_program import PEERS, cache_dir, go_program
 from kit.proc import Stage
 from kit.suite import Suite, check, equal, slowness, until
 
 suite = Suite("sdks")
-PEERS = pathlib.Path(__file__).resolve().parent.parent
 ALWAYS = [{"name": "all", "type": "always_sample"}]
 TRACES = 40
 SPANS = TRACES * 13
-
-
-def cache_dir():
-    default = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "tailrace"
-    path = pathlib.Path(os.environ.get("TAILRACE_CACHE", default))
-    path.mkdir(parents=True, exist_ok=True)
-    return path
 
 
 def run(command, **options):
@@ -56,31 +48,8 @@ def javascript():
 
 
 def go():
-    """Command of the Go sender; Go's own build cache makes this quick when nothing changed."""
-    program = cache_dir() / "sdk_go"
-    run(["go", "build", "-buildvcs=false", "-o", str(program), "."], cwd=PEERS / "sdk_go", timeout=600)
-    return [str(program)], "-"
-
-
-def key_of(item):
-    return (item.resource.SerializeToString(deterministic=True), item.resource_schema,
-            item.scope.SerializeToString(deterministic=True), item.scope_schema,
-            item.span.SerializeToString(deterministic=True))
-
-
-def compare(expected, arrived):
-    """Each expected span is there once, all its fields and its headers' equal, and nothing else is."""
-    want = {(item.span.trace_id, item.span.span_id): item for item in expected}
-    got = {(item.span.trace_id, item.span.span_id): item for item in arrived}
-    equal(len(got), len(arrived), "distinct spans of those that arrived (more arrived: doubled)")
-    missing, extra = want.keys() - got.keys(), got.keys() - want.keys()
-    check(not missing and not extra, f"{len(missing)} spans missing, {len(extra)} unexpected, of {len(want)}")
-    for key, item in want.items():
-        if key_of(item) == key_of(got[key]):
-            continue
-        for field in otlp.Item._fields[:-1]:
-            equal(str(getattr(got[key], field)), str(getattr(item, field)), f"{field} of span {key[1].hex()}")
-        raise AssertionError(f"span {key[1].hex()} differs on the wire only: {key_of(got[key])!r} {key_of(item)!r}")
+    """Command of the Go sender."""
+    return [str(go_program("sdk_go"))], "-"
 
 
 def check_literals(items):
@@ -120,7 +89,7 @@ def whole(sender, protocol, compressed):
         equal(said.strip(), f"sent {SPANS} spans", "the sender's last word")
         until(lambda: sum(node.metrics().value("tailrace_spans_exported_total") for node in samplers) >= SPANS, "all spans exported", 30)
         equal(len(reference.spans()), SPANS, "spans at the reference backend")
-        compare(reference.spans(), sink.spans())
+        otlp.expect_same_spans(reference.spans(), sink.spans())
         check_literals(sink.spans())
         for trace, items in sink.traces().items():
             equal(len({item.node for item in items}), 1, f"nodes that exported trace {trace.hex()}")
