@@ -113,6 +113,20 @@ static inline unsigned sampler_owner(const struct sampler *sampler, uint64_t id_
     return (unsigned)((id_hash >> 20) & 0xffff) % sampler->worker_count;
 }
 
+/* In spans; published at the end of the turn. */
+static inline void book(struct sampler_worker *home, enum book which, uint64_t spans)
+{
+    home->books[which] += spans;
+}
+
+static inline void count(struct sampler_worker *home, enum metric_id id, uint64_t by)
+{
+    metric_add(home->worker.metrics, id, by);
+}
+
+/* Draining: this worker holds nothing any more. */
+void sampler_worker_finished(struct sampler_worker *home);
+
 /* sampler_admin.c: how the tier shows itself. */
 int sampler_admin_new(struct sampler *sampler, char *out_error, size_t error_size);
 extern const struct peer_method sampler_peer_methods[];
