@@ -1,0 +1,60 @@
+/* One sampler among its fellows: membership (sampler/handoff/membership.h) given eyes, ears and hands.
+ *
+ *   resolver, links, Tell --> membership --> views to the workers, ring records to the journal, statuses to the peers
+ *
+ * A new ring is atomic for the node: a view of it goes to all workers and its record to the journal; only when every worker has
+ * adopted it and the record is written does membership speak of it. What is held of each member is asked of the workers by a poll
+ * that travels behind the views.
+ *
+ * Threads everything here runs on the control thread, but for what says otherwise.
+ * Standalone: a sampler without tailrace.cluster.resolver has no cluster (NULL), and its workers no view.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/slice.h"
+#include "common/ingest/receiver.h"
+#include "common/metrics/text.h"
+
+struct cluster;
+struct peer_link;
+struct sampler;
+
+/* After the workers, the control loop and the journal are there, before any of them runs. 0, or < 0 with a line in out_error. */
+int cluster_new(struct sampler *sampler, struct cluster **out_cluster, char *out_error, size_t error_size);
+/* The loops run: look for the others. */
+void cluster_start(struct cluster *cluster);
+/* The journal is replayed (at once when there is none): joining becomes ready. */
+void cluster_replayed(struct cluster *cluster, uint64_t now_ns);
+/* From the sampler's timer. */
+void cluster_tend(struct cluster *cluster, uint64_t now_ns);
+
+/* -- drain: L1, L2, L3 ------------------------------------------------------------------------------------------ */
+
+/* Draining from here on; said to all at once. */
+void cluster_drain(struct cluster *cluster, uint64_t now_ns);
+/* Nothing is held any more (clean), or the grace is over: left, said to all. */
+void cluster_leave(struct cluster *cluster, bool clean, uint64_t now_ns);
+/* Every reachable peer has heard the present state. */
+bool cluster_heard(const struct cluster *cluster, uint64_t now_ns);
+
+/* -- what it shows ---------------------------------------------------------------------------------------------- */
+
+/* R1: in step, or handoff_timeout since the start is over. */
+bool cluster_is_ready(struct cluster *cluster, const char **out_reason);
+void cluster_status(struct cluster *cluster, struct text *out);
+void cluster_metrics(struct cluster *cluster, struct text *out);
+/* A reachable link to the present owner of a trace, with a reference (NULL: it is this node, or cannot be asked); its name
+ * in *out_name, borrowed until the next turn. */
+struct peer_link *cluster_owner(struct cluster *cluster, const struct trace_id *id, const char **out_name);
+
+/* -- served to others, on the worker that the call came to --------------------------------------------------------- */
+
+int cluster_serve_tell(void *sampler, struct worker *worker, struct slice request, void *call, struct buffer **out_answer);
+
+/* After the workers were joined: links end. Then, after the workers' queues were drained, free. Both accept NULL. */
+void cluster_stop(struct cluster *cluster);
+void cluster_free(struct cluster *cluster);
