@@ -1162,7 +1162,7 @@ int lb_new(const struct lb_config *config, struct lb **out_lb, char *out_error, 
     return control_timer_new(&lb->control, TEND_PERIOD_NS, lb_tend, lb, &lb->tend_timer);
 }
 
-int lb_run(struct lb *lb)
+int lb_start(struct lb *lb)
 {
     char ports[LISTENERS_PORTS_SIZE];
     int r;
@@ -1181,7 +1181,11 @@ int lb_run(struct lb *lb)
     log_event(LOG_INFO, "started", "%s admin_port=%d workers=%u members_listed=%zu",
         listeners_ports(lb->listeners, ports, sizeof(ports)), lb->admin ? admin_port(lb->admin) : 0, lb->worker_count,
         member_book_listed(&lb->book));
-    control_run(&lb->control);
+    return 0;
+}
+
+int lb_stop(struct lb *lb)
+{
     http_loops_stop(lb->loops, lb->loop_count);
     for (unsigned i = 0; i < lb->worker_count; i++)
         worker_stop(&lb->workers[i].worker);
@@ -1189,6 +1193,16 @@ int lb_run(struct lb *lb)
         (unsigned long long)ingest_accepted_spans(&lb->metrics),
         (unsigned long long)ingest_refused_spans(&lb->metrics), atomic_load(&lb->cut_short) ? "false" : "true");
     return atomic_load(&lb->cut_short) ? 1 : 0;
+}
+
+int lb_run(struct lb *lb)
+{
+    int r = lb_start(lb);
+
+    if (r)
+        return error_pass(r);
+    control_run(&lb->control);
+    return lb_stop(lb);
 }
 
 /* In reverse order of lb_new; also after it failed halfway. */

@@ -9,4 +9,7 @@ struct lb;
 int lb_new(const struct lb_config *config, struct lb **out_lb, char *out_error, size_t error_size);
 /* Serves until SIGTERM and the drain that follows. 0: everything in flight was answered; 1: the drain timed out. */
 int lb_run(struct lb *lb);
+/* lb_run in its two halves, for who turns the control loop itself: between them is control_run. 0 or -errno; and as lb_run. */
+int lb_start(struct lb *lb);
+int lb_stop(struct lb *lb);
 void lb_free(struct lb *lb);

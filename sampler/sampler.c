@@ -281,9 +281,8 @@ int sampler_new(const struct sampler_config *config, struct policy_set *set, str
     return control_timer_new(&sampler->control, TEND_PERIOD_NS, sampler_tend, sampler, &sampler->tend_timer);
 }
 
-int sampler_run(struct sampler *sampler)
+int sampler_start(struct sampler *sampler)
 {
-    uint64_t books[BOOK_COUNT], held = 0;
     char ports[LISTENERS_PORTS_SIZE];
     int r;
 
@@ -301,7 +300,13 @@ int sampler_run(struct sampler *sampler)
         sampler->name, listeners_ports(sampler->listeners, ports, sizeof(ports)), sampler->admin ? admin_port(sampler->admin) : 0, sampler->worker_count,
         policy_set_count(sampler->set), (unsigned long long)extent_pool_limit_bytes(sampler->pool));
     log_event(LOG_INFO, "standalone", "text=\"traces are not handed over\"");
-    control_run(&sampler->control);
+    return 0;
+}
+
+int sampler_stop(struct sampler *sampler)
+{
+    uint64_t books[BOOK_COUNT], held = 0;
+
     http_loops_stop(sampler->loops, sampler->loop_count);
     for (unsigned i = 0; i < sampler->worker_count; i++)
         worker_stop(&sampler->workers[i].worker);
@@ -312,6 +317,16 @@ int sampler_run(struct sampler *sampler)
     log_event(held ? LOG_WARN : LOG_INFO, "stopped", "spans_left=%llu clean=%s", (unsigned long long)held,
         atomic_load(&sampler->cut_short) ? "false" : "true");
     return atomic_load(&sampler->cut_short) ? 1 : 0;
+}
+
+int sampler_run(struct sampler *sampler)
+{
+    int r = sampler_start(sampler);
+
+    if (r)
+        return error_pass(r);
+    control_run(&sampler->control);
+    return sampler_stop(sampler);
 }
 
 static void sampler_worker_deinit(struct sampler_worker *home)

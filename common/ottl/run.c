@@ -1,18 +1,10 @@
 /* A worker's run: what is known of header and span, and for how long. */
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "common/base/assert.h"
 #include "common/ottl/run.h"
-
-static uint64_t wall_clock(void)
-{
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_REALTIME, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
+#include "common/run/clock.h"
 
 void pattern_cached_deinit(struct pattern_cached *cached)
 {
@@ -32,7 +24,7 @@ struct ottl_run *ottl_run_new(const struct ottl_program *program, uint64_t (*uni
         return NULL;
     run->program = program;
     run->pattern_count = program->pattern_count;
-    run->unix_ns = unix_ns ? unix_ns : wall_clock;
+    run->unix_ns = unix_ns ? unix_ns : clock_now_unix_ns;
     run->resource = run->scope = slice_make("", 0);
     arena_init(&run->arena, OTTL_EVALUATION_BYTES);
     run->memos = calloc(program->memo_count + 1, sizeof(*run->memos));
