@@ -102,21 +102,12 @@ static int read_tail_sampling(
 
 /* -- tailrace ---------------------------------------------------------------------------------------- */
 
-#define NOT_YET "not in this release; remove this key"
-
-static const struct config_key cluster_keys[] = {
-    CONFIG_KEY_NAMED(struct sampler_config, tailrace.cluster_self, "self", CONFIG_STRING,
-        "Name of this sampler among its fellows, a text that stays the same over restarts; absent: the host name."),
-    CONFIG_REFUSE("resolver", "samplers do not hand traces over in this release; remove this key"),
-    CONFIG_REFUSE("handoff_timeout", "samplers do not hand traces over in this release; remove this key"),
-    {0},
-};
-
 static const struct config_key memory_keys[] = {
     CONFIG_KEY_NAMED(struct sampler_config, tailrace.memory_limit_bytes, "limit_mib", CONFIG_MIB,
         "Memory for spans; 0: 65 % of the container's or the machine's."),
-    CONFIG_KEY_CHOICE(struct sampler_config, tailrace.at_limit, "at_limit", "refuse|decide_early",
-        "What happens when it is full: refuse spans, or first decide the oldest traces early."),
+    CONFIG_KEY_CHOICE(struct sampler_config, tailrace.at_limit, "at_limit", "refuse|decide_early|spill",
+        "What may be done when it is full before spans are refused: nothing; with a journal let the oldest spans lie there alone, then "
+        "decide the oldest traces early; or only the first of the two."),
     {0},
 };
 
@@ -136,8 +127,10 @@ const struct config_key sampler_tailrace_keys[] = {
     CONFIG_KEY_NAMED(struct sampler_config, tailrace.resend_window_ns, "resend_window", CONFIG_SPAN,
         "How long a span that is sent again is recognised after its trace was exported."),
     CONFIG_KEY_NAMED(struct sampler_config, tailrace.drain_timeout_ns, "drain_timeout", CONFIG_SPAN,
-        "Longest time a stop waits until what is held was decided and exported."),
-    CONFIG_REFUSE("journal", "the journal is not in this release, spans are held in memory only; remove this key"),
+        "Longest time a stop takes until what is held was decided and exported or, in a cluster, handed over; with a journal the rest "
+        "stays there."),
+    CONFIG_SECTION("journal", journal_keys, "What outlives the process."),
+    CONFIG_NESTED(struct sampler_config, dns, "dns", tailrace_dns_keys, "How cluster.resolver.dns asks."),
     {.name = "record_policy", .type = CONFIG_CHOICE, .offset = offsetof(struct sampler_config, record_policy), .choices = "off|scope|span",
         .set_offset = offsetof(struct sampler_config, record_policy_set),
         .help = "Where exported spans are told which policy kept them, as attributes tailsampling.policy and others: on their scope, as the "
@@ -227,7 +220,10 @@ static int size_memory(struct config_context *context, const struct otlp_file *f
 
 struct sampler_config sampler_config_defaults(void)
 {
-    return (struct sampler_config){.tail_sampling = tail_sampling_defaults, .tailrace = tailrace_defaults(&sampler_tier)};
+    return (struct sampler_config){.tail_sampling = tail_sampling_defaults,
+        .tailrace = tailrace_defaults(&sampler_tier),
+        .cluster = cluster_defaults,
+        .journal = journal_defaults};
 }
 
 /* NAME of processors.tail_sampling/NAME. */
@@ -241,9 +237,10 @@ static const char *component_name(const struct config_node *processor)
 int sampler_config_read(
     struct config_context *context, const struct config_node *root, struct sampler_config *out_config)
 {
-    struct sampler_config config = {0};
+    struct sampler_config config = {.cluster = cluster_defaults, .journal = journal_defaults};
     struct otlp_file file;
     int result = otlp_file_read(context, root, &sampler_tier, &file);
+    bool failed;
 
     config.telemetry = file.telemetry;
     if (otlp_receivers_read(context, &file, &sampler_tier, config.receivers, &config.receiver_count))
@@ -253,7 +250,11 @@ int sampler_config_read(
     config.tail_sampling.component_name = component_name(file.processor);
     if (otlp_exporters_read(context, &file, config.exporters, &config.exporter_count))
         result = CONFIG_E_INVALID;
-    if (tailrace_read(context, &file, &sampler_tier, &config, &config.tailrace))
+    failed = tailrace_read(context, &file, &sampler_tier, &config, &config.tailrace) != 0;
+    if (failed)
+        result = CONFIG_E_INVALID;
+    if (cluster_config_check(context, &file, failed, &config) || journal_config_check(context, &file, &config) ||
+        dns_config_check(context, file.tailrace, &config.dns))
         result = CONFIG_E_INVALID;
     if (check_self(context, &file, &config.tailrace))
         result = CONFIG_E_INVALID;

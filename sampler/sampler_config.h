@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/config/otlp_config.h"
+#include "sampler/cluster_config.h"
 
 struct tail_sampling_config {              /* processors.tail_sampling; keys as in the Collector */
     int64_t decision_wait_ns;              /* 30 s; below 0 counts as 0 */
@@ -27,6 +28,9 @@ struct sampler_config {
     struct otlp_exporter_config exporters[OTLP_EXPORTERS_MAX];
     size_t exporter_count;
     struct tailrace_config tailrace;
+    struct cluster_config cluster;
+    struct journal_config journal;
+    struct dns_config dns;                 /* tailrace.dns */
     struct telemetry_config telemetry;
     enum record_policy record_policy;      /* tailrace.record_policy, or the gate recordpolicy: scope */
     bool record_policy_set;

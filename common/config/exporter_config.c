@@ -410,6 +410,21 @@ static int find_authenticator(struct config_context *context, const struct otlp_
     return 0;
 }
 
+int otlp_client_auth(struct config_context *context, const struct otlp_file *file, const struct config_node *node, const char *name,
+    const struct auth_options **out_auth)
+{
+    const struct otlp_extension *extension;
+
+    if (!name || !*name)
+        return 0;
+    if (authenticator_find(context, file, node, name, false, &extension))
+        return CONFIG_E_INVALID;
+    if (!extension->auth)
+        return config_error(context, node, "`%s` has no credentials; expected a basicauth or bearertokenauth", name);
+    *out_auth = extension->auth;
+    return 0;
+}
+
 /* What is the same for every OTLP exporter, whatever it calls. */
 static int read_common(struct config_context *context, struct otlp_file *file, const struct config_node *node,
     const struct config_key *keys, struct exporter_reading *reading)

@@ -99,7 +99,7 @@ struct tailrace_config {             /* the `tailrace:` key, common part */
     uint64_t workers;                /* 0: CPUs of the cgroup - 1, at least 1 */
     const char *cluster_self;        /* sampler: member name; default the host name */
     uint64_t memory_limit_bytes;     /* memory.limit_mib; 0: 65 % of the cgroup's or the machine's memory */
-    enum { AT_LIMIT_REFUSE, AT_LIMIT_DECIDE_EARLY } at_limit;
+    enum { AT_LIMIT_REFUSE, AT_LIMIT_DECIDE_EARLY, AT_LIMIT_SPILL } at_limit; /* spill: only with a journal */
     int64_t verdict_keep_ns;         /* 70 s */
     int64_t resend_window_ns;        /* 5 m */
     bool early_keep;                 /* decide before decision_wait what nothing can change any more */
@@ -197,6 +197,13 @@ int otlp_member_read(struct config_context *context, struct otlp_file *file, con
 extern const struct config_key otlp_retry_keys[]; /* struct retry_options */
 int otlp_queue_read(struct config_context *context, const struct config_node *node);
 struct otlp_exporter_config otlp_exporter_defaults(void);
+
+/* A client's `tls:` as the exporters have it: a custom reader, out_field a const struct tls_options **. */
+int tls_client_read(struct config_context *context, const struct config_node *node, void *out_field);
+extern const struct config_key tls_client_keys[];
+/* The credentials of the extension that `auth.authenticator` at node names; no name: none. 0 or CONFIG_E_INVALID. */
+int otlp_client_auth(struct config_context *context, const struct otlp_file *file, const struct config_node *node, const char *name,
+    const struct auth_options **out_auth);
 
 extern const struct config_key tailrace_admin_keys[]; /* struct tailrace_config */
 /* The `tailrace:` key by tier->tailrace_keys into config, which holds the defaults; then the checks both tiers share. */

@@ -32,7 +32,6 @@ const struct config_node *list_at(const struct config_node *list, size_t index);
 
 int tls_server_read(struct config_context *context, const struct config_node *node, void *out_field); /* const struct tls_options ** */
 int tls_grpc_server_read(struct config_context *context, const struct config_node *node, void *out_field); /* of gRPC: its library can do less */
-int tls_client_read(struct config_context *context, const struct config_node *node, void *out_field);
 /* Custom readers of headers, as a map or a list of {name, value}; out_field: a char ** of key, value, …, NULL. */
 int headers_read(struct config_context *context, const struct config_node *node, void *out_field);
 /* One header into pair[0], in lower case, and pair[1]. node: its value; secret, as the key of `headers`. */
@@ -59,7 +58,7 @@ int memory_limiter_read(
 
 /* -- tables that the page shows ------------------------------------------------------------------------- */
 
-extern const struct config_key tls_server_keys[], tls_client_keys[];
+extern const struct config_key tls_server_keys[];
 extern const struct config_key otlp_file_keys[], otlp_telemetry_keys[], otlp_pipeline_keys[];
 extern const struct config_key otlp_receiver_keys[], otlp_grpc_exporter_keys[], otlp_http_exporter_keys[], debug_exporter_keys[];
 extern const struct config_key batch_processor_keys[], memory_limiter_keys[];
