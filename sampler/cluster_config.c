@@ -195,9 +195,9 @@ static int check_segments(struct config_context *context, const struct otlp_file
 {
     if (config->segment_bytes < MIB || config->segment_bytes > 1024 * MIB)
         return config_error(context, key_at(file, "journal.segment_mib"), "expected a number from 1 to 1024");
-    if (config->max_size_bytes < 8 * config->segment_bytes)
+    if (config->max_size_bytes < 4 * config->segment_bytes)
         return config_error(context, key_at(file, "journal.max_size_mib"),
-            "expected at least 8 segments of %llu MiB; make them smaller by journal.segment_mib, or give it more of the disk",
+            "expected at least 4 segments of %llu MiB; make them smaller by journal.segment_mib, or give it more of the disk",
             (unsigned long long)(config->segment_bytes / MIB));
     return 0;
 }

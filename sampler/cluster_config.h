@@ -3,6 +3,7 @@
 
 #include "common/config/otlp_config.h"
 #include "common/config/resolver_config.h"
+#include "sampler/journal/journal.h"
 
 struct sampler_config;
 
@@ -17,14 +18,12 @@ struct cluster_config {
     int64_t status_interval_ns, peer_timeout_ns, handoff_timeout_ns, hello_wait_ns, ack_wait_ns, forward_timeout_ns;
 };
 
-enum journal_sync_config { JOURNAL_SYNC_NONE, JOURNAL_SYNC_INTERVAL, JOURNAL_SYNC_ALWAYS };
-
 struct journal_config {
     const char *directory;                /* NULL: memory only, and nothing below counts */
-    enum journal_sync_config sync;
+    enum journal_sync sync;
     int64_t sync_interval_ns;
     uint64_t max_size_bytes, segment_bytes;
-    enum { JOURNAL_ON_ERROR_REFUSE, JOURNAL_ON_ERROR_MEMORY } on_error;
+    enum journal_on_error on_error;
 };
 
 extern const struct config_key cluster_keys[], journal_keys[]; /* of struct sampler_config */

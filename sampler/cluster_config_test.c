@@ -79,7 +79,7 @@ static void test_defaults(void **state)
     assert_int_equal(config.journal.sync_interval_ns, NS_PER_S);
     assert_int_equal(config.journal.max_size_bytes, 8192 * MIB);
     assert_int_equal(config.journal.segment_bytes, 64 * MIB);
-    assert_int_equal(config.journal.on_error, JOURNAL_ON_ERROR_REFUSE);
+    assert_int_equal(config.journal.on_error, JOURNAL_REFUSE);
     config_context_free(context);
 }
 
@@ -109,7 +109,7 @@ static void test_values(void **state)
     assert_int_equal(config.tailrace.at_limit, AT_LIMIT_SPILL);
     assert_int_equal(config.journal.sync, JOURNAL_SYNC_ALWAYS);
     assert_int_equal(config.journal.max_size_bytes, 64 * MIB);
-    assert_int_equal(config.journal.on_error, JOURNAL_ON_ERROR_MEMORY);
+    assert_int_equal(config.journal.on_error, JOURNAL_MEMORY);
     config_context_free(context);
 }
 
@@ -143,7 +143,7 @@ static const struct {
         "tailrace.journal.sync: expected one of: none interval always; found \"sometimes\"\n"},
     {USUAL("tailrace: { journal: { directory: d, segment_mib: 0 } }"), "tailrace.journal.segment_mib: expected a number from 1 to 1024\n"},
     {USUAL("tailrace: { journal: { directory: d, max_size_mib: 100 } }"),
-        "tailrace.journal.max_size_mib: expected at least 8 segments of 64 MiB; make them smaller by journal.segment_mib, or give it "
+        "tailrace.journal.max_size_mib: expected at least 4 segments of 64 MiB; make them smaller by journal.segment_mib, or give it "
         "more of the disk\n"},
 };
 
