@@ -133,8 +133,8 @@ static void test_moves(void **state)
     assert_int_equal(ring_new(list, member_book_members(&book, list), &after), 0);
     assert_true(before->fingerprint == after->fingerprint);
     assert_memory_equal(before->owner, after->owner, sizeof(before->owner));
-    ring_free(before);
-    ring_free(after);
+    ring_unref(before);
+    ring_unref(after);
     member_book_deinit(&book);
 }
 

@@ -51,7 +51,7 @@ static void ring_fill(struct ring *ring, const struct slice *names)
 }
 
 /* Of each field's length and bytes, little endian, so that no two lists read as the same bytes. */
-static uint64_t fingerprint_of(const struct ring_member *members, size_t count)
+uint64_t ring_fingerprint(const struct ring_member *members, size_t count)
 {
     XXH3_state_t state;
     uint64_t hash;
@@ -79,11 +79,11 @@ static uint64_t fingerprint_of(const struct ring_member *members, size_t count)
     return hash ? hash : 1; /* 0 means "none" where fingerprints travel */
 }
 
-CLEANUP_DEFINE(struct ring, ring_free);
+CLEANUP_DEFINE(struct ring, ring_unref);
 
 int ring_new(const struct ring_member *members, size_t count, struct ring **out_ring)
 {
-    CLEANUP(ring_free) struct ring *ring = NULL;
+    CLEANUP(ring_unref) struct ring *ring = NULL;
     struct ring_member *sorted = NULL;
     struct slice *names = NULL;
 
@@ -95,6 +95,7 @@ int ring_new(const struct ring_member *members, size_t count, struct ring **out_
     ring = calloc(1, sizeof(*ring));
     if (!ring)
         return error_raise(-ENOMEM);
+    atomic_init(&ring->refs, 1);
     ring->names = calloc(count, sizeof(*ring->names));
     sorted = malloc(count * sizeof(*sorted));
     names = malloc(count * sizeof(*names));
@@ -109,10 +110,10 @@ int ring_new(const struct ring_member *members, size_t count, struct ring **out_
         ring->names[i] = strdup(sorted[i].name);
         if (!ring->names[i])
             goto no_memory;
-        ring->member_count++; /* counts what ring_free has to free */
+        ring->member_count++; /* counts what ring_unref has to free */
         names[i] = slice_text(ring->names[i]);
     }
-    ring->fingerprint = fingerprint_of(sorted, count);
+    ring->fingerprint = ring_fingerprint(sorted, count);
     ring_fill(ring, names);
     free(sorted);
     free(names);
@@ -125,9 +126,15 @@ no_memory:
     return error_raise(-ENOMEM);
 }
 
-void ring_free(struct ring *ring)
+struct ring *ring_ref(struct ring *ring)
 {
-    if (!ring)
+    atomic_fetch_add_explicit(&ring->refs, 1, memory_order_relaxed);
+    return ring;
+}
+
+void ring_unref(struct ring *ring)
+{
+    if (!ring || atomic_fetch_sub_explicit(&ring->refs, 1, memory_order_acq_rel) != 1)
         return;
     for (uint32_t i = 0; i < ring->member_count; i++)
         free(ring->names[i]);

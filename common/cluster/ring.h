@@ -5,10 +5,11 @@
  * Law     one change among N members moves 1/N of the slots, only to or from that member; order of names does not matter.
  * Balance busiest over mean: at most 1.03 up to 30 members, 1.06 at 100, for sampler-0, sampler-1, ... A slot is a
  *         throw of dice, so one list of 30 arbitrary names in ten lies between 1.03 and 1.04.
- * Life    immutable, built off the data path, published as a snapshot.
+ * Life    immutable, built off the data path, published as a snapshot; counted, since several snapshots may share one.
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -31,16 +32,21 @@ struct ring_member {
 };
 
 struct ring {
+    atomic_uint refs;
     uint64_t fingerprint; /* of hash version, names and states, sorted by name; never 0 */
     uint32_t member_count;
     char **names;          /* sorted */
     uint16_t owner[RING_SLOTS], fallback[RING_SLOTS]; /* member index; fallback RING_NONE when alone */
 };
 
-/* Names must differ; they are copied. Member indices are those after sorting by name. 0, RING_E_NO_MEMBERS,
+/* Names must differ; they are copied. Member indices are those after sorting by name. One reference. 0, RING_E_NO_MEMBERS,
  * RING_E_TOO_MANY or -ENOMEM. */
 int ring_new(const struct ring_member *members, size_t count, struct ring **out_ring);
-void ring_free(struct ring *ring);
+struct ring *ring_ref(struct ring *ring);
+/* Any thread; accepts NULL. */
+void ring_unref(struct ring *ring);
+/* A ring's fingerprint without the ring. The members are sorted by name. */
+uint64_t ring_fingerprint(const struct ring_member *members, size_t count);
 
 static inline uint32_t ring_slot(const struct trace_id *id)
 {

@@ -102,7 +102,7 @@ static void test_bounds(void **state)
     assert_int_equal(ring_new(names->members, RING_MEMBERS_MAX + 1, &ring), RING_E_TOO_MANY);
     assert_ptr_equal(ring, names);
     free(names);
-    ring_free(NULL);
+    ring_unref(NULL);
 }
 
 static void test_alone(void **state)
@@ -117,7 +117,7 @@ static void test_alone(void **state)
     }
     assert_int_equal(ring_rank(ring, 5, 0), 0);
     assert_int_equal(ring_rank(ring, 5, 1), RING_NONE);
-    ring_free(ring);
+    ring_unref(ring);
     free(names);
 }
 
@@ -146,7 +146,7 @@ static void test_balance_of_numbered_pods(void **state)
 
             if (balance > (large ? cases[i].most_100 : cases[i].most_30))
                 fail_msg("%zu members %sN%s: %.4f", count, cases[i].before, cases[i].after, balance);
-            ring_free(ring);
+            ring_unref(ring);
             free(names);
         }
     }
@@ -168,7 +168,7 @@ static void test_balance_of_random_names(void **state)
         over += balance > 1.03;
         if (balance > 1.05)
             fail_msg("round %u: %.4f", round, balance);
-        ring_free(ring);
+        ring_unref(ring);
         free(names);
     }
     assert_in_range(over, 0, 10);
@@ -200,9 +200,9 @@ static void test_order_of_names_does_not_matter(void **state)
             if (i > 0)
                 assert_true(strcmp(ring->names[i - 1], ring->names[i]) < 0);
         }
-        ring_free(shuffled);
+        ring_unref(shuffled);
     }
-    ring_free(ring);
+    ring_unref(ring);
     free(names);
 }
 
@@ -252,8 +252,8 @@ static void test_one_change_moves_only_its_own_slots(void **state)
         names->members[gone] = names->members[--names->count];
         without = ring_of(names);
         check_movement(with, without, name);
-        ring_free(with);
-        ring_free(without);
+        ring_unref(with);
+        ring_unref(without);
         free(names);
     }
 }
@@ -279,7 +279,7 @@ static void test_ranks_agree_with_the_tables(void **state)
             assert_int_equal(seen, (1ull << counts[i]) - 1);
             assert_int_equal(ring_rank(ring, slot, (unsigned)counts[i]), RING_NONE);
         }
-        ring_free(ring);
+        ring_unref(ring);
         free(names);
     }
 }
@@ -291,7 +291,7 @@ static uint64_t fingerprint(const struct ring_member *members, size_t count)
 
     assert_int_equal(ring_new(members, count, &ring), 0);
     print = ring->fingerprint;
-    ring_free(ring);
+    ring_unref(ring);
     return print;
 }
 
@@ -370,7 +370,7 @@ static void test_golden_values(void **state)
         fail_msg("table of owners: 0x%016llx", (unsigned long long)hash_bytes(ring->owner, sizeof(ring->owner)));
     if (ring->fingerprint != 0xc8219f517a64c2e5ull)
         fail_msg("fingerprint: 0x%016llx", (unsigned long long)ring->fingerprint);
-    ring_free(ring);
+    ring_unref(ring);
     free(names);
 }
 

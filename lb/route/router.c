@@ -45,7 +45,7 @@ void member_set_unref(struct member_set *set)
         return;
     if (set->counted)
         set_count(set, -1);
-    ring_free(set->ring);
+    ring_unref(set->ring);
     free(set);
 }
 
