@@ -241,6 +241,27 @@ void hash_index_remove(struct hash_index *index, struct hash_probe *probe)
     index->count--;
 }
 
+/* The cursor is the first mixed hash that was not looked at. Segments split and never join, so it stays a segment's border. */
+bool hash_index_step(const struct hash_index *index, uint64_t *cursor,
+    void (*visit)(void *context, uint64_t hash, uint64_t value), void *context)
+{
+    const struct hash_segment *segment = index->directory[*cursor >> 1 >> (63 - index->depth)];
+    uint64_t following = (*cursor >> 1 >> (63 - segment->depth)) + 1;
+
+    for (uint32_t i = 0; i <= segment->mask; i++) {
+        const struct hash_slot *slot = &segment->slots[i];
+
+        if (slot->value != 0)
+            visit(context, slot->hash, slot->value);
+    }
+    if (following == 1ull << segment->depth) {
+        *cursor = 0;
+        return false;
+    }
+    *cursor = following << (64 - segment->depth);
+    return true;
+}
+
 bool hash_index_sound(const struct hash_index *index)
 {
     uint64_t count = 0;

@@ -52,6 +52,11 @@ void hash_index_remove(struct hash_index *index, struct hash_probe *probe);
 /* Walks everything; true when it holds together. Slow: tests and ASSERT_SLOW. */
 bool hash_index_sound(const struct hash_index *index);
 
+/* Visits everything there is, a segment (mostly of 2048 slots) a step: *cursor is 0 at first, and false is the end. What was there before
+ * the first step and stays is visited once, whatever comes and goes between the steps; visit itself adds and removes nothing. */
+bool hash_index_step(const struct hash_index *index, uint64_t *cursor,
+    void (*visit)(void *context, uint64_t hash, uint64_t value), void *context);
+
 /* The worker is picked by low bits of the hash and the cluster slot by its top ones, so that within one
  * worker's table neither end varies freely: multiplying spreads what does vary over the upper bits. */
 HOT_INLINE uint64_t hash_index_mix(uint64_t hash)

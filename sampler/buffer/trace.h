@@ -2,10 +2,16 @@
  *
  *   (none) --first span--> PENDING --decide: a policy wants it--> SAMPLED -----> exported, then freed
  *                             |------decide: no policy does-----> freed, a record stays
- *                             '------too large: not sampled-----> freed, a record stays
+ *                             |------too large: not sampled-----> freed, a record stays
+ *                             |------given away-----------------> freed
+ *                             '------a verdict came along-------> SAMPLED_WAITING
+ *
+ *   SAMPLED --its slot was lost--> SAMPLED_WAITING --its slot is settled--> SAMPLED
+ *                                         '--------given away--------> freed
  *
  * "decide" comes when decision_wait is over, or early when memory runs short. The record (decision_cache.h) remembers
- * what was decided; a late span finds no trace here and follows it.
+ * what was decided; a late span finds no trace here and follows it. A trace that may not be decided or exported yet is
+ * on hold (trace_hold): found, joined by spans, but never due; with SAMPLED_WAITING it always is, or was just released.
  */
 #pragma once
 
@@ -17,7 +23,7 @@
 #include "sampler/buffer/header_table.h"
 #include "sampler/decide/facts.h"
 
-enum trace_state { TRACE_PENDING, TRACE_SAMPLED };
+enum trace_state { TRACE_PENDING, TRACE_SAMPLED, TRACE_SAMPLED_WAITING };
 
 struct policy_set;
 
@@ -50,8 +56,11 @@ struct trace_store; /* one worker's extents, traces and headers: trace_table.h *
 struct trace_info {
     struct trace_id id;
     uint64_t first_ns;    /* first span arrived */
-    uint64_t deadline_ns; /* 0: none, it is out of the table */
+    uint64_t deadline_ns; /* 0: none, it is out of the table. May have passed */
     enum trace_state state;
     uint32_t span_count;
+    uint32_t mark;        /* trace_mark's; 0: none, or out of the table */
+    uint8_t delivered;    /* exporters that have its spans already, a bit each (fan_out.h) */
+    bool held;            /* on hold, or released and not given by trace_table_due yet */
     uint64_t bytes;       /* of spans */
 };

@@ -36,9 +36,11 @@ struct trace {
     uint32_t span_count;
     uint16_t tail_used, tail_left;
     uint16_t records_used, records_left; /* in last_records */
-    uint8_t state;         /* enum trace_state */
-    bool in_table;
-    bool bytes_freed;
+    uint8_t state; /* enum trace_state */
+    bool in_table : 1;
+    bool bytes_freed : 1;
+    bool held : 1; /* its deadline's node is in the table's held or released */
+    uint8_t delivered;
 
     struct span_record first_records[FIRST_RECORDS];
     struct facts facts;
@@ -49,7 +51,8 @@ struct trace {
     union {
         struct {
             struct deadline deadline;
-            struct list order;
+            struct list order; /* not linked while on hold */
+            uint32_t mark;
         } waiting; /* while in the table */
         struct trace_way_out out;
     } as;
@@ -66,6 +69,7 @@ static_assert(sizeof(struct trace) == offsetof(struct trace, first_bytes), "byte
 struct trace_table {
     struct hash_index index;
     struct list order; /* first: arrived first */
+    struct list held, released;
     struct extent_store *store;
     struct header_table *headers;
     uint64_t span_count;
@@ -77,6 +81,11 @@ static inline struct block *trace_block(struct trace *trace)
 {
     return (struct block *)(void *)trace;
 }
+
+/* trace_table.c */
+struct trace *trace_new(struct trace_table *table, const struct trace_id *id, uint64_t now_ns);
+void trace_unref_headers(struct trace_table *table, const struct trace *trace);
+void trace_free_records(struct trace_table *table, struct trace *trace);
 
 /* -- a walk over its records -- */
 

@@ -147,32 +147,52 @@ static bool bytes_add(struct trace_table *table, struct trace *trace, struct sli
     }
 }
 
-enum trace_span_result trace_add_span(struct trace_table *table, struct trace *trace, struct slice span,
-    uint64_t span_hash, struct header *header)
+/* A span that lies in blocks: its pieces follow each other as one. */
+static bool bytes_add_rope(struct trace_table *table, struct trace *trace, const struct rope *rope)
 {
-    struct bytes_mark mark = bytes_mark(trace);
-    struct span_record *record;
-    struct hash_set *set;
+    size_t left = rope->len - rope->at_len;
 
+    if (!bytes_add(table, trace, slice_make(rope->at, rope->at_len)))
+        return false;
+    for (const struct block *block = rope->more; left > 0; block = block->next) {
+        size_t here = size_min(left, block_capacity(block));
+
+        if (!bytes_add(table, trace, slice_make(block->bytes, here)))
+            return false;
+        left -= here;
+    }
+    return true;
+}
+
+/* -- spans ------------------------------------------------------------------------------------------ */
+
+/* Is it new, and where would its record go? */
+static inline enum trace_span_result span_begin(
+    struct trace_table *table, struct trace *trace, uint64_t span_hash, struct span_record **out_record)
+{
     ASSERT(!trace->bytes_freed);
-    ASSERT(span.len <= UINT32_MAX);
     if (!planted(PLANT_DEDUPE_OFF)) {
         if (trace_has(trace, span_hash))
             return TRACE_SPAN_DUPLICATE;
         if (trace->span_count == COMPARED_MOST && !trace_index_hashes(table, trace))
             return TRACE_SPAN_NO_MEMORY;
     }
-    record = record_room(table, trace);
-    if (!record)
-        return TRACE_SPAN_NO_MEMORY;
-    set = trace_hash_set(trace);
-    if (!bytes_add(table, trace, span) || (set && !hash_set_add(set, span_hash))) {
-        bytes_back_to(table, trace, &mark);
-        return TRACE_SPAN_NO_MEMORY;
-    }
+    *out_record = record_room(table, trace);
+    return *out_record ? TRACE_SPAN_ADDED : TRACE_SPAN_NO_MEMORY;
+}
 
+static inline bool span_index(struct trace *trace, uint64_t span_hash)
+{
+    struct hash_set *set = trace_hash_set(trace);
+
+    return !set || hash_set_add(set, span_hash);
+}
+
+static inline void span_end(
+    struct trace_table *table, struct trace *trace, struct span_record *record, const struct span_record *span, struct header *header)
+{
     header_ref(table->headers, header);
-    *record = (struct span_record){span_hash, header->index, (uint32_t)span.len};
+    *record = *span;
     if (trace->span_count >= FIRST_RECORDS) {
         trace->records_used++;
         trace->records_left--;
@@ -180,7 +200,181 @@ enum trace_span_result trace_add_span(struct trace_table *table, struct trace *t
     trace->span_count++;
     if (trace->in_table)
         table->span_count++;
+}
+
+enum trace_span_result trace_add_span(struct trace_table *table, struct trace *trace, struct slice span,
+    uint64_t span_hash, struct header *header)
+{
+    struct bytes_mark mark = bytes_mark(trace);
+    struct span_record *record;
+    enum trace_span_result result;
+
+    ASSERT(span.len <= UINT32_MAX);
+    result = span_begin(table, trace, span_hash, &record);
+    if (result != TRACE_SPAN_ADDED)
+        return result;
+    if (!bytes_add(table, trace, span) || !span_index(trace, span_hash)) {
+        bytes_back_to(table, trace, &mark);
+        return TRACE_SPAN_NO_MEMORY;
+    }
+    span_end(table, trace, record, &(struct span_record){span_hash, header->index, (uint32_t)span.len}, header);
     return TRACE_SPAN_ADDED;
+}
+
+/* -- a walk over spans: records, and where their bytes lie ------------------------------------------ */
+
+struct spans_walk {
+    struct record_walk records;
+    const struct block *block; /* the next span's bytes begin here, or in the one after it */
+    const uint8_t *at;
+    size_t here; /* bytes before the block's end */
+};
+
+static struct spans_walk spans_walk_start(const struct trace *trace)
+{
+    return (struct spans_walk){
+        .records = record_walk_start(trace),
+        .block = (const struct block *)(const void *)trace,
+        .at = trace->first_bytes,
+        .here = block_class_capacity(TRACE_CLASS) - (sizeof(*trace) - sizeof(struct block)),
+    };
+}
+
+/* NULL at the end. */
+static inline const struct span_record *spans_walk_next(const struct trace *trace, struct spans_walk *walk, struct rope *out_bytes)
+{
+    const struct span_record *record = record_next(trace, &walk->records);
+    size_t left;
+
+    if (!record)
+        return NULL;
+    left = record->len;
+    if (walk->here == 0 && left > 0) {
+        walk->block = walk->block->next;
+        walk->at = walk->block->bytes;
+        walk->here = block_capacity(walk->block);
+    }
+    *out_bytes = (struct rope){walk->at, record->len, record->len, NULL};
+    if (left > walk->here) {
+        out_bytes->at_len = (uint32_t)walk->here;
+        out_bytes->more = walk->block->next;
+    }
+    while (left > walk->here) {
+        left -= walk->here;
+        walk->block = walk->block->next;
+        walk->at = walk->block->bytes;
+        walk->here = block_capacity(walk->block);
+    }
+    walk->at += left;
+    walk->here -= left;
+    return record;
+}
+
+/* -- from trace to trace ------------------------------------------------------------------------------ */
+
+/* Adds the span that the walk stands at, unless it is there already. What a trace held needs no more memory than was admitted. */
+static bool span_copy(
+    struct trace_table *table, struct trace *trace, const struct span_record *span, struct header *header, const struct rope *rope)
+{
+    struct span_record *record;
+
+    switch (span_begin(table, trace, span->hash, &record)) {
+    case TRACE_SPAN_ADDED:
+        break;
+    case TRACE_SPAN_DUPLICATE:
+        return false;
+    case TRACE_SPAN_NO_MEMORY:
+        UNREACHABLE("there is memory for what was admitted");
+    }
+    ASSERT(bytes_add_rope(table, trace, rope));
+    ASSERT(span_index(trace, span->hash));
+    span_end(table, trace, record, span, header);
+    return true;
+}
+
+uint32_t trace_join(struct trace_table *table, struct trace *trace, const struct trace *from)
+{
+    struct spans_walk walk = spans_walk_start(from);
+    struct rope rope;
+    const struct span_record *span;
+    uint32_t added = 0;
+
+    while ((span = spans_walk_next(from, &walk, &rope)))
+        added += span_copy(table, trace, span, header_at(from->headers, span->header_index), &rope);
+    return added;
+}
+
+/* Gives what `from`, a trace of its own, holds to `trace`, in the place of what it had. */
+static void trace_adopt(struct trace_table *table, struct trace *trace, struct trace *from)
+{
+    if (trace->in_table)
+        table->span_count += (uint64_t)from->span_count - trace->span_count;
+    trace_unref_headers(table, trace);
+    trace_free_records(table, trace);
+    block_free_chain_later(table->store, trace->next);
+
+    trace->next = from->next;
+    trace->tail = from->tail == trace_block(from) ? trace_block(trace) : from->tail;
+    trace->last_records = from->last_records;
+    trace->bytes = from->bytes;
+    trace->span_count = from->span_count;
+    trace->tail_used = from->tail_used;
+    trace->tail_left = from->tail_left;
+    trace->records_used = from->records_used;
+    trace->records_left = from->records_left;
+    memcpy(trace->first_records, from->first_records, sizeof(trace->first_records));
+    memcpy(trace->first_bytes, from->first_bytes, block_class_bytes[TRACE_CLASS] - sizeof(*trace));
+    block_free(table->store, trace_block(from));
+}
+
+static bool is_among(const struct hash_set *set, const uint64_t *hashes, size_t count, uint64_t hash)
+{
+    if (set)
+        return hash_set_has(set, hash);
+    for (size_t i = 0; i < count; i++) {
+        if (hashes[i] == hash)
+            return true;
+    }
+    return false;
+}
+
+/* NULL: so few that they are compared, or no memory for more. */
+static struct hash_set *set_of(struct trace_table *table, const uint64_t *hashes, size_t count)
+{
+    struct hash_set *set = count > COMPARED_MOST ? hash_set_new(table->store) : NULL;
+
+    for (size_t i = 0; set && i < count; i++) {
+        if (!hash_set_has(set, hashes[i]) && !hash_set_add(set, hashes[i])) {
+            hash_set_free(set);
+            return NULL;
+        }
+    }
+    return set;
+}
+
+uint32_t trace_remove_spans(struct trace_table *table, struct trace *trace, const uint64_t *hashes, size_t count)
+{
+    struct hash_set *set = set_of(table, hashes, count);
+    struct spans_walk walk = spans_walk_start(trace);
+    struct trace *rest = trace_new(table, &trace->id, 0);
+    const struct span_record *span;
+    struct rope rope;
+    uint32_t removed = 0;
+
+    ASSERT(rest != NULL);
+    while ((span = spans_walk_next(trace, &walk, &rope))) {
+        if (is_among(set, hashes, count, span->hash))
+            removed++;
+        else
+            (void)span_copy(table, rest, span, header_at(trace->headers, span->header_index), &rope);
+    }
+    hash_set_free(set);
+    if (removed > 0) {
+        trace_adopt(table, trace, rest);
+    } else {
+        trace_free(table, rest);
+    }
+    return removed;
 }
 
 /* -- who looks at them ------------------------------------------------------------------------------- */
@@ -197,36 +391,14 @@ void trace_hashes(const struct trace *trace, uint64_t *out_hashes)
 int trace_spans(const struct trace *trace,
     int (*visit)(void *context, struct header *header, struct rope bytes), void *context)
 {
-    struct record_walk walk = record_walk_start(trace);
-    const struct block *block = (const struct block *)(const void *)trace;
-    const uint8_t *at = trace->first_bytes;
-    size_t here = block_class_capacity(TRACE_CLASS) - (sizeof(*trace) - sizeof(struct block));
-    const struct span_record *record;
+    struct spans_walk walk = spans_walk_start(trace);
+    const struct span_record *span;
+    struct rope rope;
 
     ASSERT(!trace->bytes_freed);
-    while ((record = record_next(trace, &walk))) {
-        struct rope rope = {at, record->len, record->len, NULL};
-        size_t left = record->len;
-        int r;
+    while ((span = spans_walk_next(trace, &walk, &rope))) {
+        int r = visit(context, header_at(trace->headers, span->header_index), rope);
 
-        if (here == 0 && left > 0) {
-            block = block->next;
-            rope.at = at = block->bytes;
-            here = block_capacity(block);
-        }
-        if (left > here) {
-            rope.at_len = (uint32_t)here;
-            rope.more = block->next;
-        }
-        while (left > here) {
-            left -= here;
-            block = block->next;
-            at = block->bytes;
-            here = block_capacity(block);
-        }
-        at += left;
-        here -= left;
-        r = visit(context, header_at(trace->headers, record->header_index), rope);
         if (r)
             return r;
     }

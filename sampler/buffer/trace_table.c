@@ -7,6 +7,7 @@
 
 #include "common/base/assert.h"
 #include "common/base/error.h"
+#include "common/base/num.h"
 #include "sampler/buffer/trace_inside.h"
 #include "sampler/decide/cost.h"
 #include "sampler/decide/policy_set.h"
@@ -27,11 +28,25 @@ int trace_table_new(
         return error_pass(r);
     }
     list_init(&table->order);
+    list_init(&table->held);
+    list_init(&table->released);
     table->store = store;
     table->headers = headers;
     deadlines_init(&table->deadlines, now_ns);
     *out_table = table;
     return 0;
+}
+
+static struct trace *trace_of_deadline(struct list *node)
+{
+    return container_of(node, struct trace, as.waiting.deadline.node);
+}
+
+static struct trace *released_first(const struct trace_table *table)
+{
+    struct list *node = list_first(&table->released);
+
+    return node ? trace_of_deadline(node) : NULL;
 }
 
 void trace_table_free(struct trace_table *table)
@@ -40,7 +55,10 @@ void trace_table_free(struct trace_table *table)
 
     if (!table)
         return;
+    trace_table_release(table);
     while ((trace = trace_table_oldest(table)))
+        trace_free(table, trace);
+    while ((trace = released_first(table)))
         trace_free(table, trace);
     extent_store_settle(table->store);
     hash_index_deinit(&table->index);
@@ -81,7 +99,7 @@ void trace_table_prefetch_trace(const struct trace_table *table, uint64_t id_has
         trace_prefetch(trace);
 }
 
-static struct trace *trace_new(struct trace_table *table, const struct trace_id *id, uint64_t now_ns)
+struct trace *trace_new(struct trace_table *table, const struct trace_id *id, uint64_t now_ns)
 {
     struct block *block = block_new_class(table->store, TRACE_CLASS);
     struct trace *trace = (struct trace *)(void *)block;
@@ -136,6 +154,10 @@ void trace_hasten(struct trace_table *table, struct trace *trace, uint64_t deadl
     struct deadline *deadline = &trace->as.waiting.deadline;
 
     ASSERT(trace->in_table);
+    if (UNLIKELY(trace->held)) {
+        deadline->at_ns = u64_min(deadline->at_ns, deadline_ns);
+        return;
+    }
     if (list_linked(&deadline->node)) {
         if (deadline->at_ns <= deadline_ns)
             return;
@@ -144,12 +166,37 @@ void trace_hasten(struct trace_table *table, struct trace *trace, uint64_t deadl
     deadline_add(&table->deadlines, deadline, deadline_ns);
 }
 
+void trace_first_at(struct trace *trace, uint64_t first_ns)
+{
+    trace->first_ns = u64_min(trace->first_ns, first_ns);
+}
+
+/* One that was on hold and may be due; NULL: none. */
+static struct trace *released_take(struct trace_table *table, uint64_t now_ns)
+{
+    struct trace *trace;
+
+    while ((trace = released_first(table))) {
+        struct deadline *deadline = &trace->as.waiting.deadline;
+
+        list_del(&deadline->node);
+        trace->held = false;
+        list_add_tail(&table->order, &trace->as.waiting.order);
+        if (trace->state != TRACE_PENDING || deadline->at_ns <= now_ns)
+            return trace;
+        deadline_add(&table->deadlines, deadline, deadline->at_ns);
+    }
+    return NULL;
+}
+
 struct trace *trace_table_due(struct trace_table *table, uint64_t now_ns)
 {
     struct deadline *deadline = deadlines_take_due(&table->deadlines, now_ns);
     struct deadline *next;
     struct trace *trace;
 
+    if (!deadline && (trace = released_take(table, now_ns)))
+        return trace;
     if (!deadline) {
         extent_store_settle(table->store); /* the turn's traces are done with */
         return NULL;
@@ -165,7 +212,7 @@ struct trace *trace_table_due(struct trace_table *table, uint64_t now_ns)
 
 uint64_t trace_table_next_ns(const struct trace_table *table)
 {
-    return deadlines_next_ns(&table->deadlines);
+    return list_empty(&table->released) ? deadlines_next_ns(&table->deadlines) : 0;
 }
 
 struct trace *trace_table_oldest(struct trace_table *table)
@@ -173,6 +220,18 @@ struct trace *trace_table_oldest(struct trace_table *table)
     struct list *node = list_first(&table->order);
 
     return node ? container_of(node, struct trace, as.waiting.order) : NULL;
+}
+
+/* Off the deadlines and the order, or off hold. */
+static void trace_unlink(struct trace_table *table, struct trace *trace)
+{
+    if (UNLIKELY(trace->held)) {
+        list_del(&trace->as.waiting.deadline.node);
+        trace->held = false;
+        return;
+    }
+    deadline_remove(&table->deadlines, &trace->as.waiting.deadline);
+    list_del(&trace->as.waiting.order);
 }
 
 void trace_table_take(struct trace_table *table, struct trace *trace)
@@ -187,12 +246,105 @@ void trace_table_take(struct trace_table *table, struct trace *trace)
     } while (value != (uintptr_t)trace);
     hash_index_remove(&table->index, &probe);
 
-    deadline_remove(&table->deadlines, &trace->as.waiting.deadline);
-    list_del(&trace->as.waiting.order);
+    trace_unlink(table, trace);
     table->span_count -= trace->span_count;
     memset(&trace->as, 0, sizeof(trace->as));
     trace->in_table = false;
     trace->state = TRACE_SAMPLED;
+}
+
+/* -- on hold --------------------------------------------------------------------------------------- */
+
+static void held_add(struct trace_table *table, struct trace *trace)
+{
+    trace->held = true;
+    list_add_tail(&table->held, &trace->as.waiting.deadline.node);
+}
+
+void trace_hold(struct trace_table *table, struct trace *trace)
+{
+    ASSERT(trace->in_table);
+    trace_unlink(table, trace);
+    held_add(table, trace);
+}
+
+void trace_table_release(struct trace_table *table)
+{
+    list_splice_tail(&table->released, &table->held);
+}
+
+void trace_await_export(struct trace_table *table, struct trace *trace)
+{
+    ASSERT(trace->state == TRACE_PENDING);
+    trace->state = TRACE_SAMPLED_WAITING;
+    trace_hold(table, trace);
+}
+
+static struct trace *waiting_find(struct trace_table *table, const struct trace *like, uint64_t id_hash)
+{
+    struct hash_probe probe = hash_index_probe(&table->index, id_hash);
+    uint64_t value;
+
+    while ((value = hash_probe_next(&probe)) != 0) {
+        struct trace *trace = (struct trace *)(uintptr_t)value;
+
+        if (trace_id_equal(&trace->id, &like->id) && trace->state == TRACE_SAMPLED_WAITING && trace->delivered == like->delivered)
+            return trace;
+    }
+    return NULL;
+}
+
+struct trace *trace_table_put_back(struct trace_table *table, struct trace *trace, uint8_t delivered)
+{
+    uint64_t id_hash = hash_trace(&trace->id);
+    struct trace *there;
+
+    ASSERT(!trace->in_table);
+    ASSERT(trace->state == TRACE_SAMPLED);
+    ASSERT(!trace->bytes_freed);
+    trace->delivered = delivered;
+    there = waiting_find(table, trace, id_hash);
+    if (there) {
+        (void)trace_join(table, there, trace);
+        trace_first_at(there, trace->first_ns);
+        trace_free(table, trace);
+        return there;
+    }
+    ASSERT(hash_index_add(&table->index, id_hash, (uintptr_t)trace));
+    memset(&trace->as, 0, sizeof(trace->as));
+    trace->in_table = true;
+    trace->state = TRACE_SAMPLED_WAITING;
+    table->span_count += trace->span_count;
+    held_add(table, trace);
+    return trace;
+}
+
+/* -- all of them ----------------------------------------------------------------------------------- */
+
+struct stepping {
+    void (*visit)(void *context, struct trace *trace);
+    void *context;
+};
+
+static void step_visit(void *context, uint64_t hash, uint64_t value)
+{
+    const struct stepping *stepping = context;
+
+    (void)hash;
+    stepping->visit(stepping->context, (struct trace *)(uintptr_t)value);
+}
+
+bool trace_table_step(struct trace_table *table, uint64_t *cursor, void (*visit)(void *context, struct trace *trace), void *context)
+{
+    struct stepping stepping = {visit, context};
+
+    return hash_index_step(&table->index, cursor, step_visit, &stepping);
+}
+
+void trace_mark(struct trace *trace, uint32_t mark)
+{
+    ASSERT(trace->in_table);
+    trace->as.waiting.mark = mark;
 }
 
 uint64_t trace_table_count(const struct trace_table *table)
@@ -233,7 +385,7 @@ void trace_free_bytes(struct trace_table *table, struct trace *trace)
     trace->bytes_freed = true;
 }
 
-static void unref_headers(struct trace_table *table, const struct trace *trace)
+void trace_unref_headers(struct trace_table *table, const struct trace *trace)
 {
     struct record_walk walk = record_walk_start(trace);
     const struct span_record *record = record_next(trace, &walk);
@@ -250,26 +402,32 @@ static void unref_headers(struct trace_table *table, const struct trace *trace)
     }
 }
 
-void trace_free(struct trace_table *table, struct trace *trace)
+void trace_free_records(struct trace_table *table, struct trace *trace)
 {
     struct record_block *first;
 
+    if (!trace->last_records)
+        return;
+    hash_set_free(trace_hash_set(trace));
+    first = trace->last_records->next;
+    trace->last_records->next = NULL;
+    block_free_chain_later(table->store, (struct block *)(void *)first);
+    trace->last_records = NULL;
+}
+
+void trace_free(struct trace_table *table, struct trace *trace)
+{
     if (!trace)
         return;
     __builtin_prefetch(trace->next);
     if (trace->in_table)
         trace_table_take(table, trace);
-    unref_headers(table, trace);
+    trace_unref_headers(table, trace);
     if (UNLIKELY(trace->facts.cost)) {
         table->cost_bytes -= cost_memory(trace->facts.cost);
         cost_free(trace->facts.cost);
     }
-    if (trace->last_records) {
-        hash_set_free(trace_hash_set(trace));
-        first = trace->last_records->next;
-        trace->last_records->next = NULL;
-        block_free_chain_later(table->store, (struct block *)(void *)first);
-    }
+    trace_free_records(table, trace);
     if (trace->set)
         policy_set_unref(trace->set);
     block_free_chain_later(table->store, trace_block(trace));
@@ -300,6 +458,9 @@ struct trace_info trace_info(const struct trace *trace)
         .deadline_ns = trace->in_table ? trace->as.waiting.deadline.at_ns : 0,
         .state = (enum trace_state)trace->state,
         .span_count = trace->span_count,
+        .mark = trace->in_table ? trace->as.waiting.mark : 0,
+        .delivered = trace->delivered,
+        .held = trace->held,
         .bytes = trace->bytes,
     };
 }

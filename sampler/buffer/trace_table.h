@@ -38,15 +38,38 @@ enum trace_span_result { TRACE_SPAN_ADDED, TRACE_SPAN_DUPLICATE, TRACE_SPAN_NO_M
 enum trace_span_result trace_add_span(struct trace_table *table, struct trace *trace, struct slice span, uint64_t span_hash, struct header *header);
 /* Sooner only: min with what it has. */
 void trace_hasten(struct trace_table *table, struct trace *trace, uint64_t deadline_ns);
+/* Earlier only: its first span arrived at another node before, or at this one before a restart. */
+void trace_first_at(struct trace *trace, uint64_t first_ns);
 
-/* The next trace that is due, still in the table and pending; NULL: none, and what trace_free put off is freed. Its deadline is spent: the caller takes it, frees it, or
- * gives it another one (trace_hasten). */
+/* The next trace that is due, still in the table; NULL: none, and what trace_free put off is freed. Its deadline is spent: the caller
+ * takes it, frees it, puts it on hold, or gives it another one (trace_hasten). Pending, but for one that was on hold. */
 struct trace *trace_table_due(struct trace_table *table, uint64_t now_ns);
 uint64_t trace_table_next_ns(const struct trace_table *table);
-/* The trace that arrived first; NULL: empty. */
+/* The trace not on hold that came into the table first; NULL: none. */
 struct trace *trace_table_oldest(struct trace_table *table);
 /* Out of table, deadline and order; it lives on until trace_free, as TRACE_SAMPLED. */
 void trace_table_take(struct trace_table *table, struct trace *trace);
+
+/* It may not be decided, or exported, yet: until the next release it is neither due nor among the oldest. */
+void trace_hold(struct trace_table *table, struct trace *trace);
+/* Ends every hold: trace_table_due gives each of them once more; a pending one whose deadline is still to come only then. */
+void trace_table_release(struct trace_table *table);
+/* A pending trace learns a verdict: SAMPLED_WAITING, on hold. */
+void trace_await_export(struct trace_table *table, struct trace *trace);
+/* A sampled trace out of the table, with its bytes, back into it: SAMPLED_WAITING, on hold. delivered: exporters that have it already. Returns
+ * the trace that stands for it: itself, or one of the same ID, state and `delivered` that its spans joined. */
+struct trace *trace_table_put_back(struct trace_table *table, struct trace *trace, uint8_t delivered);
+
+/* Visits all traces in the table, some 1500 a step: *cursor is 0 at first, and false is the end. A trace that is there all the time is
+ * visited once, whatever comes and goes between the steps; visit itself takes, adds and frees none. */
+bool trace_table_step(struct trace_table *table, uint64_t *cursor, void (*visit)(void *context, struct trace *trace), void *context);
+/* A number of the caller's on a trace in the table (trace_info.mark). */
+void trace_mark(struct trace *trace, uint32_t mark);
+
+/* Adds the spans that `trace` does not have yet; `from` stays as it is. Facts are the caller's to fold. Returns how many were added. */
+uint32_t trace_join(struct trace_table *table, struct trace *trace, const struct trace *from);
+/* Takes out the spans of these hashes, bytes and all; facts and costs keep what they folded. Returns how many there were. */
+uint32_t trace_remove_spans(struct trace_table *table, struct trace *trace, const uint64_t *hashes, size_t count);
 
 /* Frees span bytes (blocks), keeping records and hashes: trace_spans and trace_add_span are over. */
 void trace_free_bytes(struct trace_table *table, struct trace *trace);
@@ -67,7 +90,7 @@ void trace_hashes(const struct trace *trace, uint64_t *out_hashes);
 /* Visits all spans in order of arrival; stops at the first non-zero answer and returns it. */
 int trace_spans(const struct trace *trace, int (*visit)(void *context, struct header *header, struct rope bytes), void *context);
 
-uint64_t trace_table_count(const struct trace_table *table);      /* pending traces */
-uint64_t trace_table_span_count(const struct trace_table *table); /* spans of pending ones */
+uint64_t trace_table_count(const struct trace_table *table);      /* traces in it: pending, or waiting to be exported */
+uint64_t trace_table_span_count(const struct trace_table *table); /* of these */
 uint64_t trace_table_cost_bytes(const struct trace_table *table); /* of costs, on the heap */
 uint64_t trace_table_index_bytes(const struct trace_table *table); /* on the heap, beside the extents */
