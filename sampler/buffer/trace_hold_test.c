@@ -1,5 +1,11 @@
 /* A trace that may not be decided or exported yet waits without being due, and is found, joined and visited all the same; what
  * is taken out of a trace is gone, and only that. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
 #include "sampler/buffer/trace_test_kit.h"
 
 static struct trace *add(struct fixture *fixture, uint64_t number, uint64_t now_ns, uint64_t deadline_ns)

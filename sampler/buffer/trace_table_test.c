@@ -1,5 +1,11 @@
 /* A trace gives back the spans it was given, in order and byte for byte, each once; traces are found, come due and
  * leave as they should; and when all are gone, so is their memory. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
 #include "sampler/buffer/trace_test_kit.h"
 
 /* Spans of every size around the borders of blocks and record blocks. */

@@ -1,15 +1,11 @@
-/* For the tests of traces: a table with a few headers, and spans whose bytes follow from a number. */
+/* For the tests of traces: a table with a few headers, and spans whose bytes follow from a number.
+ * Included after cmocka.h. */
 #pragma once
 
 #include "sampler/buffer/trace_table.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-#include <cmocka.h>
 
 #include "common/base/cleanup.h"
 #include "common/base/num.h"
