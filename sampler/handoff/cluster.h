@@ -23,11 +23,17 @@ struct cluster;
 struct peer_link;
 struct sampler;
 
-/* After the workers, the control loop and the journal are there, before any of them runs. 0, or < 0 with a line in out_error. */
+/* After the workers, the control loop, the listeners and the journal are there, before any of them runs. 0, or < 0 with a line in
+ * out_error. */
 int cluster_new(struct sampler *sampler, struct cluster **out_cluster, char *out_error, size_t error_size);
-/* The loops run: look for the others. */
+/* The loops run. Without a journal: look for the others at once, as ready. */
 void cluster_start(struct cluster *cluster);
-/* The journal is replayed (at once when there is none): joining becomes ready. */
+/* From recovery, on its worker: a MEMBER record was read, in the order of the log; then, once, that there is no further one. Only
+ * then this node knows whom to look for and which incarnation it is: views say it (members[self].incarnation). Both do nothing
+ * without a cluster. */
+void cluster_record_read(struct sampler *sampler, struct slice record);
+void cluster_records_read(struct sampler *sampler);
+/* The journal is replayed: joining becomes ready. */
 void cluster_replayed(struct cluster *cluster, uint64_t now_ns);
 /* From the sampler's timer. */
 void cluster_tend(struct cluster *cluster, uint64_t now_ns);
@@ -45,6 +51,13 @@ bool cluster_heard(const struct cluster *cluster, uint64_t now_ns);
 
 /* R1: in step, or handoff_timeout since the start is over. */
 bool cluster_is_ready(struct cluster *cluster, const char **out_reason);
+/* What a balancer is told; any thread. */
+struct cluster_word {
+    unsigned state;       /* as in peer.proto */
+    uint64_t fingerprint; /* 0: there is no ring yet */
+    uint64_t incarnation;
+};
+struct cluster_word cluster_word(const struct cluster *cluster);
 void cluster_status(struct cluster *cluster, struct text *out);
 void cluster_metrics(struct cluster *cluster, struct text *out);
 /* A reachable link to the present owner of a trace, with a reference (NULL: it is this node, or cannot be asked); its name
