@@ -12,6 +12,7 @@
 #include "common/run/program.h"
 #include "proto/peer.h"
 #include "sampler/sampler_worker.h"
+#include "sampler/verdict.h"
 
 static_assert(METRIC_BOOK_HELD - METRIC_BOOK_RECEIVED == BOOK_HELD, "metrics.def lists the books in the order of enum book");
 
@@ -234,18 +235,20 @@ static void explain_held(struct sampler_worker *home, struct trace *trace, struc
     const struct facts *facts = trace_facts(trace);
     uint64_t now_ns = home->worker.now_ns;
 
-    text_append(out, ", \"state\": \"pending\", \"spans\": %u, \"bytes\": %llu, \"age_ns\": %llu, \"decided_in_ns\": %llu, \"root_seen\": %s",
+    text_append(out, ", \"state\": \"%s\", \"spans\": %u, \"bytes\": %llu, \"age_ns\": %llu, \"decided_in_ns\": %llu, \"root_seen\": %s",
+        info.state == TRACE_SAMPLED_WAITING ? "sampled, waits to be exported" : "pending",
         info.span_count, (unsigned long long)info.bytes, (unsigned long long)u64_sub_floor(now_ns, info.first_ns),
         (unsigned long long)u64_sub_floor(info.deadline_ns, now_ns), yes_no(facts->root_seen));
 }
 
 static void explain_record(struct sampler_worker *home, const struct decision_record *record, struct text *out)
 {
+    const char *policy = record_policy_name(home, record);
     struct text because = {0};
     uint8_t span_id[8];
 
     text_append(out, ", \"state\": \"%s\", \"policy\": ", decision_name(record->decision));
-    text_append_json(out, slice_text(policy_set_name(home->set, record->policy)));
+    text_append_json(out, slice_text(policy ? policy : ""));
     memcpy(span_id, &record->evidence_span_id, sizeof(span_id));
     if (record->too_large)
         text_append(out, ", \"evidence\": \"the trace was larger than maximum_trace_size_bytes\"");
@@ -259,7 +262,7 @@ static void explain_record(struct sampler_worker *home, const struct decision_re
     else
         text_append(out, ", \"evidence\": \"no policy wanted it\"");
     /* A set that is gone may have numbered its questions otherwise. */
-    if (record->generation == (uint32_t)policy_set_generation(home->set))
+    if (record->generation == (uint32_t)policy_set_generation(home->set) && !decision_policy_is_foreign(record->policy))
         policy_set_explain(home->set, record->policy, record->evidence_bit, NULL, &because);
     if (because.len > 0) {
         text_append(out, ", \"because\": ");

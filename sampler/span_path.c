@@ -99,7 +99,8 @@ static void span_late(struct sampler_worker *home, const struct intake_span *spa
     const struct decision_record *record, uint64_t now_ns)
 {
     const struct sampling_note note = {
-        .policy = record->cached && record->generation == policy_set_generation(home->set) ? policy_name(home->set, record->policy) : NULL,
+        .policy = record->cached && (record->generation == policy_set_generation(home->set) || decision_policy_is_foreign(record->policy))
+                ? record_policy_name(home, record) : NULL,
         .cached = record->cached,
         .threshold = record->threshold};
     struct trace *trace;

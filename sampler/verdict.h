@@ -24,3 +24,10 @@ static inline const char *policy_name(const struct policy_set *set, uint16_t pol
 {
     return policy == UINT16_MAX ? NULL : policy_set_name(set, policy);
 }
+/* The same for a record, which may have come from another node. */
+static inline const char *record_policy_name(const struct sampler_worker *home, const struct decision_record *record)
+{
+    if (decision_policy_is_foreign(record->policy))
+        return decision_cache_policy_name(home->cache, record->policy);
+    return policy_name(home->set, record->policy);
+}

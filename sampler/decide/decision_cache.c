@@ -46,6 +46,8 @@ static_assert(sizeof(struct record) == 64, "a record is at most 64 bytes");
 #define PUT_EVICTIONS 2u  /* more than a put adds: what is over the sizes shrinks */
 #define TEND_EVICTIONS 256u
 
+#define FOREIGN_MOST 1024u /* policies of other nodes' sets: as many as a few sets may have */
+
 struct record_list {
     uint32_t newest, oldest;
     uint64_t count;
@@ -91,6 +93,9 @@ struct decision_cache {
     struct record_list lists[KINDS];
     uint64_t held_traces; /* as of the last tend */
     uint64_t evicted_young;
+    bool keep_all;
+    char **foreign; /* names of policies */
+    uint16_t foreign_count;
     struct hash_log log;
 };
 
@@ -381,6 +386,8 @@ static bool list_over(const struct decision_cache *cache, enum kind kind)
 /* Evicts from each list what is over its size and old enough. */
 static void trim(struct decision_cache *cache, uint32_t most, uint64_t now_ns)
 {
+    if (cache->keep_all)
+        return;
     for (enum kind kind = KIND_SAMPLED; kind < KINDS; kind++) {
         for (uint32_t i = 0; i < most && list_over(cache, kind); i++) {
             uint32_t oldest = cache->lists[kind].oldest;
@@ -426,7 +433,7 @@ static uint32_t record_take(struct decision_cache *cache, uint64_t now_ns)
         number = oldest_record(cache);
         if (number == 0)
             return 0;
-        if (record_young(cache, number, now_ns))
+        if (cache->keep_all || record_young(cache, number, now_ns))
             cache->evicted_young++;
         record_evict(cache, number);
     }
@@ -470,6 +477,9 @@ void decision_cache_free(struct decision_cache *cache)
     for (uint32_t i = 0; cache->pool && i <= cache->records_most / POOL_CHUNK; i++)
         free(cache->pool[i]);
     free(cache->pool);
+    for (uint16_t i = 0; i < cache->foreign_count; i++)
+        free(cache->foreign[i]);
+    free(cache->foreign);
     free(cache);
 }
 
@@ -478,26 +488,36 @@ static uint32_t room_for(size_t count)
     return (uint32_t)(count <= LINEAR_MOST ? count : count / 3 * 4 + 8);
 }
 
-/* Keeps the hashes of a sampled trace; as many as fit the log at all. */
-static void keep_hashes(struct decision_cache *cache, struct record *record, const uint64_t *hashes,
-    size_t count, uint64_t now_ns)
+/* An entry of the record for so many hashes, or as many as fit the log at all; *out_count: how many. NULL: none. */
+static struct hash_entry *record_entry(struct decision_cache *cache, struct record *record, size_t count, size_t *out_count)
 {
     uint64_t words = u64_sub_floor(cache->options.hash_bytes, chunk_bytes(0)) / sizeof(uint64_t);
     uint64_t most = u64_min(u64_sub_floor(words, ENTRY_WORDS + 8) / 4 * 3, INT32_MAX / 2);
     struct hash_entry *entry;
     uint64_t position;
 
-    count = (size_t)u64_min(count, most);
-    if (count == 0)
-        return;
-    entry = log_append(&cache->log, room_for(count), cache->options.hash_bytes, &position);
+    *out_count = (size_t)u64_min(count, most);
+    if (*out_count == 0)
+        return NULL;
+    entry = log_append(&cache->log, room_for(*out_count), cache->options.hash_bytes, &position);
+    if (!entry)
+        return NULL;
+    entry->before = record->hashes_at;
+    record->hashes_at = position;
+    return entry;
+}
+
+/* Keeps the hashes of a sampled trace. */
+static void keep_hashes(struct decision_cache *cache, struct record *record, const uint64_t *hashes,
+    size_t count, uint64_t now_ns)
+{
+    struct hash_entry *entry = record_entry(cache, record, count, &count);
+
     if (!entry)
         return;
     for (size_t i = 0; i < count; i++)
         entry_add(entry, hashes[i]);
-    entry->before = record->hashes_at;
-    record->hashes_at = position;
-    log_added(&cache->log, entry, position, entry->count, now_ns);
+    log_added(&cache->log, entry, record->hashes_at, entry->count, now_ns);
 }
 
 void decision_cache_put(struct decision_cache *cache, const struct trace_id *id, uint64_t id_hash,
@@ -549,6 +569,22 @@ void decision_cache_put(struct decision_cache *cache, const struct trace_id *id,
     trim(cache, PUT_EVICTIONS, now_ns);
 }
 
+static struct decision_record record_shown(const struct record *record)
+{
+    return (struct decision_record){
+        .decision = (enum decision)record->decision,
+        .cached = record->kind != KIND_UNCACHED,
+        .too_large = record->too_large,
+        .policy = record->policy,
+        .generation = record->generation,
+        .span_count = record->span_count,
+        .evidence_span_id = record->has_threshold ? 0 : record->evidence_or_threshold,
+        .threshold = record->has_threshold ? record->evidence_or_threshold : 0,
+        .evidence_bit = record->evidence_bit,
+        .decided_ns = record->decided_ns,
+    };
+}
+
 bool decision_cache_find(struct decision_cache *cache, const struct trace_id *id, uint64_t id_hash, bool refresh,
     uint64_t now_ns, struct decision_record *out_record)
 {
@@ -564,18 +600,7 @@ bool decision_cache_find(struct decision_cache *cache, const struct trace_id *id
         record_unlink(cache, number);
         record_link(cache, number, (enum kind)record->kind);
     }
-    *out_record = (struct decision_record){
-        .decision = (enum decision)record->decision,
-        .cached = record->kind != KIND_UNCACHED,
-        .too_large = record->too_large,
-        .policy = record->policy,
-        .generation = record->generation,
-        .span_count = record->span_count,
-        .evidence_span_id = record->has_threshold ? 0 : record->evidence_or_threshold,
-        .threshold = record->has_threshold ? record->evidence_or_threshold : 0,
-        .evidence_bit = record->evidence_bit,
-        .decided_ns = record->decided_ns,
-    };
+    *out_record = record_shown(record);
     return true;
 }
 
@@ -599,7 +624,7 @@ bool decision_cache_seen(struct decision_cache *cache, const struct trace_id *id
     position = record->hashes_at;
     newest = log_entry(log, position);
     for (entry = newest; entry; entry = log_entry(log, entry->before)) {
-        if (u64_sub_floor(now_ns, entry->at_ns) > cache->options.resend_window_ns)
+        if (!cache->keep_all && u64_sub_floor(now_ns, entry->at_ns) > cache->options.resend_window_ns)
             break; /* those before are older still */
         if (entry_has(entry, span_hash))
             return true;
@@ -626,7 +651,130 @@ void decision_cache_tend(struct decision_cache *cache, uint64_t held_traces, uin
 {
     cache->held_traces = held_traces;
     trim(cache, TEND_EVICTIONS, now_ns);
-    log_expire(&cache->log, cache->options.resend_window_ns, now_ns);
+    if (!cache->keep_all)
+        log_expire(&cache->log, cache->options.resend_window_ns, now_ns);
+}
+
+/* -- verdicts that travel ----------------------------------------------------------------------------- */
+
+struct stepping {
+    const struct decision_cache *cache;
+    void (*visit)(void *context, const struct trace_id *id, uint64_t id_hash, const struct decision_record *record);
+    void *context;
+};
+
+static void step_visit(void *context, uint64_t hash, uint64_t value)
+{
+    const struct stepping *stepping = context;
+    const struct record *record = record_at(stepping->cache, (uint32_t)value);
+    const struct decision_record shown = record_shown(record);
+
+    stepping->visit(stepping->context, &record->id, hash, &shown);
+}
+
+bool decision_cache_step(struct decision_cache *cache, uint64_t *cursor,
+    void (*visit)(void *context, const struct trace_id *id, uint64_t id_hash, const struct decision_record *record), void *context)
+{
+    struct stepping stepping = {cache, visit, context};
+
+    return hash_index_step(&cache->index, cursor, step_visit, &stepping);
+}
+
+size_t decision_cache_hashes(
+    const struct decision_cache *cache, const struct trace_id *id, uint64_t id_hash, uint64_t *out_hashes, size_t capacity)
+{
+    struct hash_probe probe;
+    uint32_t number = record_find(cache, id, id_hash, &probe);
+    const struct hash_entry *entry = number ? log_entry(&cache->log, record_at(cache, number)->hashes_at) : NULL;
+    size_t count = 0;
+
+    for (; entry; entry = log_entry(&cache->log, entry->before)) {
+        uint32_t slots = entry->room <= LINEAR_MOST ? entry->count : entry->room;
+
+        for (uint32_t i = 0; i < slots; i++) {
+            if (entry->slots[i] == 0)
+                continue;
+            if (count < capacity)
+                out_hashes[count] = entry->slots[i];
+            count++;
+        }
+    }
+    return count;
+}
+
+static bool record_knows(const struct decision_cache *cache, const struct record *record, uint64_t hash)
+{
+    const struct hash_entry *entry = log_entry(&cache->log, record->hashes_at);
+
+    for (; entry; entry = log_entry(&cache->log, entry->before)) {
+        if (entry_has(entry, hash))
+            return true;
+    }
+    return false;
+}
+
+void decision_cache_join(struct decision_cache *cache, const struct trace_id *id, uint64_t id_hash, const uint64_t *hashes,
+    size_t count, uint64_t now_ns)
+{
+    struct hash_probe probe;
+    uint32_t number = record_find(cache, id, id_hash, &probe);
+    struct record *record = number ? record_at(cache, number) : NULL;
+    size_t unknown = 0, room;
+    struct hash_entry *entry;
+
+    if (!record || record->decision != DECISION_SAMPLED)
+        return;
+    for (size_t i = 0; i < count; i++)
+        unknown += !record_knows(cache, record, hashes[i]);
+    entry = record_entry(cache, record, unknown, &room);
+    if (!entry)
+        return;
+    for (size_t i = 0; i < count && entry->count < room; i++) { /* making room may have made some of them unknown */
+        if (!record_knows(cache, record, hashes[i]))
+            entry_add(entry, hashes[i]);
+    }
+    log_added(&cache->log, entry, record->hashes_at, entry->count, now_ns);
+}
+
+bool decision_cache_remove(struct decision_cache *cache, const struct trace_id *id, uint64_t id_hash)
+{
+    struct hash_probe probe;
+    uint32_t number = record_find(cache, id, id_hash, &probe);
+
+    if (number)
+        record_evict(cache, number);
+    return number != 0;
+}
+
+void decision_cache_keep_all(struct decision_cache *cache, bool keep)
+{
+    cache->keep_all = keep;
+}
+
+uint16_t decision_cache_policy(struct decision_cache *cache, struct slice name)
+{
+    char *copy;
+
+    for (uint16_t i = 0; i < cache->foreign_count; i++) {
+        if (slice_equal(slice_text(cache->foreign[i]), name))
+            return (uint16_t)(DECISION_POLICY_FOREIGN + i);
+    }
+    if (cache->foreign_count == FOREIGN_MOST)
+        return UINT16_MAX;
+    if (!cache->foreign)
+        cache->foreign = calloc(FOREIGN_MOST, sizeof(char *));
+    copy = cache->foreign ? strndup(name.len > 0 ? (const char *)name.at : "", name.len) : NULL;
+    if (!copy)
+        return UINT16_MAX;
+    cache->foreign[cache->foreign_count] = copy;
+    return (uint16_t)(DECISION_POLICY_FOREIGN + cache->foreign_count++);
+}
+
+const char *decision_cache_policy_name(const struct decision_cache *cache, uint16_t policy)
+{
+    ASSERT(decision_policy_is_foreign(policy));
+    ASSERT(policy - DECISION_POLICY_FOREIGN < cache->foreign_count);
+    return cache->foreign[policy - DECISION_POLICY_FOREIGN];
 }
 
 struct decision_cache_stats decision_cache_stats(const struct decision_cache *cache)

@@ -179,6 +179,15 @@ const char *policy_set_name(const struct policy_set *set, uint16_t policy)
     return set->policies[policy].name;
 }
 
+uint16_t policy_set_find(const struct policy_set *set, struct slice name)
+{
+    for (size_t i = 0; i < policy_set_count(set); i++) {
+        if (slice_equal(slice_text(policy_set_name(set, (uint16_t)i)), name))
+            return (uint16_t)i;
+    }
+    return UINT16_MAX;
+}
+
 void policy_set_explain(const struct policy_set *set, uint16_t policy, uint32_t evidence_bit,
     const struct facts *facts, struct text *out)
 {

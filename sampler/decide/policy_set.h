@@ -33,6 +33,7 @@ const struct predicates *policy_set_predicates(const struct policy_set *set);
 uint64_t policy_set_generation(const struct policy_set *set);
 size_t policy_set_count(const struct policy_set *set);
 const char *policy_set_name(const struct policy_set *set, uint16_t policy); /* "" for UINT16_MAX */
+uint16_t policy_set_find(const struct policy_set *set, struct slice name); /* UINT16_MAX: there is none */
 
 struct decided policy_set_decide(const struct policy_set *set, const struct verdict_input *input);
 
