@@ -17,6 +17,7 @@
 #include "common/base/num.h"
 #include "common/base/plant.h"
 #include "common/cluster/member.h"
+#include "common/cluster/resolver_new.h"
 #include "common/export/rpc_code.h"
 #include "common/ingest/listeners.h"
 #include "common/metrics/admin_http.h"
@@ -94,6 +95,7 @@ struct lb {
     struct security *security;
     struct link_options member_options; /* how samplers are connected to */
     /* membership: control thread */
+    struct resolver_plan resolver_plan;
     struct resolver *resolver;
     struct member_book book;
     struct link_table links;
@@ -126,9 +128,13 @@ static const struct resolver_metrics *resolver_metrics(const struct lb *lb)
     static const struct resolver_metrics all[] = {
         {"static", METRIC_MEMBERS, METRIC_MEMBER_UPDATES, METRIC_RESOLUTIONS_OK, METRIC_RESOLUTIONS_FAILED},
         {"dns", METRIC_MEMBERS_DNS, METRIC_MEMBER_UPDATES_DNS, METRIC_RESOLUTIONS_DNS_OK, METRIC_RESOLUTIONS_DNS_FAILED},
+        {"k8s", METRIC_MEMBERS_K8S, METRIC_MEMBER_UPDATES_K8S, METRIC_RESOLUTIONS_K8S_OK, METRIC_RESOLUTIONS_K8S_FAILED},
     };
+    size_t at = 0;
 
-    return strcmp(lb->config.resolver.name, "dns") == 0 ? &all[1] : &all[0];
+    while (strcmp(lb->config.resolver.name, all[at].name) != 0)
+        at++;
+    return &all[at];
 }
 
 static struct metrics_cell *control_cell(struct lb *lb)
@@ -678,12 +684,29 @@ static struct member_link *lb_link_make(void *context, unsigned index, const cha
     return link;
 }
 
+static void lb_resolve_failing(struct lb *lb, bool failing)
+{
+    lb->resolve_failing = failing;
+    metric_set(control_cell(lb), METRIC_RESOLVER_FAILING, failing);
+    metric_set(control_cell(lb), METRIC_RESOLVER_FALLBACK, strcmp(resolver_source(lb->resolver), lb->config.resolver.name) != 0);
+}
+
 static void lb_resolved_well(struct lb *lb)
 {
     metric_add(control_cell(lb), resolver_metrics(lb)->ok, 1);
     lb->resolved_ns = clock_now_ns();
-    lb->resolve_failing = false;
-    lb->failures_unsaid = 0;
+    lb_resolve_failing(lb, false);
+}
+
+static void lb_on_resolve_failed(void *context, const char *reason);
+
+static bool any_ready(const struct resolved_address *addresses, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (addresses[i].ready)
+            return true;
+    }
+    return false;
 }
 
 static void lb_on_resolved(void *context, const struct resolved_address *addresses, size_t count)
@@ -691,6 +714,10 @@ static void lb_on_resolved(void *context, const struct resolved_address *address
     struct lb *lb = context;
     size_t without;
 
+    if (count > 0 && !any_ready(addresses, count)) {
+        lb_on_resolve_failed(lb, "no sampler that is listed is ready"); /* those of before may be as good as ever */
+        return;
+    }
     lb_resolved_well(lb);
     (void)member_book_resolved(&lb->book, addresses, count);
     lb->book_changed = true;
@@ -711,11 +738,11 @@ static void lb_on_resolve_failed(void *context, const char *reason)
 {
     struct lb *lb = context;
 
-    bool again = lb->resolve_failing && strcmp(lb->book.last_failure, reason) == 0;
+    bool again = lb->failure_said_ns > 0 && strcmp(lb->book.last_failure, reason) == 0;
 
     metric_add(control_cell(lb), resolver_metrics(lb)->failed, 1);
     member_book_failed(&lb->book, reason);
-    lb->resolve_failing = true;
+    lb_resolve_failing(lb, true);
     lb->failures_unsaid++;
     /* A server that is away fails every few seconds: the same reason is logged once a period. */
     if (again && clock_now_ns() - lb->failure_said_ns < FAILURE_LOG_PERIOD_NS)
@@ -845,8 +872,10 @@ static void lb_status_resolver(const struct lb *lb, struct text *out)
 {
     const struct resolver_config *config = &lb->config.resolver;
 
-    text_append(out, "  \"resolver\": {\"type\": \"%s\", \"hostname\": ", config->name);
+    text_append(out, "  \"resolver\": {\"type\": \"%s\", \"source\": \"%s\", \"hostname\": ", config->name, resolver_source(lb->resolver));
     text_append_json(out, slice_text(config->dns_set ? config->dns_hostname : ""));
+    text_append(out, ", \"service\": ");
+    text_append_json(out, slice_text(config->k8s_set ? config->k8s_service : ""));
     text_append(out, ", \"addresses\": %zu, \"failing\": %s, \"failures\": %llu, \"last_failure\": ", member_book_listed(&lb->book),
         lb->resolve_failing ? "true" : "false", (unsigned long long)lb->book.failures);
     text_append_json(out, slice_text(lb->book.last_failure));
@@ -1081,25 +1110,21 @@ static int lb_admin(struct lb *lb, char *out_error, size_t error_size)
 
 static int lb_resolver(struct lb *lb, char *out_error, size_t error_size)
 {
-    const struct resolver_config *from = &lb->config.resolver;
     const struct resolver_events events = {lb, lb_on_resolved, lb_on_resolve_failed, lb_on_resolve_unchanged};
-    const struct dns_options dns = {
-        .hostname = from->dns_hostname,
-        .port = (unsigned)from->dns_port,
-        .interval_ns = (uint64_t)from->dns_interval_ns,
-        .timeout_ns = (uint64_t)from->dns_timeout_ns,
-        .servers = (const char *const *)lb->config.dns.servers.items,
-        .server_count = lb->config.dns.servers.count,
-    };
+    char reason[512] = "";
     int r;
 
-    if (from->dns_set)
-        r = resolver_dns_new(&lb->control, &dns, &events, &lb->resolver);
-    else
-        r = resolver_static_new((const char *const *)from->hostnames.items, from->hostnames.count, &events, &lb->resolver);
+    lb->resolver_plan = (struct resolver_plan){
+        .control = &lb->control,
+        .resolver = &lb->config.resolver,
+        .fallback = &lb->config.fallback,
+        .dns = &lb->config.dns,
+        .kubernetes = &lb->config.kubernetes,
+    };
+    r = resolver_new(&lb->resolver_plan, &events, &lb->resolver, reason, sizeof(reason));
     if (r <= 0)
         return error_pass(r);
-    (void)snprintf(out_error, error_size, "exporters.loadbalancing.resolver.%s: no usable address", from->name);
+    (void)snprintf(out_error, error_size, "exporters.loadbalancing.resolver.%s: %s", lb->config.resolver.name, reason);
     return error_fold(r);
 }
 
@@ -1175,7 +1200,7 @@ int lb_start(struct lb *lb)
     r = http_loops_start(lb->loops, lb->loop_count);
     if (r)
         return error_pass(r);
-    lb->resolver->ops->start(lb->resolver);
+    resolver_start(lb->resolver);
     listeners_start(lb->listeners);
     listeners_health(lb->listeners, true);
     log_event(LOG_INFO, "started", "%s admin_port=%d workers=%u members_listed=%zu",
@@ -1230,8 +1255,7 @@ void lb_free(struct lb *lb)
     }
     admin_free(lb->admin);
     control_timer_free(lb->tend_timer);
-    if (lb->resolver)
-        lb->resolver->ops->free(lb->resolver);
+    resolver_free(lb->resolver);
     (void)mailbox_deliver(&lb->control.mailbox, &lb->control);
     control_deinit(&lb->control);
     member_set_unref(lb->set); /* before the links: a set counts itself in them */

@@ -63,6 +63,9 @@ const struct config_key lb_tailrace_keys[] = {
         "request."),
     CONFIG_SECTION("outbox", outbox_keys, "What waits for one sampler."),
     CONFIG_NESTED(struct lb_config, dns, "dns", tailrace_dns_keys, "How resolver.dns asks."),
+    CONFIG_NESTED(struct lb_config, kubernetes, "kubernetes", tailrace_kubernetes_keys, "How resolver.k8s asks."),
+    CONFIG_NESTED(struct lb_config, fallback, "resolver_fallback", resolver_fallback_keys,
+        "Who is asked while the API server does not answer resolver.k8s."),
     CONFIG_KEY_NAMED(struct lb_config, tailrace.drain_timeout_ns, "drain_timeout", CONFIG_SPAN,
         "Longest time a stop waits for requests under way."),
     CONFIG_REFUSE("cluster", SAMPLERS_OWN),
@@ -210,7 +213,9 @@ int lb_config_read(struct config_context *context, const struct config_node *roo
         result = CONFIG_E_INVALID;
     if (tailrace_read(context, &file, &lb_tier, &config, &config.tailrace))
         result = CONFIG_E_INVALID;
-    if (dns_config_check(context, file.tailrace, &config.dns))
+    if (dns_config_check(context, file.tailrace, &config.dns) || k8s_config_check(context, file.tailrace, &config.kubernetes) ||
+        resolver_fallback_check(
+            context, config_node_get(file.tailrace, "resolver_fallback"), result != 0, &config.resolver, &config.fallback))
         result = CONFIG_E_INVALID;
     apply_batch(context, &file.batch);
     apply_memory_limiter(context, &file, &config);

@@ -10,6 +10,8 @@ struct lb_config {
     struct otlp_exporter_config member;      /* exporters.loadbalancing.protocol.otlp: timeout; sending_queue bounds bytes in flight */
     struct resolver_config resolver;
     struct dns_config dns;                   /* tailrace.dns */
+    struct k8s_config kubernetes;            /* tailrace.kubernetes */
+    struct resolver_config fallback;         /* tailrace.resolver_fallback; name NULL: none */
     uint64_t outbox_bytes;                   /* per member; default 64 MiB. tailrace.outbox.limit_mib, or sending_queue in bytes */
     struct tailrace_config tailrace;
     struct telemetry_config telemetry;

@@ -112,6 +112,49 @@ static void test_values(void **state)
     config_context_free(context);
 }
 
+/* A k8s resolver's keys, with the Collector's defaults; a service may be spelled as the Collector takes it. */
+static void test_k8s(void **state)
+{
+    struct config_context *context = config_context_new();
+    struct lb_config config;
+
+    (void)state;
+    assert_int_equal(read_with(context, 6, "    resolver: { k8s: { service: sampler.obs, timeout: 0s } }", &config), 0);
+    assert_string_equal(config.resolver.name, "k8s");
+    assert_string_equal(config.resolver.k8s_service, "sampler");
+    assert_string_equal(config.resolver.k8s_namespace, "obs");
+    assert_int_equal(config.resolver.k8s_ports.count, 0);
+    assert_int_equal(config.resolver.k8s_timeout_ns, 60 * NS_PER_S);
+    assert_false(config.resolver.k8s_return_hostnames);
+    assert_null(config.kubernetes.api_server);
+    assert_null(config.fallback.name);
+    assert_int_equal(read_with(context, 6,
+                         "    resolver: { k8s: { service: sampler.obs.svc.cluster.local, ports: [4317, otlp-grpc], timeout: 5m, "
+                         "return_hostnames: true } }",
+                         &config),
+        0);
+    assert_string_equal(config.resolver.k8s_service, "sampler");
+    assert_string_equal(config.resolver.k8s_namespace, "obs");
+    assert_int_equal(config.resolver.k8s_ports.count, 2);
+    assert_string_equal(config.resolver.k8s_ports.items[1], "otlp-grpc");
+    assert_int_equal(config.resolver.k8s_timeout_ns, 300 * NS_PER_S);
+    assert_true(config.resolver.k8s_return_hostnames);
+    assert_int_equal(read_with(context, 6,
+                         "    resolver: { k8s: { service: sampler } }\n"
+                         "tailrace: { kubernetes: { api_server: \"https://10.0.0.1:6443/\", token_file: /t, ca_file: /c },\n"
+                         "  resolver_fallback: { dns: { hostname: _otlp._tcp.sampler.obs } } }",
+                         &config),
+        0);
+    assert_null(config.resolver.k8s_namespace);
+    assert_string_equal(config.kubernetes.api_server, "https://10.0.0.1:6443");
+    assert_string_equal(config.kubernetes.token_file, "/t");
+    assert_string_equal(config.kubernetes.ca_file, "/c");
+    assert_string_equal(config.fallback.name, "dns");
+    assert_string_equal(config.fallback.dns_hostname, "_otlp._tcp.sampler.obs");
+    assert_int_equal(config.fallback.dns_interval_ns, 5 * NS_PER_S);
+    config_context_free(context);
+}
+
 /* A dns resolver's keys, with the Collector's defaults; a port is a number whether or not it is quoted. */
 static void test_dns(void **state)
 {
@@ -207,14 +250,39 @@ static const struct {
     {6, "    resolver: { static: { hostnames: [a] }, dns: { hostname: a } }",
         "6: exporters.loadbalancing.resolver: there are two resolvers, static and dns: keep one\n"},
     {6, "    resolver: { static: { hostnames: [a] }, k8s: { service: s } }",
-        "6: exporters.loadbalancing.resolver.k8s: not supported: not in this release; make the service headless and look its name up: "
-        "`dns: {hostname: SERVICE.NAMESPACE.svc.cluster.local, port: PORT}`\n"},
+        "6: exporters.loadbalancing.resolver: there are two resolvers, static and k8s: keep one\n"},
+    {6, "    resolver: { static: { hostnames: [a] }, k8s: { service: s }, dns: { hostname: a } }",
+        "6: exporters.loadbalancing.resolver: there are three resolvers, static, dns and k8s: keep one\n"},
+    {6, "    resolver: { k8s: { ports: [4317] } }",
+        "6: exporters.loadbalancing.resolver.k8s: k8s.service is needed: the Service of the samplers\n"},
+    {6, "    resolver: { k8s: { service: s.obs.svc } }",
+        "6: exporters.loadbalancing.resolver.k8s.service: \"s.obs.svc\" is no service: expected NAME, NAME.NAMESPACE or "
+        "NAME.NAMESPACE.svc.DOMAIN\n"},
+    {6, "    resolver: { k8s: { service: s..svc.cluster.local } }",
+        "6: exporters.loadbalancing.resolver.k8s.service: \"s..svc.cluster.local\" is no service: expected NAME, NAME.NAMESPACE or "
+        "NAME.NAMESPACE.svc.DOMAIN\n"},
+    {6, "    resolver: { k8s: { service: Sampler, ports: [0, otlp grpc, 4317, 70000] } }",
+        "6: exporters.loadbalancing.resolver.k8s.ports[0]: expected a port: a number from 1 to 65535, or the name of one of the service's ports\n"
+        "6: exporters.loadbalancing.resolver.k8s.ports[1]: expected a port: a number from 1 to 65535, or the name of one of the service's ports\n"
+        "6: exporters.loadbalancing.resolver.k8s.ports[3]: expected a port: a number from 1 to 65535, or the name of one of the service's ports\n"
+        "6: exporters.loadbalancing.resolver.k8s.service: \"Sampler\" is no service: expected NAME, NAME.NAMESPACE or "
+        "NAME.NAMESPACE.svc.DOMAIN\n"},
+    {6, "    resolver: { k8s: { service: s, return_hostname: true } }",
+        "6: exporters.loadbalancing.resolver.k8s.return_hostname: unknown key; did you mean `return_hostnames`?\n"},
+    {0, "tailrace: { kubernetes: { api_server: \"kubernetes:443\" } }",
+        "10: tailrace.kubernetes.api_server: expected a URL that begins with http:// or https://\n"},
+    {0, "tailrace: { kubernetes: { api_server: \"https://kubernetes/?x\" } }",
+        "10: tailrace.kubernetes.api_server: \"https://kubernetes/?x\" is no API server: nothing may follow its path\n"},
+    {0, "tailrace: { resolver_fallback: { dns: { hostname: a } } }",
+        "10: tailrace.resolver_fallback: a fallback is for resolver.k8s; the resolver here is static\n"},
+    {0, "tailrace: { resolver_fallback: { static: { hostnames: [a] } } }",
+        "10: tailrace.resolver_fallback.static: unknown key; known here: dns\n"},
     {6, "    resolver: { aws_cloud_map: { namespace: n } }",
         "6: exporters.loadbalancing.resolver.aws_cloud_map: not supported: no call to AWS is made; look the service's name up in its "
         "namespace: `dns: {hostname: SERVICE.NAMESPACE}`\n"},
     {6, "    resolver: {}",
-        "6: exporters.loadbalancing.resolver: no resolver: set `resolver: {static: {hostnames: [...]}}` or `resolver: {dns: {hostname: "
-        "...}}`\n"},
+        "6: exporters.loadbalancing.resolver: no resolver: set `resolver: {static: {hostnames: [...]}}`, `resolver: {dns: {hostname: "
+        "...}}` or `resolver: {k8s: {service: ...}}`\n"},
     {0, "tailrace: { dns: { servers: [\"10.0.0.1:99999\", ns.example, 10.0.0.2, \"[::1]:5353\"] } }",
         "10: tailrace.dns.servers[0]: \"10.0.0.1:99999\" is no address of the form host:port: the port is no number from 1 to 65535\n"
         "10: tailrace.dns.servers[1]: \"ns.example\" is no IP address: a server cannot be looked up\n"},
@@ -222,7 +290,8 @@ static const struct {
         "6: exporters.loadbalancing.routing_key: not supported: a trace would be spread over samplers, and each would decide on its "
         "part; use `traceID`, spelled so, or remove this key\n"},
     {6, "    resolvers: { static: { hostnames: [a] } }",
-        "4: exporters.loadbalancing: no resolver: set `resolver: {static: {hostnames: [...]}}` or `resolver: {dns: {hostname: ...}}`\n"
+        "4: exporters.loadbalancing: no resolver: set `resolver: {static: {hostnames: [...]}}`, `resolver: {dns: {hostname: ...}}` or "
+        "`resolver: {k8s: {service: ...}}`\n"
         "6: exporters.loadbalancing.resolvers: unknown key; did you mean `resolver`?\n"},
     {9, "    traces: { receivers: [otlp], processors: [batch], exporters: [loadbalancing] }",
         "9: service.pipelines.traces.processors[0]: the processor `batch` is not defined under `processors`\n"},
@@ -391,6 +460,7 @@ int main(void)
         cmocka_unit_test(test_example),
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_dns),
+        cmocka_unit_test(test_k8s),
         cmocka_unit_test(test_mapped),
         cmocka_unit_test(test_wrong),
         cmocka_unit_test(test_warned),

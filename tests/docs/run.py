@@ -25,7 +25,7 @@ LIBRARIES = {
     r"crypt\.h": ["common/security/htpasswd"],
     r"curl/": ["common/security/tls_curl", "common/cluster/resolve/k8s", "common/export/link_http"],
     r"yaml\.h": ["common/config/"],
-    r"jansson\.h": ["common/config/", "common/otlp/json", "common/export/http_answer", "lb/", "sampler/", "bench/", "*_test"],
+    r"jansson\.h": ["common/config/", "common/otlp/json", "common/export/http_answer", "common/cluster/resolve/k8s_slices", "lb/", "sampler/", "bench/", "*_test"],
     r"yajl/": ["common/otlp/otlp_json"],
     r"xxhash\.h": ["common/base/hash.h"],
     r"re2/": ["common/base/regex_re2"],

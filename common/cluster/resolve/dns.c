@@ -411,7 +411,7 @@ static void dns_free(struct resolver *resolver)
     ares_library_cleanup();
 }
 
-static const struct resolver_ops dns_ops = {"dns", dns_start, dns_free};
+static const struct resolver_ops dns_ops = {"dns", dns_start, dns_free, NULL};
 
 /* Whether it is an IP address, whose last part is a port when `address` was made by resolver_address. */
 static bool numeric(const char *address)

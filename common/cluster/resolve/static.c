@@ -25,7 +25,7 @@ static void static_free(struct resolver *resolver)
     free(container_of(resolver, struct resolver_static, resolver));
 }
 
-static const struct resolver_ops static_ops = {"static", static_start, static_free};
+static const struct resolver_ops static_ops = {"static", static_start, static_free, NULL};
 
 static int by_address(const void *a, const void *b)
 {
