@@ -60,6 +60,7 @@ struct sampler_worker {
     struct policy_set *set;
     struct intake intake;
     struct worker_backends *backends;
+    void (*on_survivor_back)(struct sampler_worker *home, struct trace *trace); /* survivors_withdraw's; NULL: nobody asks */
     struct turn_hook hook;
     struct decision_batch batch;
     uint64_t *hash_scratch; /* of a trace that is being decided */

@@ -13,6 +13,9 @@
  * request whose time comes goes from FAILED to WAITING again, without a call. max_calls requests exist: those that
  * wait for a retry take up a place, so that a backend that is away costs a bounded number of written requests.
  *
+ * Units that are withdrawn leave a request between its attempts, unless a part of it was answered: which of its spans that were, nobody
+ * can tell from its halves. The rest of the request is written anew when its time comes.
+ *
  * A request that the backend calls too large (RESOURCE_EXHAUSTED without RetryInfo; some servers say OUT_OF_RANGE) and that is
  * larger than we meant to send, or that it calls so in words that mean nothing else (HTTP 413), is halved, and the halves go one
  * after the other in its place: one huge trace is not lost to a limit nobody told us of. So is a request of several units whose bytes the backend cannot read (INVALID_ARGUMENT, INTERNAL): one
@@ -60,6 +63,7 @@ struct export_request {
     struct list rest;     /* request_rest: what goes after it */
     uint64_t refused_spans;
     bool delivered_some;
+    bool leaving; /* some of its units are */
     unsigned calls; /* made for bytes so far */
     struct retry retry;
     uint64_t at_ns;       /* WAITING: of the next attempt */
@@ -150,13 +154,22 @@ static void request_free(struct export_request *request)
 
 /* -- settling ------------------------------------------------------------------------------------- */
 
-static void unit_settle(struct exporter *exporter, struct export_unit *unit, enum export_outcome outcome)
+static void unit_leave(struct exporter *exporter, struct export_unit *unit)
 {
     struct exporter_stats *stats = &exporter->stats;
 
     stats->queue_units--;
     stats->queue_spans -= unit->span_count;
     stats->queue_bytes -= unit->size_bytes;
+    stats->leaving_units -= unit->leaving;
+    unit->leaving = false;
+}
+
+static void unit_settle(struct exporter *exporter, struct export_unit *unit, enum export_outcome outcome)
+{
+    struct exporter_stats *stats = &exporter->stats;
+
+    unit_leave(exporter, unit);
     switch (outcome) {
     case EXPORTED:
         stats->sent_spans += unit->span_count;
@@ -194,6 +207,7 @@ static void request_settle(struct export_request *request, enum export_outcome o
     list_splice_tail(&units, &request->units);
     bytes_set(request, NULL);
     rest_free(request);
+    request->leaving = false;
     request_move(request, REQUEST_IDLE);
     units_settle(exporter, &units, outcome);
 }
@@ -348,6 +362,121 @@ static bool halving_helps(const struct export_request *request, const struct lin
     }
 }
 
+/* -- withdrawing ----------------------------------------------------------------------------------- */
+
+/* Between two attempts, and no part of it was answered: its units are all still here. */
+static bool request_is_whole(const struct export_request *request)
+{
+    return request->state != REQUEST_IN_FLIGHT && !request->delivered_some && request->refused_spans == 0;
+}
+
+static void units_give_back(struct exporter *exporter, struct list *units)
+{
+    struct list *node;
+
+    while ((node = list_take_first(units))) {
+        unit_leave(exporter, unit_of(node));
+        exporter->owner.withdrawn(exporter->owner.context, unit_of(node), 0);
+    }
+}
+
+/* Moves the units that leave from the request to `out`; what is left is written when it is sent. */
+static void request_take_leaving(struct export_request *request, struct list *out)
+{
+    uint64_t span_count = 0;
+
+    LIST_FOR_EACH_SAFE (node, following, &request->units) {
+        struct export_unit *unit = unit_of(node);
+
+        if (unit->leaving) {
+            list_del(node);
+            list_add_tail(out, node);
+        } else {
+            span_count += unit->span_count;
+        }
+    }
+    request->leaving = false;
+    bytes_set(request, NULL);
+    rest_free(request);
+    request->span_count = span_count;
+    if (list_empty(&request->units))
+        request_move(request, REQUEST_IDLE);
+}
+
+/* Its call failed, and it would be sent again. */
+static void request_withdraw(struct export_request *request)
+{
+    struct exporter *exporter = request->exporter;
+    struct list leaving;
+
+    if (LIKELY(!request->leaving) || !request_is_whole(request))
+        return;
+    list_init(&leaving);
+    request_take_leaving(request, &leaving);
+    units_give_back(exporter, &leaving);
+}
+
+static void lane_withdraw(struct exporter *exporter, struct lane *lane,
+    bool (*matches)(void *context, struct export_unit *unit), void *context, struct list *out)
+{
+    LIST_FOR_EACH_SAFE (node, following, &lane->units) {
+        if (matches(context, unit_of(node))) {
+            lane_remove(lane, unit_of(node));
+            list_add_tail(out, node);
+        }
+    }
+    lanes_refile(&exporter->lanes, lane);
+}
+
+/* Marks the units that match; true: there are some. */
+static bool request_mark(struct export_request *request, bool (*matches)(void *context, struct export_unit *unit), void *context)
+{
+    LIST_FOR_EACH (node, &request->units) {
+        struct export_unit *unit = unit_of(node);
+
+        if (!unit->leaving && matches(context, unit)) {
+            unit->leaving = request->leaving = true;
+            request->exporter->stats.leaving_units++;
+        }
+    }
+    return request->leaving;
+}
+
+void exporter_withdraw(struct exporter *exporter, bool (*matches)(void *context, struct export_unit *unit), void *context)
+{
+    struct list leaving;
+
+    ASSERT(exporter->options.keeps_units);
+    list_init(&leaving);
+    for (enum request_state state = REQUEST_IN_FLIGHT; state < REQUEST_STATES; state++) {
+        LIST_FOR_EACH_SAFE (node, following, &exporter->requests[state]) {
+            struct export_request *request = request_of(node);
+
+            if (request_mark(request, matches, context) && request_is_whole(request))
+                request_take_leaving(request, &leaving);
+        }
+    }
+    LIST_FOR_EACH_SAFE (node, following, &exporter->lanes.ripe)
+        lane_withdraw(exporter, container_of(node, struct lane, node), matches, context, &leaving);
+    LIST_FOR_EACH_SAFE (node, following, &exporter->lanes.waiting)
+        lane_withdraw(exporter, container_of(node, struct lane, node), matches, context, &leaving);
+    units_give_back(exporter, &leaving);
+}
+
+void exporter_running(const struct exporter *exporter, void (*visit)(void *context, struct export_unit *unit), void *context)
+{
+    for (enum request_state state = REQUEST_IN_FLIGHT; state < REQUEST_STATES; state++) {
+        LIST_FOR_EACH (node, &exporter->requests[state]) {
+            const struct export_request *request = request_of(node);
+
+            if (request_is_whole(request))
+                continue;
+            LIST_FOR_EACH (unit, &request->units)
+                visit(context, unit_of(unit));
+        }
+    }
+}
+
 /* -- answers -------------------------------------------------------------------------------------- */
 
 /* Text from outside goes to logs and /status: cut, and without control characters. */
@@ -394,6 +523,7 @@ static void call_done(struct link_call *call, const struct link_result *result)
     error_note(exporter, "status", (uint64_t)(unsigned)result->code, result->message);
     if (halving_helps(request, result) && request_halve(request)) {
         request_again(request);
+        request_withdraw(request);
         return;
     }
     if (!retry_is_retryable(result->code, result->has_retry) || planted(PLANT_GIVE_UP_AT_ONCE)) {
@@ -403,6 +533,7 @@ static void call_done(struct link_call *call, const struct link_result *result)
     }
     request->named_ns = result->has_retry ? result->retry_ns : 0;
     request_move(request, REQUEST_FAILED);
+    request_withdraw(request);
 }
 
 /* -- life ----------------------------------------------------------------------------------------- */
@@ -565,19 +696,19 @@ static bool unit_fits(const struct exporter *exporter, const struct export_unit 
     return u64_add_cap(bytes, unit->size_bytes) <= exporter->target_bytes;
 }
 
-/* Puts the lane's first units, at most `most`, into the regroup, until one more would not fit. Returns how many;
+/* Puts the first units, at most `most`, into the regroup, until there are `least` and one more would not fit. Returns how many;
  * *out_short: memory ran out at the next one, of which spans may be in there already. */
-static size_t units_add(struct exporter *exporter, struct lane *lane, size_t most, bool *out_short)
+static size_t units_add(struct exporter *exporter, const struct list *units, size_t least, size_t most, bool *out_short)
 {
     uint64_t spans = 0;
     size_t count = 0;
 
     regroup_reset(exporter->regroup);
     *out_short = false;
-    LIST_FOR_EACH (node, &lane->units) {
+    LIST_FOR_EACH (node, units) {
         struct export_unit *unit = unit_of(node);
 
-        if (count == most || (count > 0 && !unit_fits(exporter, unit, regroup_size_bound(exporter->regroup), spans)))
+        if (count == most || (count >= least && !unit_fits(exporter, unit, regroup_size_bound(exporter->regroup), spans)))
             break;
         if (exporter->owner.add(exporter->owner.context, unit, exporter->regroup) < 0) {
             *out_short = true;
@@ -589,15 +720,15 @@ static size_t units_add(struct exporter *exporter, struct lane *lane, size_t mos
     return count;
 }
 
-/* Writes the lane's first units as one request; *out_count: how many. NULL: no memory. */
-static struct buffer *units_write(struct exporter *exporter, struct lane *lane, size_t *out_count)
+/* Writes the first units, `least` or more, as one request; *out_count: how many. NULL: no memory. */
+static struct buffer *units_write(struct exporter *exporter, const struct list *units, size_t least, size_t *out_count)
 {
     struct buffer *bytes = NULL;
     bool short_of_memory;
 
-    *out_count = units_add(exporter, lane, SIZE_MAX, &short_of_memory);
-    if (short_of_memory && *out_count > 0) /* half a unit must not go out: once more, with the whole ones */
-        *out_count = units_add(exporter, lane, *out_count, &short_of_memory);
+    *out_count = units_add(exporter, units, least, SIZE_MAX, &short_of_memory);
+    if (short_of_memory && *out_count >= least) /* half a unit must not go out: once more, with the whole ones */
+        *out_count = units_add(exporter, units, least, *out_count, &short_of_memory);
     if (!short_of_memory)
         bytes = buffer_new(regroup_size(exporter->regroup));
     if (bytes) {
@@ -612,7 +743,7 @@ static struct buffer *units_write(struct exporter *exporter, struct lane *lane, 
 static bool request_build(struct exporter *exporter, struct export_request *request, struct lane *lane, uint64_t now_ns)
 {
     size_t count;
-    struct buffer *bytes = units_write(exporter, lane, &count);
+    struct buffer *bytes = units_write(exporter, &lane->units, 1, &count);
 
     if (!bytes) {
         exporter->stats.starved++;
@@ -631,9 +762,23 @@ static bool request_build(struct exporter *exporter, struct export_request *requ
 
         request->span_count += unit->span_count;
         list_add_tail(&request->units, &unit->node);
-        exporter->owner.encoded(exporter->owner.context, unit);
+        if (!exporter->options.keeps_units)
+            exporter->owner.encoded(exporter->owner.context, unit);
     }
     lanes_settle(&exporter->lanes, lane, now_ns); /* what is left begins to wait anew: the batch it missed was full */
+    request_fit(request);
+    return true;
+}
+
+/* A request that units were withdrawn from, written again. False: no memory. */
+static bool request_rewrite(struct export_request *request)
+{
+    size_t count;
+    struct buffer *bytes = units_write(request->exporter, &request->units, SIZE_MAX, &count);
+
+    if (!bytes)
+        return false;
+    bytes_set(request, bytes);
     request_fit(request);
     return true;
 }
@@ -665,7 +810,9 @@ static void request_send(struct export_request *request, uint64_t now_ns)
         .metadata = unit_of(list_first(&request->units))->metadata,
     };
 
-    if (exporter->link->state == LINK_DOWN) {
+    if (exporter->link->state != LINK_DOWN && UNLIKELY(!request->bytes) && !request_rewrite(request))
+        exporter->stats.starved++;
+    if (exporter->link->state == LINK_DOWN || UNLIKELY(!request->bytes)) {
         request->named_ns = 0;
         request_move(request, REQUEST_FAILED);
         return;

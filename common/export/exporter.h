@@ -12,6 +12,8 @@
  *         (INVALID_ARGUMENT, too large, ...): counted, dropped. partial_success: counted, not sent again, as the
  *         OTLP specification wants. The tier logs once a period, from exporter_stats.
  * Halves  a request that is too large for the backend, or of which it cannot read a part, is sent in halves, not below 64 KiB.
+ * Back    exporter_withdraw: units that another node is to export leave the queue, and requests that wait for a retry; the others of such a
+ *         request keep its place and its times. What is in a running call leaves when that call has failed.
  * Owner   one worker. No I/O of its own: a link is passed in, time is passed in.
  * Source  collector exporterhelper (sending_queue, retry_on_failure, timeout), otlp exporter.
  */
@@ -42,7 +44,9 @@ struct export_unit {
     uint64_t size_bytes;  /* about, as regrouped */
     const struct metadata_set *metadata; /* of the client, lent until settled; NULL: none */
     uint32_t span_count;
-    bool is_part;         /* the owner's own use */
+    bool leaving;         /* the exporter's own use: it is withdrawn, and in a running call */
+    bool is_part, is_back; /* the owner's own use, as is the next */
+    uint8_t delivered;
 };
 
 /* `settled` may call exporter_take; otherwise none of these may call the exporter. */
@@ -54,6 +58,9 @@ struct exporter_owner { /* how an exporter asks about and gives back its units *
     void (*encoded)(void *context, struct export_unit *unit);
     /* The unit is settled and taken out; the owner frees it. */
     void (*settled)(void *context, struct export_unit *unit, enum export_outcome outcome);
+    /* Not settled and taken out, as exporter_withdraw asked, now or when its call had failed. delivered: of a fan_out, the exporters that have
+     * it. NULL where nobody withdraws. */
+    void (*withdrawn)(void *context, struct export_unit *unit, uint8_t delivered);
 };
 
 struct exporter_options {
@@ -68,6 +75,7 @@ struct exporter_options {
     uint64_t max_request_bytes;    /* without them: target of one request, passed only by a unit that is larger; 0: 1 MiB */
     enum export_compression compression;
     uint64_t flush_timeout_ns;
+    bool keeps_units;              /* `encoded` is not told: span bytes stay until a unit is settled, so that it can be withdrawn */
     uint32_t max_calls;            /* num_consumers: requests under way, those that wait for a retry included; 0: 1 */
 };
 
@@ -82,6 +90,7 @@ struct exporter_stats { /* running sums in spans and calls; gauges at the end */
     uint64_t starved;              /* requests that could not be built for want of memory, and were put off */
     uint64_t queue_units, queue_spans, queue_bytes, calls_in_flight; /* gauges; queue includes what is under way */
     uint64_t requests_waiting;     /* gauge: for their next attempt */
+    uint64_t leaving_units;        /* gauge: withdrawn, and in a running call */
     uint64_t request_bytes;        /* gauge: of requests written and not answered for good, on the heap, and their compressed form */
     uint64_t plain_bytes, packed_bytes; /* of requests that were compressed: before and after */
     char last_error[192];          /* what the backend last said, printable; "": nothing was ever wrong */
@@ -98,6 +107,11 @@ void exporter_take(struct exporter *exporter, struct export_unit *unit, uint64_t
 /* Runs what is due: flushes and retries, these at once when the link came up. Returns when it next wants to run
  * (UINT64_MAX: after a call's end, a take or a change of the link). Call once a turn. */
 uint64_t exporter_run(struct exporter *exporter, uint64_t now_ns);
+/* Gives back every matching unit, where options.keeps_units. Those in a running call, or in a request of which a part was answered, stay until
+ * it has ended: then they are settled, or given back when it failed and would be repeated. */
+void exporter_withdraw(struct exporter *exporter, bool (*matches)(void *context, struct export_unit *unit), void *context);
+/* Visits the units that cannot be withdrawn now; visit changes nothing. */
+void exporter_running(const struct exporter *exporter, void (*visit)(void *context, struct export_unit *unit), void *context);
 /* Draining: from now on flush at once, without waiting for full batches. Retries keep their times. */
 void exporter_hurry(struct exporter *exporter);
 const struct exporter_stats *exporter_stats(const struct exporter *exporter);

@@ -21,7 +21,8 @@ struct fan_job {
     struct export_unit *unit; /* the owner's */
     size_t unsettled, unwritten;
     enum export_outcome worst;
-    bool delivered;           /* by one of them at least */
+    uint8_t delivered; /* by whom */
+    bool withdrawn;    /* from one of them at least */
     struct fan_part parts[];
 };
 
@@ -51,7 +52,7 @@ static size_t job_size(const struct fan_out *fan)
     return sizeof(struct fan_job) + fan->count * sizeof(struct fan_part);
 }
 
-static struct fan_job *job_new(struct fan_out *fan, struct export_unit *unit)
+static struct fan_job *job_new(struct fan_out *fan, struct export_unit *unit, uint8_t delivered)
 {
     struct list *node = list_take_first(&fan->spare);
     struct fan_job *job = node ? container_of(node, struct fan_job, spare) : malloc(job_size(fan));
@@ -62,9 +63,10 @@ static struct fan_job *job_new(struct fan_out *fan, struct export_unit *unit)
     else
         fan->stats.job_bytes += job_size(fan);
     job->unit = unit;
-    job->unsettled = job->unwritten = fan->count;
+    job->unsettled = job->unwritten = fan->count - (size_t)__builtin_popcount(delivered);
     job->worst = EXPORTED;
-    job->delivered = false;
+    job->delivered = delivered;
+    job->withdrawn = false;
     for (size_t i = 0; i < fan->count; i++) {
         job->parts[i] = (struct fan_part){.unit = *unit, .job = job};
         job->parts[i].unit.node = (struct list){NULL, NULL};
@@ -90,6 +92,31 @@ static void unit_settle(struct fan_out *fan, struct export_unit *unit, enum expo
     fan->stats.units--;
     fan->stats.spans -= unit->span_count;
     fan->owner.settled(fan->owner.context, unit, outcome);
+}
+
+static void unit_give_back(struct fan_out *fan, struct export_unit *unit, uint8_t delivered)
+{
+    fan->stats.units--;
+    fan->stats.spans -= unit->span_count;
+    fan->owner.withdrawn(fan->owner.context, unit, delivered);
+}
+
+/* Each exporter is done with it. */
+static void job_end(struct fan_out *fan, struct fan_job *job)
+{
+    struct export_unit *unit = job->unit;
+    enum export_outcome outcome = job->worst;
+    uint8_t delivered = job->delivered;
+    bool withdrawn = job->withdrawn;
+
+    job_free(fan, job);
+    if (withdrawn) {
+        unit_give_back(fan, unit, delivered);
+        return;
+    }
+    if (outcome != EXPORTED && delivered)
+        fan->stats.partly_spans += unit->span_count;
+    unit_settle(fan, unit, outcome);
 }
 
 static int on_add(void *context, struct export_unit *unit, struct regroup *regroup)
@@ -125,10 +152,10 @@ static enum export_outcome worse(enum export_outcome a, enum export_outcome b)
 
 static void on_settled(void *context, struct export_unit *unit, enum export_outcome outcome)
 {
-    struct fan_out *fan = ((struct fan_exit *)context)->fan;
+    struct fan_exit *exit = context;
+    struct fan_out *fan = exit->fan;
     struct fan_part *part;
     struct fan_job *job;
-    struct export_unit *whole;
 
     if (fan->count == 1) {
         unit_settle(fan, unit, outcome);
@@ -137,18 +164,28 @@ static void on_settled(void *context, struct export_unit *unit, enum export_outc
     part = part_of(unit);
     job = part->job;
     job->worst = worse(job->worst, outcome);
-    job->delivered |= outcome == EXPORTED;
+    if (outcome == EXPORTED)
+        job->delivered |= (uint8_t)(1u << (exit - fan->exits));
     job->unsettled--;
     if (!part->written && --job->unwritten == 0 && job->unsettled > 0) /* the last that might have asked for the bytes */
         fan->owner.encoded(fan->owner.context, job->unit);
-    if (job->unsettled > 0)
+    if (job->unsettled == 0)
+        job_end(fan, job);
+}
+
+static void on_withdrawn(void *context, struct export_unit *unit, uint8_t delivered)
+{
+    struct fan_out *fan = ((struct fan_exit *)context)->fan;
+    struct fan_job *job;
+
+    if (fan->count == 1) {
+        unit_give_back(fan, unit, delivered);
         return;
-    whole = job->unit;
-    outcome = job->worst;
-    if (outcome != EXPORTED && job->delivered)
-        fan->stats.partly_spans += whole->span_count;
-    job_free(fan, job);
-    unit_settle(fan, whole, outcome);
+    }
+    job = part_of(unit)->job;
+    job->withdrawn = true;
+    if (--job->unsettled == 0)
+        job_end(fan, job);
 }
 
 /* -- life ---------------------------------------------------------------------------------------------- */
@@ -186,7 +223,7 @@ void fan_out_free(struct fan_out *fan)
 struct exporter_owner fan_out_owner(struct fan_out *fan, size_t index)
 {
     ASSERT(index < fan->count);
-    return (struct exporter_owner){&fan->exits[index], on_add, on_encoded, on_settled};
+    return (struct exporter_owner){&fan->exits[index], on_add, on_encoded, on_settled, on_withdrawn};
 }
 
 void fan_out_set(struct fan_out *fan, size_t index, struct exporter *exporter)
@@ -195,20 +232,81 @@ void fan_out_set(struct fan_out *fan, size_t index, struct exporter *exporter)
     fan->exits[index].exporter = exporter;
 }
 
-void fan_out_take(struct fan_out *fan, struct export_unit *unit, uint64_t now_ns)
+void fan_out_take(struct fan_out *fan, struct export_unit *unit, uint8_t delivered, uint64_t now_ns)
 {
+    uint8_t all = (uint8_t)((1u << fan->count) - 1);
     struct fan_job *job;
     size_t count = fan->count;
 
     fan->stats.units++;
     fan->stats.spans += unit->span_count;
+    delivered &= all;
+    if (UNLIKELY(delivered == all)) {
+        unit_settle(fan, unit, EXPORTED);
+        return;
+    }
     if (count == 1) {
         exporter_take(fan->exits[0].exporter, unit, now_ns);
         return;
     }
-    job = job_new(fan, unit);
-    for (size_t i = 0; i < count; i++) /* the last one may settle it: then the job is gone, and so is the loop */
+    job = job_new(fan, unit, delivered);
+    count = job->unsettled;
+    for (size_t i = 0; count > 0; i++) { /* the last one may settle it: then the job is gone, and so is the loop */
+        if (delivered >> i & 1)
+            continue;
+        count--;
         exporter_take(fan->exits[i].exporter, &job->parts[i].unit, now_ns);
+    }
+}
+
+/* What is asked of a part is meant of its unit. */
+struct fan_asking {
+    bool (*matches)(void *context, struct export_unit *unit);
+    void (*visit)(void *context, struct export_unit *unit);
+    void *context;
+};
+
+static struct export_unit *whole_of(struct export_unit *unit)
+{
+    return part_of(unit)->job->unit;
+}
+
+static bool part_matches(void *context, struct export_unit *unit)
+{
+    const struct fan_asking *asking = context;
+
+    return asking->matches(asking->context, whole_of(unit));
+}
+
+static void part_visit(void *context, struct export_unit *unit)
+{
+    const struct fan_asking *asking = context;
+
+    asking->visit(asking->context, whole_of(unit));
+}
+
+void fan_out_withdraw(struct fan_out *fan, bool (*matches)(void *context, struct export_unit *unit), void *context)
+{
+    struct fan_asking asking = {.matches = matches, .context = context};
+
+    if (fan->count == 1) {
+        exporter_withdraw(fan->exits[0].exporter, matches, context);
+        return;
+    }
+    for (size_t i = 0; i < fan->count; i++)
+        exporter_withdraw(fan->exits[i].exporter, part_matches, &asking);
+}
+
+void fan_out_running(const struct fan_out *fan, void (*visit)(void *context, struct export_unit *unit), void *context)
+{
+    struct fan_asking asking = {.visit = visit, .context = context};
+
+    for (size_t i = 0; i < fan->count; i++) {
+        if (fan->count == 1)
+            exporter_running(fan->exits[i].exporter, visit, context);
+        else
+            exporter_running(fan->exits[i].exporter, part_visit, &asking);
+    }
 }
 
 const struct fan_out_stats *fan_out_stats(const struct fan_out *fan)

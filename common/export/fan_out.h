@@ -5,13 +5,15 @@
  *         exporter none.
  * Outcome EXPORTED when every exporter delivered it; otherwise the worst of their outcomes, as enum export_outcome is
  *         ordered but for EXPORT_STOPPED, which counts only where nothing else went wrong.
+ * Back    a unit that is withdrawn leaves when each exporter has settled it or given it back, with a bit for each that delivered it. Such a unit
+ *         may be taken again, here or at another node, for the others only.
  * Owner   one worker.
  */
 #pragma once
 
 #include "common/export/exporter.h"
 
-#define FAN_OUT_MAX 8u /* exporters of one pipeline */
+#define FAN_OUT_MAX 8u /* exporters of one pipeline: a bit each in a byte */
 
 struct fan_out;
 struct fan_out_stats {
@@ -27,6 +29,10 @@ void fan_out_free(struct fan_out *fan);
 /* What the exporter of that index must be given as its owner; afterwards fan_out_set. */
 struct exporter_owner fan_out_owner(struct fan_out *fan, size_t index);
 void fan_out_set(struct fan_out *fan, size_t index, struct exporter *exporter);
-/* To all of them; it may be settled inside. */
-void fan_out_take(struct fan_out *fan, struct export_unit *unit, uint64_t now_ns);
+/* To all of them but those of the bits of `delivered`, which have it; it may be settled inside. */
+void fan_out_take(struct fan_out *fan, struct export_unit *unit, uint8_t delivered, uint64_t now_ns);
+/* As exporter_withdraw, of them all. A unit that one refused counts as not delivered by it. */
+void fan_out_withdraw(struct fan_out *fan, bool (*matches)(void *context, struct export_unit *unit), void *context);
+/* Visits the units that some exporter cannot give back now, once for each of these. */
+void fan_out_running(const struct fan_out *fan, void (*visit)(void *context, struct export_unit *unit), void *context);
 const struct fan_out_stats *fan_out_stats(const struct fan_out *fan);

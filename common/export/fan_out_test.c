@@ -69,7 +69,7 @@ static void on_settled(void *context, struct export_unit *unit, enum export_outc
 
 static void open_fixture(struct fixture *f, size_t count, uint64_t queue_units)
 {
-    const struct exporter_owner owner = {f, on_add, on_encoded, on_settled};
+    const struct exporter_owner owner = {f, on_add, on_encoded, on_settled, NULL};
 
     memset(f, 0, sizeof(*f));
     f->count = count;
@@ -95,7 +95,7 @@ static void run(struct fixture *f)
 static void take(struct fixture *f, struct test_unit *unit)
 {
     *unit = (struct test_unit){.unit = {.span_count = 1, .size_bytes = 100}};
-    fan_out_take(f->fan, &unit->unit, f->now_ns);
+    fan_out_take(f->fan, &unit->unit, 0, f->now_ns);
 }
 
 static void end(struct fixture *f, size_t exporter, int code)

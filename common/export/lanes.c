@@ -110,14 +110,15 @@ struct export_unit *lane_take(struct lane *lane)
     return unit;
 }
 
-void lanes_settle(struct lanes *lanes, struct lane *lane, uint64_t now_ns)
+void lane_remove(struct lane *lane, struct export_unit *unit)
 {
-    list_del(&lane->node);
-    if (!list_empty(&lane->units)) {
-        lane->since_ns = now_ns;
-        lane_put(lanes, lane);
-        return;
-    }
+    list_del(&unit->node);
+    lane->bytes -= unit->size_bytes;
+    lane->spans -= unit->span_count;
+}
+
+static void lane_free(struct lanes *lanes, struct lane *lane)
+{
     if (lane == &lanes->plain)
         return;
     if (lanes->last == lane)
@@ -125,4 +126,32 @@ void lanes_settle(struct lanes *lanes, struct lane *lane, uint64_t now_ns)
     list_del(&lane->bucket);
     metadata_set_unref(lane->metadata);
     free(lane);
+}
+
+void lanes_settle(struct lanes *lanes, struct lane *lane, uint64_t now_ns)
+{
+    list_del(&lane->node);
+    if (list_empty(&lane->units)) {
+        lane_free(lanes, lane);
+        return;
+    }
+    lane->since_ns = now_ns;
+    lane_put(lanes, lane);
+}
+
+void lanes_refile(struct lanes *lanes, struct lane *lane)
+{
+    struct list *after = lanes->waiting.prev;
+
+    if (!list_empty(&lane->units) && lane->ripe == lane_is_ripe(lanes, lane))
+        return;
+    list_del(&lane->node);
+    if (list_empty(&lane->units)) {
+        lane_free(lanes, lane);
+        return;
+    }
+    lane->ripe = false; /* fewer units make none ripe */
+    while (after != &lanes->waiting && container_of(after, struct lane, node)->since_ns > lane->since_ns)
+        after = after->prev;
+    list_add_head(after, &lane->node);
 }

@@ -40,5 +40,9 @@ void lanes_add(struct lanes *lanes, struct export_unit *unit, uint64_t now_ns);
 struct lane *lanes_first(const struct lanes *lanes);
 /* The first unit of a lane, taken out; NULL: it is empty. */
 struct export_unit *lane_take(struct lane *lane);
+/* Takes out a unit that stands in the lane; then lanes_refile. */
+void lane_remove(struct lane *lane, struct export_unit *unit);
+/* After units were removed: what is left goes on waiting since when it did, an empty lane is gone. */
+void lanes_refile(struct lanes *lanes, struct lane *lane);
 /* After units were taken out: what is left begins to wait anew, an empty lane is gone. */
 void lanes_settle(struct lanes *lanes, struct lane *lane, uint64_t now_ns);

@@ -45,7 +45,7 @@ struct sampling_note {
 /* What a sampled trace takes along on its way out, in the place of its deadline; sampler/export/survivors has its rules. */
 struct trace_way_out {
     struct export_unit unit;    /* its spans; where they came with several sets of metadata, those of one set */
-    struct trace_part *parts;   /* the others, a set each; NULL: none */
+    struct trace_parts *parts;  /* the others, a set each; NULL: none */
     uint32_t encode_left, settle_left; /* of all units */
     struct sampling_note *note; /* malloc'd; NULL: spans are told nothing */
 };

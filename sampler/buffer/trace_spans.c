@@ -292,16 +292,26 @@ static bool span_copy(
     return true;
 }
 
-uint32_t trace_join(struct trace_table *table, struct trace *trace, const struct trace *from)
+uint32_t trace_join_some(struct trace_table *table, struct trace *trace, const struct trace *from,
+    bool (*wanted)(void *context, const struct header *header), void *context)
 {
     struct spans_walk walk = spans_walk_start(from);
     struct rope rope;
     const struct span_record *span;
     uint32_t added = 0;
 
-    while ((span = spans_walk_next(from, &walk, &rope)))
-        added += span_copy(table, trace, span, header_at(from->headers, span->header_index), &rope);
+    while ((span = spans_walk_next(from, &walk, &rope))) {
+        struct header *header = header_at(from->headers, span->header_index);
+
+        if (!wanted || wanted(context, header))
+            added += span_copy(table, trace, span, header, &rope);
+    }
     return added;
+}
+
+uint32_t trace_join(struct trace_table *table, struct trace *trace, const struct trace *from)
+{
+    return trace_join_some(table, trace, from, NULL, NULL);
 }
 
 /* Gives what `from`, a trace of its own, holds to `trace`, in the place of what it had. */

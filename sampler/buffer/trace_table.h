@@ -68,6 +68,9 @@ void trace_mark(struct trace *trace, uint32_t mark);
 
 /* Adds the spans that `trace` does not have yet; `from` stays as it is. Facts are the caller's to fold. Returns how many were added. */
 uint32_t trace_join(struct trace_table *table, struct trace *trace, const struct trace *from);
+/* ... of which only those whose header is wanted. */
+uint32_t trace_join_some(struct trace_table *table, struct trace *trace, const struct trace *from,
+    bool (*wanted)(void *context, const struct header *header), void *context);
 /* Takes out the spans of these hashes, bytes and all; facts and costs keep what they folded. Returns how many there were. */
 uint32_t trace_remove_spans(struct trace_table *table, struct trace *trace, const uint64_t *hashes, size_t count);
 

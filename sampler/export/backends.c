@@ -51,6 +51,7 @@ struct backends {
     struct http_loop *const *loops;
     unsigned loop_count;
     unsigned workers, workers_ready;
+    bool keeps_units;
     struct worker_backends *by_worker[WORKERS_MAX];
     _Atomic uint64_t said_ns[OTLP_EXPORTERS_MAX]; /* when an exporter's trouble was logged; 0: never */
 };
@@ -136,12 +137,13 @@ static struct exporter_options options_of(const struct otlp_exporter_config *fro
 static int backend_open(struct worker_backend *backend, size_t index)
 {
     struct worker_backends *mine = backend->mine;
-    const struct exporter_options options = options_of(backend->config, mine->backends->workers);
+    struct exporter_options options = options_of(backend->config, mine->backends->workers);
     const struct exporter_owner owner = fan_out_owner(mine->fan, index);
     int r = link_make(backend, index);
 
     if (r)
         return error_pass(r);
+    options.keeps_units = mine->backends->keeps_units;
     r = exporter_new(&options, backend->link, &owner, &backend->exporter);
     if (r)
         return error_fold(r);
@@ -199,9 +201,28 @@ void worker_backends_free(struct worker_backends *mine)
 
 /* -- a turn -------------------------------------------------------------------------------------------------- */
 
-void worker_backends_take(struct worker_backends *mine, struct export_unit *unit, uint64_t now_ns)
+void worker_backends_take(struct worker_backends *mine, struct export_unit *unit, uint8_t delivered, uint64_t now_ns)
 {
-    fan_out_take(mine->fan, unit, now_ns);
+    fan_out_take(mine->fan, unit, delivered, now_ns);
+}
+
+struct fan_out *worker_backends_fan(struct worker_backends *mine)
+{
+    return mine->fan;
+}
+
+const char *worker_backends_name(const struct worker_backends *mine, size_t index)
+{
+    return index < mine->count ? mine->each[index].config->id : NULL;
+}
+
+uint8_t worker_backends_bit(const struct worker_backends *mine, struct slice name)
+{
+    for (size_t i = 0; i < mine->count; i++) {
+        if (slice_equal(slice_text(mine->each[i].config->id), name))
+            return (uint8_t)(1u << i);
+    }
+    return 0;
 }
 
 /* Rises with everything that an operator should read of. */
@@ -390,6 +411,7 @@ int backends_new(const struct backends_options *options, struct backends **out_b
     backends->configs = options->configs;
     backends->count = options->count;
     backends->workers = options->workers;
+    backends->keeps_units = options->keeps_units;
     backends->loops = options->loops;
     backends->loop_count = options->loop_count;
     for (size_t i = 0; r == 0 && i < backends->count; i++)

@@ -23,6 +23,7 @@ struct backends_options { /* borrowed until backends_free, but for this struct i
     const struct otlp_exporter_config *configs;
     size_t count;
     unsigned workers;               /* how many there will be */
+    bool keeps_units;               /* units can be withdrawn (exporter.h): span bytes stay until they are settled */
     struct http_loop *const *loops; /* for OTLP/HTTP; not running yet */
     unsigned loop_count;
     struct security *security;      /* makes and keeps TLS and credentials */
@@ -36,7 +37,13 @@ void backends_free(struct backends *backends);
 /* owner: of the units. On the worker's thread, or before it starts. */
 int worker_backends_new(struct backends *backends, struct worker *worker, const struct exporter_owner *owner,
     struct worker_backends **out_mine);
-void worker_backends_take(struct worker_backends *mine, struct export_unit *unit, uint64_t now_ns);
+/* delivered: exporters that have it already, a bit each. */
+void worker_backends_take(struct worker_backends *mine, struct export_unit *unit, uint8_t delivered, uint64_t now_ns);
+/* For withdrawing (fan_out.h). */
+struct fan_out *worker_backends_fan(struct worker_backends *mine);
+/* Bits among nodes: an exporter's ID, NULL past the last; and the bit of an ID, 0: it has none here. */
+const char *worker_backends_name(const struct worker_backends *mine, size_t index);
+uint8_t worker_backends_bit(const struct worker_backends *mine, struct slice name);
 /* Once a turn: sends what is due, logs what went wrong once a period, shows the numbers. Returns when it wants to run again. */
 uint64_t worker_backends_run(struct worker_backends *mine, uint64_t now_ns);
 /* Draining: no batch waits to become full. */

@@ -17,6 +17,11 @@ struct trace_part {
     struct trace *trace;
 };
 
+struct trace_parts {
+    size_t count, capacity;
+    struct trace_part each[];
+};
+
 static struct trace *trace_of(struct export_unit *unit)
 {
     if (unit->is_part)
@@ -179,6 +184,51 @@ static enum book book_of(enum export_outcome outcome)
     UNREACHABLE("all outcomes are there");
 }
 
+static void trace_return(struct sampler_worker *home, struct trace *trace, uint8_t delivered)
+{
+    trace = trace_table_put_back(home->traces, trace, delivered);
+    if (home->on_survivor_back)
+        home->on_survivor_back(home, trace);
+}
+
+static bool is_of_metadata(void *context, const struct header *header)
+{
+    return metadata_set_equal(header->metadata, context);
+}
+
+/* The spans of one set of metadata, as a trace of their own. */
+static void part_return(struct sampler_worker *home, const struct trace *trace, const struct export_unit *unit)
+{
+    struct trace *apart;
+
+    if (!unit->is_back)
+        return;
+    apart = trace_new_apart(home->traces, trace_id_of(trace), trace_info(trace).first_ns);
+    ASSERT(apart != NULL);
+    (void)trace_join_some(home->traces, apart, trace, is_of_metadata, (void *)(uintptr_t)unit->metadata);
+    trace_return(home, apart, unit->delivered);
+}
+
+/* All its units are settled or back: what is back waits in the table, the rest is over. */
+static void trace_leave(struct sampler_worker *home, struct trace *trace)
+{
+    struct trace_way_out *out = trace_way_out(trace);
+    struct trace_parts *parts = out->parts;
+
+    free(out->note);
+    if (!parts && out->unit.is_back) {
+        trace_return(home, trace, out->unit.delivered);
+        return;
+    }
+    if (parts) {
+        part_return(home, trace, &out->unit);
+        for (size_t i = 0; i < parts->count; i++)
+            part_return(home, trace, &parts->each[i].unit);
+        free(parts);
+    }
+    trace_free(home->traces, trace);
+}
+
 static void unit_settled(void *context, struct export_unit *unit, enum export_outcome outcome)
 {
     struct sampler_worker *home = context;
@@ -186,25 +236,77 @@ static void unit_settled(void *context, struct export_unit *unit, enum export_ou
     struct trace_way_out *out = trace_way_out(trace);
 
     home->books[book_of(outcome)] += unit->span_count;
-    if (--out->settle_left > 0)
-        return;
-    free(out->parts);
-    free(out->note);
-    trace_free(home->traces, trace);
+    if (--out->settle_left == 0)
+        trace_leave(home, trace);
+}
+
+static void unit_withdrawn(void *context, struct export_unit *unit, uint8_t delivered)
+{
+    struct trace *trace = trace_of(unit);
+
+    unit->is_back = true;
+    unit->delivered = delivered;
+    if (--trace_way_out(trace)->settle_left == 0)
+        trace_leave(context, trace);
 }
 
 struct exporter_owner survivors_owner(struct sampler_worker *home)
 {
-    return (struct exporter_owner){home, unit_add, unit_encoded, unit_settled};
+    return (struct exporter_owner){home, unit_add, unit_encoded, unit_settled, unit_withdrawn};
+}
+
+/* -- what comes back -------------------------------------------------------------------------------------------- */
+
+struct asking {
+    bool (*matches)(void *context, const struct trace_id *id);
+    void (*visit)(void *context, const struct trace_id *id);
+    void *context;
+};
+
+static bool unit_matches(void *context, struct export_unit *unit)
+{
+    const struct asking *asking = context;
+
+    return asking->matches(asking->context, trace_id_of(trace_of(unit)));
+}
+
+static void unit_visit(void *context, struct export_unit *unit)
+{
+    const struct asking *asking = context;
+
+    asking->visit(asking->context, trace_id_of(trace_of(unit)));
+}
+
+void survivors_withdraw(struct sampler_worker *home, bool (*matches)(void *context, const struct trace_id *id), void *context)
+{
+    struct asking asking = {.matches = matches, .context = context};
+
+    fan_out_withdraw(worker_backends_fan(home->backends), unit_matches, &asking);
+}
+
+void survivors_running(struct sampler_worker *home, void (*visit)(void *context, const struct trace_id *id), void *context)
+{
+    struct asking asking = {.visit = visit, .context = context};
+
+    fan_out_running(worker_backends_fan(home->backends), unit_visit, &asking);
 }
 
 /* -- traces become units -------------------------------------------------------------------------------------- */
 
 struct sorting {
     struct trace_way_out *out;
-    size_t part_count, part_capacity;
     struct export_unit *last; /* where the last span went */
 };
+
+static void parts_grow(struct trace_way_out *out)
+{
+    size_t count = out->parts ? out->parts->count : 0, capacity = count > 0 ? count * 2 : 4;
+
+    out->parts = realloc(out->parts, sizeof(*out->parts) + capacity * sizeof(out->parts->each[0]));
+    ASSERT(out->parts != NULL);
+    out->parts->count = count;
+    out->parts->capacity = capacity;
+}
 
 static struct export_unit *unit_for(struct sorting *sorting, const struct metadata_set *metadata)
 {
@@ -217,15 +319,12 @@ static struct export_unit *unit_for(struct sorting *sorting, const struct metada
         out->unit.metadata = metadata;
         return &out->unit;
     }
-    for (size_t i = 0; i < sorting->part_count; i++)
-        if (metadata_set_equal(out->parts[i].unit.metadata, metadata))
-            return &out->parts[i].unit;
-    if (sorting->part_count == sorting->part_capacity) {
-        sorting->part_capacity = sorting->part_capacity ? sorting->part_capacity * 2 : 4;
-        out->parts = realloc(out->parts, sorting->part_capacity * sizeof(out->parts[0]));
-        ASSERT(out->parts != NULL);
-    }
-    part = &out->parts[sorting->part_count++];
+    for (size_t i = 0; out->parts && i < out->parts->count; i++)
+        if (metadata_set_equal(out->parts->each[i].unit.metadata, metadata))
+            return &out->parts->each[i].unit;
+    if (!out->parts || out->parts->count == out->parts->capacity)
+        parts_grow(out);
+    part = &out->parts->each[out->parts->count++];
     *part = (struct trace_part){.unit = {.metadata = metadata, .is_part = true}, .trace = trace_of_way_out(out)};
     return &part->unit;
 }
@@ -245,7 +344,8 @@ void survivors_take(struct sampler_worker *home, struct trace *trace, const stru
     struct trace_info info = trace_info(trace);
     struct trace_way_out *out = trace_way_out(trace);
     struct sorting sorting = {.out = out};
-    struct trace_part *parts;
+    struct trace_parts *parts;
+    size_t part_count;
 
     if (home->sampler->config.tailrace.forward_headers.count > 0) {
         (void)trace_spans(trace, sort_span, &sorting);
@@ -258,12 +358,13 @@ void survivors_take(struct sampler_worker *home, struct trace *trace, const stru
         ASSERT(out->note != NULL);
         *out->note = *note;
     }
-    out->encode_left = out->settle_left = 1 + (uint32_t)sorting.part_count;
-    out->unit.size_bytes += UNIT_OVERHEAD_BYTES;
     parts = out->parts; /* the trace may be gone after its last unit was taken */
-    for (size_t i = 0; i < sorting.part_count; i++) {
-        parts[i].unit.size_bytes += UNIT_OVERHEAD_BYTES;
-        worker_backends_take(home->backends, &parts[i].unit, now_ns);
+    part_count = parts ? parts->count : 0;
+    out->encode_left = out->settle_left = 1 + (uint32_t)part_count;
+    out->unit.size_bytes += UNIT_OVERHEAD_BYTES;
+    for (size_t i = 0; i < part_count; i++) {
+        parts->each[i].unit.size_bytes += UNIT_OVERHEAD_BYTES;
+        worker_backends_take(home->backends, &parts->each[i].unit, info.delivered, now_ns);
     }
-    worker_backends_take(home->backends, &out->unit, now_ns);
+    worker_backends_take(home->backends, &out->unit, info.delivered, now_ns);
 }
