@@ -1,0 +1,110 @@
+#include "tests/sim/backend.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/assert.h"
+#include "common/export/rpc_code.h"
+#include "common/otlp/span_walk.h"
+#include "common/otlp/span_view.h"
+#include "tests/sim/memory.h"
+#include "tests/sim/net.h"
+#include "tests/sim/oracle.h"
+
+struct backend backend;
+
+void backend_begin(void)
+{
+    backend = (struct backend){.service_most_ns = 5 * NS_PER_MS};
+}
+
+bool backend_open(void)
+{
+    return !backend.away;
+}
+
+void backend_set_away(bool away)
+{
+    struct node *node = net_find(ORACLE_BACKEND);
+
+    if (backend.away == away)
+        return;
+    story("backend", away ? "goes away" : "is back");
+    backend.away = away;
+    for (unsigned i = 0; away && i < net.node_count; i++)
+        if (net.nodes[i] != node)
+            net_reset(net.nodes[i], node);
+}
+
+struct serving {
+    struct sim_event event;
+    struct net_call *call;
+};
+
+static void served(struct sim_event *event)
+{
+    struct serving *serving = container_of(event, struct serving, event);
+
+    net_call_answer(serving->call);
+    sim_free(serving);
+}
+
+static void answer_later(struct net_call *call, uint64_t in_ns)
+{
+    struct serving *serving = sim_alloc(sizeof(*serving));
+
+    event_init(&serving->event, "backend", served);
+    serving->call = call;
+    event_soon(&serving->event, in_ns);
+}
+
+static void refuse(struct net_call *call)
+{
+    bool full = rng_chance(&world.net, 300);
+
+    call->code = full ? RPC_RESOURCE_EXHAUSTED : RPC_UNAVAILABLE;
+    call->has_retry = full;
+    call->retry_ns = 300 * NS_PER_MS;
+    (void)snprintf(call->message, sizeof(call->message), "%s", full ? "too much" : "not now");
+    answer_later(call, rng_between(&world.net, 1, 5) * NS_PER_MS);
+}
+
+static void on_ended(struct net_call *call, int code)
+{
+    oracle_export_ended(call->number, code);
+}
+
+static void take(struct net_call *call)
+{
+    struct span_walk walk;
+    struct span_ref ref;
+
+    call->number = oracle_export_begins(call->from, call->sent_ns);
+    call->watch = on_ended;
+    if (!call->ended) /* its caller is away already */
+        oracle_export_ended(call->number, RPC_UNAVAILABLE);
+    span_walk_init(&walk, buffer_slice(call->bytes));
+    while (span_walk_next(&walk, &ref)) {
+        struct span_view view;
+
+        ASSERT(span_view_read(ref.bytes, NULL, NULL, &view));
+        oracle_exported(call->number, &view.trace_id, view.span_id);
+    }
+    if (walk.bad)
+        broken("%s exported what is no OTLP request", call->from->name);
+}
+
+void backend_serve(struct net_call *call)
+{
+    if (backend.away || rng_chance(&world.net, backend.refuse_per_mille)) {
+        refuse(call);
+        return;
+    }
+    take(call);
+    if (rng_chance(&world.net, backend.mute_per_mille)) {
+        story("backend", "takes an export of %s and never answers", call->from->name);
+        answer_later(call, 3600 * NS_PER_S);
+        return;
+    }
+    answer_later(call, rng_between(&world.net, 100 * NS_PER_US, backend.service_most_ns));
+}
