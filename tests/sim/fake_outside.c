@@ -205,7 +205,7 @@ static void resolver_on_free(struct resolver *resolver)
 
 int resolver_static_new(const char *const *hostnames, size_t count, const struct resolver_events *events, struct resolver **out_resolver)
 {
-    static const struct resolver_ops ops = {"static", resolver_on_start, resolver_on_free};
+    static const struct resolver_ops ops = {"static", resolver_on_start, resolver_on_free, NULL};
     struct sim_resolver *mine = sim_alloc(sizeof(*mine));
 
     (void)hostnames;

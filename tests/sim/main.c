@@ -1,4 +1,4 @@
-/* sim: whole clusters of the real programs in one thread on fake time. See --help; README of the suite: docs/testing. */
+/* sim: whole clusters of the real programs in one thread on fake time. */
 #include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
