@@ -125,7 +125,7 @@ class Node(Program):
         self.port = config.pop("@port")
         self.admin_port = config.pop("@admin_port")
         words = config.pop("@words", [])
-        self.address = f"127.0.0.1:{self.port}"
+        self.address = f"{config.pop('@host', '127.0.0.1')}:{self.port}"
         http = config["receivers"].get("otlp", {}).get("protocols", {}).get("http")
         self.http_address = http and http["endpoint"]
         self.config = config
@@ -166,19 +166,21 @@ class Node(Program):
         return self
 
 
-def protocols(port, grpc, http):
+def protocols(port, grpc, http, host="127.0.0.1"):
     """gRPC always; HTTP where its keys are given ({} for none)."""
-    both = {"grpc": {"endpoint": f"127.0.0.1:{port}", **(grpc or {})}}
+    both = {"grpc": {"endpoint": f"{host}:{port}", **(grpc or {})}}
     if http is not None:
         both["http"] = {"endpoint": f"127.0.0.1:{free_port()}", **http}
     return both
 
 
-def sampler_config(name, backend_port, policies, wait="1s", tail=None, tailrace=None, exporter=None, grpc=None, words=(), http=None):
-    port, admin_port = free_port(), free_port()
+def sampler_config(name, backend_port, policies, wait="1s", tail=None, tailrace=None, exporter=None, grpc=None, words=(), http=None,
+                   host="127.0.0.1", port=None):
+    """host, port: of OTLP over gRPC; members that one DNS name gives share a port."""
+    port, admin_port = port or free_port(), free_port()
     return {
-        "@port": port, "@admin_port": admin_port, "@words": list(words),
-        "receivers": {"otlp": {"protocols": protocols(port, grpc, http)}},
+        "@port": port, "@admin_port": admin_port, "@words": list(words), "@host": host,
+        "receivers": {"otlp": {"protocols": protocols(port, grpc, http, host)}},
         "processors": {"tail_sampling": {
             "decision_wait": wait,
             "decision_cache": {"sampled_cache_size": 200000, "non_sampled_cache_size": 200000},

@@ -5,37 +5,22 @@ tailrace-load writes down what was acknowledged, span by span; tailrace-sink wri
 whole, split, lost, doubled, wrongly kept or dropped. The programs' own counters are only asked whether their books
 balance.
 """
-import json
 import os
 import struct
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 
-from kit import metrics, proc
-from kit.proc import Stage, free_port
+from kit import metrics
+from kit.judged import CACHE, POLICIES, RULE, Load, Sink, faultless, judge
+from kit.proc import Stage
 from kit.suite import Suite, check, equal, slowness, until
 
 suite = Suite("cluster", timeout_s=900)
 
 MIB = 1024 * 1024
-SEED = 20240607
-# What the samplers are told and what the judge is told; the judge knows the Collector's hash.
-POLICIES = [
-    {"name": "errors", "type": "status_code", "status_code": {"status_codes": ["ERROR"]}},
-    {"name": "slow", "type": "latency", "latency": {"threshold_ms": 1000}},
-    {"name": "some", "type": "probabilistic", "probabilistic": {"sampling_percentage": 10}},
-]
-RULE = "errors|latency>1000|percent=10"
 # Longer than the load spreads a trace's spans, so that every trace is judged on all of them.
 WAIT = "5s"
-# Decisions of a whole run are remembered: a span sent again late must find its own.
-CACHE = {"decision_cache": {"sampled_cache_size": 4_000_000, "non_sampled_cache_size": 4_000_000}}
-
-
-def tool(name):
-    """A program of bench/: the sanitized build borrows those of the plain one."""
-    return os.path.join(os.environ.get("TAILRACE_TOOLS", proc.BUILD), "bench", name)
 
 
 class Cluster(Stage):
@@ -52,12 +37,8 @@ class Cluster(Stage):
     def __enter__(self):
         super().__enter__()
         try:
-            port = free_port()
-            self.arrivals = os.path.join(self.directory, "arrivals")
-            self.report = os.path.join(self.directory, "sink.json")
-            self.sink = self.program("sink", [tool("tailrace-sink"), "--port", str(port), "--arrivals", self.arrivals,
-                                              "--report", self.report] + [word for item in self.inject for word in ("--inject", item)])
-            self.samplers = [self.sampler(f"sampler-{index}", port, self.policies, wait=self.wait, tail=CACHE, tailrace=self.memory,
+            self.sink = Sink(self, self.inject)
+            self.samplers = [self.sampler(f"sampler-{index}", self.sink.port, self.policies, wait=self.wait, tail=CACHE, tailrace=self.memory,
                                          exporter={"compression": "none"})  # the sink takes bytes as they are
                              for index in range(self.shape[0])]
             for node in self.samplers:
@@ -75,16 +56,9 @@ class Cluster(Stage):
 
     def load(self, *options, may_fail=False):
         """Runs tailrace-load to its end; returns its summary."""
-        summary, self.ledger = os.path.join(self.directory, "load.json"), os.path.join(self.directory, "ledger")
-        run = self.program("load", [tool("tailrace-load"), "--endpoint", ",".join(node.address for node in self.fronts), "--quiet",
-                                    "--seed", str(SEED), "--ledger", self.ledger, "--summary", summary, *options])
-        code = run.wait(600)
-        self.programs.remove(run)
-        check(code == 0 or (may_fail and code == 1), f"tailrace-load ended with {code}\n{run.tail()}")
-        with open(summary, encoding="utf-8") as file:
-            done = json.load(file)
-        print(f"{done['spans_acknowledged']} spans in {done['seconds']:.0f} s ", end="", flush=True)
-        return done
+        run = Load(self, self.fronts, *options)
+        self.ledger = run.ledger
+        return run.finish(may_fail)
 
     def total(self, word):
         return sum(node.metrics().value(f"tailrace_spans_{word}_total") for node in self.samplers)
@@ -99,31 +73,21 @@ class Cluster(Stage):
 
     def judge(self, rule):
         """Ends everything cleanly, then compares the ledger with the arrivals. Returns (judgement, sink's report)."""
-        for node in self.lbs + self.samplers + [self.sink]:
+        for node in self.lbs + self.samplers:
             node.stop(60)
-        judge = self.program("judge", [tool("tailrace-sink"), "--compare", self.ledger, "--rule", rule, self.arrivals])
-        code = judge.wait(300)
-        self.programs.remove(judge)
-        text = judge.log().decode()
-        check("{" in text, f"the judge ended with {code}: {text}")
-        verdict = json.loads(text[text.index("{"):])
-        check(code == 0 and verdict["good"], f"judgement: {text}")
-        with open(self.report, encoding="utf-8") as file:
-            return verdict, json.load(file)
+        report = self.sink.end()
+        verdict = judge(self, self.ledger, self.sink.arrivals, rule)
+        check(verdict["good"], f"judgement: {verdict['text']}")
+        return verdict, report
 
     def kept(self):
         """IDs of the traces that arrived, from the sink's file: a header, then 64 bytes for each 64 spans of a trace."""
-        with open(self.arrivals, "rb") as file:
+        with open(self.sink.arrivals, "rb") as file:
             data = file.read()
         count = struct.unpack_from("<Q", data, 8)[0]
         start = len(data) - 64 * count
         check(0 < count and 16 <= start < 65536, f"the file of arrivals is not understood: {count} records in {len(data)} bytes")
         return {data[at:at + 16] for at in range(start, len(data), 64)}
-
-
-def faultless(verdict):
-    for word in ("split", "partial", "lost", "doubled", "wrongly_kept", "wrongly_dropped", "altered", "invented", "malformed_requests"):
-        equal(verdict[word], 0, word)
 
 
 @suite.case(timeout_s=1800)

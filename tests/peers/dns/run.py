@@ -18,7 +18,7 @@ from kit.moving_members import (Load, expect_balance, expect_nothing_lost, ips, 
                                 wait_ring)
 from kit.proc import Stage, free_port
 from kit.suite import Suite, check, equal, until
-from servers import A, AAAA, Dnsmasq, Faulty, Nsd
+from kit.dns_servers import A, AAAA, Dnsmasq, Faulty, Nsd
 
 suite = Suite("dns")
 

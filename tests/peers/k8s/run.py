@@ -18,7 +18,7 @@ from kit import certs, metrics, otlp, proc
 from kit.moving_members import Load, expect_balance, expect_nothing_lost, listed, ring_names, start_members, wait_ring
 from kit.proc import Stage, free_port, settle
 from kit.suite import Suite, check, equal, until
-from servers import A, AAAA, Faulty
+from kit.dns_servers import A, AAAA, Faulty
 
 suite = Suite("k8s")
 
