@@ -5,18 +5,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/assert.h"
 #include "common/base/error.h"
 
-void ring_cache_init(struct ring_cache *cache)
+void ring_cache_init(struct ring_cache *cache, size_t capacity)
 {
-    *cache = (struct ring_cache){.hits = 0};
+    ASSERT(capacity > 0 && capacity <= RING_CACHE_ENTRIES_MAX);
+    *cache = (struct ring_cache){.capacity = capacity};
 }
 
 void ring_cache_deinit(struct ring_cache *cache)
 {
-    for (size_t i = 0; i < RING_CACHE_ENTRIES; i++)
+    for (size_t i = 0; i < cache->capacity; i++)
         ring_unref(cache->rings[i]);
-    *cache = (struct ring_cache){.hits = 0};
+    *cache = (struct ring_cache){.capacity = cache->capacity};
 }
 
 static bool same_names(const struct ring *ring, const char *const *names, size_t count)
@@ -32,10 +34,10 @@ static bool same_names(const struct ring *ring, const char *const *names, size_t
 /* Where the ring of these names stands, or else the place to put it: the last. */
 static size_t place_of(const struct ring_cache *cache, const char *const *names, size_t count)
 {
-    for (size_t i = 0; i < RING_CACHE_ENTRIES; i++)
+    for (size_t i = 0; i < cache->capacity; i++)
         if (!cache->rings[i] || same_names(cache->rings[i], names, count))
             return i;
-    return RING_CACHE_ENTRIES - 1;
+    return cache->capacity - 1;
 }
 
 static int ring_of(const char *const *names, size_t count, struct ring **out_ring)

@@ -27,7 +27,7 @@ static void the_same_names_make_one_ring(void **state)
     struct ring *first, *second, *third, *again, *made;
 
     (void)state;
-    ring_cache_init(&cache);
+    ring_cache_init(&cache, RING_CACHE_ENTRIES);
     first = get(&cache, ab, 2);
     second = get(&cache, abc, 3);
     third = get(&cache, abd, 3);
@@ -54,7 +54,7 @@ static void the_one_asked_for_longest_ago_goes(void **state)
     struct ring_cache cache;
 
     (void)state;
-    ring_cache_init(&cache);
+    ring_cache_init(&cache, RING_CACHE_ENTRIES);
     for (size_t i = 0; i <= RING_CACHE_ENTRIES; i++) {
         (void)snprintf(text[i], sizeof(text[i]), "m%zu", i);
         names[i] = text[i];
@@ -77,7 +77,7 @@ static void nobody_makes_no_ring(void **state)
     struct ring *ring = NULL;
 
     (void)state;
-    ring_cache_init(&cache);
+    ring_cache_init(&cache, RING_CACHE_ENTRIES);
     assert_int_equal(ring_cache_get(&cache, NULL, 0, &ring), RING_E_NO_MEMBERS);
     assert_null(ring);
     assert_null(cache.rings[0]);
