@@ -15,6 +15,7 @@ enum plant {
     PLANT_GIVE_UP_AT_ONCE,             /* what a backend refuses for now is dropped */
     PLANT_INFLATE_UNBOUNDED,           /* bodies are inflated whole before their size is judged */
     PLANT_ANYBODY_MAY_SEND,            /* credentials of clients are not looked at */
+    PLANT_SETTLE_OFF,                  /* slots that a sampler gains are settled at once */
 };
 
 static inline bool planted(enum plant which)

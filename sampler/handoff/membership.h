@@ -22,7 +22,7 @@
 #include "common/cluster/ring_cache.h"
 #include "sampler/handoff/view.h"
 
-#define MEMBERSHIP_PEERS_MAX RING_MEMBERS_MAX
+#define MEMBERSHIP_PEERS_MAX (RING_MEMBERS_MAX - 1) /* beside myself */
 #define MEMBERSHIP_TARGETS_MAX (2 * MEMBERSHIP_PEERS_MAX)
 #define MEMBERSHIP_NAME_MAX 253u     /* a DNS name's length */
 #define MEMBERSHIP_ADDRESS_MAX 263u  /* as resolved_address */
@@ -67,7 +67,7 @@ uint64_t membership_record_incarnation(struct slice record);
 
 /* The resolver's whole list (R4: what is not in it any more changes nothing). */
 void membership_resolved(struct membership *membership, const char *const *addresses, size_t count, uint64_t now_ns);
-/* A link to a target came up or went down. Down: its peer is silent from now, if no other link to it is up. */
+/* A link to a target came up or went down, which includes its being closed here. Down: its peer is silent from now, if no other link to it is up. */
 void membership_link(struct membership *membership, size_t target, bool up, uint64_t now_ns);
 /* The status of a Tell. target: the answer of that target; MEMBERSHIP_CALLED: a call to us. Outcomes of what is not taken: */
 #define MEMBERSHIP_CALLED SIZE_MAX
