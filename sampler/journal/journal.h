@@ -87,7 +87,7 @@ uint64_t journal_id(const struct journal *journal);
 /* One record to be written; embedded in the caller's object, which stays until `done` was called. The payload is head and body in one. */
 struct journal_write {
     struct mail mail;    /* for journal_done_at_worker and _at_control: deliver is the caller's */
-    void (*done)(struct journal_write *write); /* on the writer's thread, once, in order: the write is the caller's again, and may be freed */
+    void (*done)(struct journal_write *write); /* on the writer's thread, once; in order of each stream. The write is the caller's again, and may be freed */
     void *to;            /* whom the mail goes to */
     enum journal_kind kind;
     bool copy;           /* data that was in an older segment: the copies' stream, and the reserve (journal_clean_wanted) */
@@ -144,9 +144,17 @@ void journal_hold(struct journal_account *account, uint32_t segment, uint64_t by
 void journal_release(struct journal_account *account, uint32_t segment, uint64_t bytes);
 void journal_account_flush(struct journal_account *account);
 
-/* The segment that shall be emptied, 0: none. Each worker copies its traces that hold bytes there forward (TRACES records with
- * `copy`), and releases the old bytes when these are done; the segment frees itself. The same answer until then. Any thread, cheap. */
-uint32_t journal_clean_wanted(const struct journal *journal);
+/* The segments that shall be emptied: long decided, and most of what they held is gone. Each worker copies its traces that hold bytes
+ * in one of them forward (TRACES records with `copy`) and releases the old bytes when these are done; an empty segment frees itself. */
+#define JOURNAL_CLEAN_MAX 16u
+struct journal_clean {
+    uint32_t generation; /* 0 at first */
+    uint32_t count;
+    uint32_t segments[JOURNAL_CLEAN_MAX]; /* ascending */
+};
+/* True: there is another set since `known`, which is now that one; a worker looks through its traces once for it. What could not be
+ * moved then (an export under way) is asked for again in a later set. Any thread, cheap. */
+bool journal_clean_wanted(const struct journal *journal, struct journal_clean *known);
 
 /* -- reading back ----------------------------------------------------------------------------------------------- */
 
@@ -175,7 +183,7 @@ void journal_read_done_at_worker(struct journal_read *read);
 struct journal_thread;
 /* Whom to wake when something is queued; NULL: nobody, run functions are called by somebody who knows. Before the first append. */
 void journal_set_thread(struct journal *journal, struct journal_thread *thread);
-/* Writes all that is queued, syncs if it is time to, frees and prepares segments, probes a failing disk. Returns when to run again
+/* Writes all that is queued, syncs if it is time to, frees segments, probes a failing disk. Returns when to run again
  * at the latest (ns, monotonic; UINT64_MAX: when woken). Never both at once on two threads. */
 uint64_t journal_run(struct journal *journal, struct journal_now now);
 /* Serves what reads are queued, as far as the cap allows. Returns as journal_run. May run beside it. */

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/base/cleanup.h"
 #include "common/base/slice.h"
 
 struct journal_disk;
@@ -19,6 +20,7 @@ struct journal_file;
 int journal_disk_open(const char *directory, struct journal_disk **out_disk);
 /* Unlocks. Every file is closed. Accepts NULL. */
 void journal_disk_close(struct journal_disk *disk);
+CLEANUP_DEFINE(struct journal_disk, journal_disk_close);
 
 /* The head: a small file that is there whole or not at all, replaced at once and durably. *out_len: 0 where there is none. */
 int journal_disk_read_head(struct journal_disk *disk, uint8_t *bytes, size_t capacity, size_t *out_len);

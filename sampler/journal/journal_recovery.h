@@ -4,7 +4,7 @@
  *          streams (journal.h) lie beside each other: among them only the sequence tells which is newer, and only verdicts need it.
  *          A span is held if no EXPORTED, GIVEN or dropping VERDICTS record of higher sequence names it.
  * Damage   a torn tail or a corrupt record is that record's loss, counted; reading goes on at the next good one. A file that cannot be
- *          read is counted and left alone until its place is needed.
+ *          opened is counted and left as it is.
  * Holding  the consumer holds what it keeps (journal_hold) while it is shown a record or later, until journal_recovery_end: from then on
  *          a segment of which nothing is held is free.
  * Threads  one; beside it, others may append already.

@@ -1,0 +1,350 @@
+/* Files for segments, and what becomes of them. All of it is the writer's.
+ *
+ * A segment that is dead has its head wiped before its file is used again; and a verdict segment dies only when the data it speaks of is
+ * wiped. So whatever a crash leaves behind, no span comes back whose verdict was recycled. */
+#include "sampler/journal/journal_inside.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "common/base/assert.h"
+#include "common/base/num.h"
+
+/* -- free files --------------------------------------------------------------------------------------------------------- */
+
+static bool free_push(struct journal *journal, struct free_file file)
+{
+    if (journal->free_count == journal->free_capacity) {
+        size_t capacity = journal->free_capacity ? journal->free_capacity * 2 : 16;
+        struct free_file *files = realloc(journal->free_files, capacity * sizeof(files[0]));
+
+        if (!files)
+            return false;
+        journal->free_files = files;
+        journal->free_capacity = capacity;
+    }
+    journal->free_files[journal->free_count++] = file;
+    journal->free_bytes += file.size_bytes;
+    return true;
+}
+
+/* The one that is free longest: where a bad block fails a file again and again, the others get their turn. */
+static struct free_file free_pop(struct journal *journal)
+{
+    struct free_file file = journal->free_files[0];
+
+    journal->free_count--;
+    memmove(&journal->free_files[0], &journal->free_files[1], journal->free_count * sizeof(file));
+    journal->free_bytes -= file.size_bytes;
+    return file;
+}
+
+static void file_remove(struct journal *journal, uint32_t number)
+{
+    if (journal_disk_remove(journal->disk, number) == 0)
+        journal->names_changed = true;
+}
+
+void journal_file_freed(struct journal *journal, uint32_t number, uint64_t size_bytes)
+{
+    if (size_bytes != journal->options.segment_bytes || !free_push(journal, (struct free_file){number, size_bytes}))
+        file_remove(journal, number);
+}
+
+static int file_create(struct journal *journal, uint64_t size_bytes, uint32_t *out_number, struct journal_file **out_handle)
+{
+    uint32_t number = journal->next_file;
+    int r = journal_disk_create(journal->disk, number, size_bytes, out_handle);
+
+    if (r && r != -EEXIST)
+        return r;
+    journal->next_file++; /* also past one whose directory entry we could not read */
+    if (r)
+        return r;
+    journal->names_changed = true;
+    *out_number = number;
+    return 0;
+}
+
+static int file_recycle(struct journal *journal, uint32_t *out_number, struct journal_file **out_handle)
+{
+    struct free_file file = free_pop(journal);
+    int r = journal_disk_open_file(journal->disk, file.number, out_handle);
+
+    if (r == -ENOENT)
+        return r; /* somebody removed it: forgotten */
+    if (r)
+        (void)free_push(journal, file); /* there is room: it just came out */
+    *out_number = file.number;
+    return r;
+}
+
+/* The last free file is not for requests: where the disk is full, verdicts make room. */
+static int file_get(struct journal *journal, const struct segment *segment, uint32_t *out_number, struct journal_file **out_handle)
+{
+    size_t spare_count = segment->stream == STREAM_DATA ? 1 : 0;
+
+    if (segment->size_bytes == journal->options.segment_bytes && journal->free_count > spare_count)
+        return file_recycle(journal, out_number, out_handle);
+    return file_create(journal, segment->size_bytes, out_number, out_handle);
+}
+
+int journal_begin_segment(struct journal *journal, struct segment *segment)
+{
+    struct segment_head head = {.number = segment->number,
+        .stream = segment->stream,
+        .size_bytes = segment->size_bytes,
+        .journal_id = journal->id,
+        .first_sequence = segment->first_sequence,
+        .created_unix_ns = segment->created_unix_ns};
+    uint8_t bytes[SEGMENT_HEAD_BYTES];
+    struct slice part = slice_make(bytes, sizeof(bytes));
+    struct journal_file *handle = NULL;
+    uint32_t number = NO_FILE;
+    int r = file_get(journal, segment, &number, &handle);
+
+    if (r)
+        return r;
+    segment_head_put(&head, bytes);
+    r = journal_file_write(handle, 0, &part, 1);
+    if (r) {
+        journal_file_close(handle);
+        journal_file_freed(journal, number, segment->size_bytes);
+        return r;
+    }
+    journal_lock(journal);
+    segment->file = number; /* the reader looks for it */
+    journal_unlock(journal);
+    segment->handle = handle;
+    segment->begun = true;
+    return 0;
+}
+
+int journal_probe(struct journal *journal)
+{
+    static const uint8_t zeros[SEGMENT_HEAD_BYTES];
+    struct slice part = slice_make(zeros, sizeof(zeros));
+    struct journal_file *handle = NULL;
+    uint32_t number = NO_FILE;
+    int r;
+
+    if (!journal->head_written) {
+        uint8_t bytes[JOURNAL_HEAD_BYTES];
+
+        journal_head_put(journal->id, journal->now.unix_ns, bytes);
+        r = journal_disk_write_head(journal->disk, slice_make(bytes, sizeof(bytes)));
+        if (r)
+            return r;
+        journal->head_written = true;
+    }
+    r = journal->free_count > 0 ? file_recycle(journal, &number, &handle)
+                                : file_create(journal, journal->options.segment_bytes, &number, &handle);
+    if (r)
+        return r;
+    r = journal_file_write(handle, 0, &part, 1);
+    if (r == 0)
+        r = journal_file_sync(handle);
+    journal_file_close(handle);
+    journal_file_freed(journal, number, journal->options.segment_bytes);
+    return r;
+}
+
+/* -- what is dead --------------------------------------------------------------------------------------------------------- */
+
+/* With the lock. A recovered segment that recovery has not been through may hold anything. */
+static bool may_die(const struct journal *journal, const struct segment *segment)
+{
+    if (segment->state != SEGMENT_SEALED || segment->pending > 0 || segment->live_bytes > 0)
+        return false;
+    return !segment->recovered || (!journal->recovering && !segment->unread);
+}
+
+static bool any_refers(const struct journal *journal, const struct segment *verdicts)
+{
+    if (verdicts->recovered && journal->recovered_data > 0)
+        return true; /* what its records named was not written down */
+    for (size_t i = 0; i < verdicts->refer_count; i++)
+        if (journal_find(journal, verdicts->refers[i]))
+            return true;
+    return false;
+}
+
+static void own_write_done(struct journal_write *write)
+{
+    free(write);
+}
+
+/* With the lock: the newest MEMBER record once more, so that the segment where it lies can go. */
+static void member_copy(struct journal *journal)
+{
+    struct journal_write *write = calloc(1, sizeof(*write));
+
+    if (!write)
+        return; /* the segment stays a while longer */
+    write->done = own_write_done;
+    write->kind = JOURNAL_MEMBER;
+    write->head = buffer_ref(journal->member);
+    if (journal_append_locked(journal, write)) {
+        buffer_unref(write->head);
+        free(write);
+    }
+}
+
+static bool verdicts_may_die(struct journal *journal, const struct segment *segment)
+{
+    if (journal->now.ns - segment->sealed_ns < journal->options.verdict_keep_ns || any_refers(journal, segment))
+        return false;
+    if (segment->number != journal->member_segment)
+        return true;
+    if (!journal->streams[STREAM_VERDICTS].failing)
+        member_copy(journal);
+    return false;
+}
+
+static bool find_dead(struct journal *journal)
+{
+    bool any = false;
+
+    journal_lock(journal);
+    for (size_t i = 0; i < journal->segment_count; i++) {
+        struct segment *segment = journal->segments[i];
+
+        if (may_die(journal, segment) && (segment->stream != STREAM_VERDICTS || verdicts_may_die(journal, segment)))
+            segment->state = SEGMENT_DEAD;
+        any |= segment->state == SEGMENT_DEAD;
+    }
+    journal_unlock(journal);
+    return any;
+}
+
+static int head_wipe(struct journal *journal, struct segment *segment)
+{
+    static const uint8_t zeros[SEGMENT_HEAD_BYTES];
+    struct slice part = slice_make(zeros, sizeof(zeros));
+    int r = segment->handle ? 0 : journal_disk_open_file(journal->disk, segment->file, &segment->handle);
+
+    if (r)
+        return r;
+    r = journal_file_write(segment->handle, 0, &part, 1);
+    if (r == 0 && journal->options.sync != JOURNAL_SYNC_NONE)
+        r = journal_file_sync(segment->handle);
+    journal_file_close(segment->handle);
+    segment->handle = NULL;
+    return r;
+}
+
+/* 0: nothing of it will ever be read again. */
+static int segment_wipe(struct journal *journal, struct segment *segment)
+{
+    int r;
+
+    if (segment->file == NO_FILE)
+        return 0;
+    if (segment->size_bytes == journal->options.segment_bytes && head_wipe(journal, segment) == 0) {
+        journal_file_freed(journal, segment->file, segment->size_bytes);
+        return 0;
+    }
+    r = journal_disk_remove(journal->disk, segment->file);
+    if (r == 0)
+        journal->names_changed = true;
+    if (r == 0 && journal->options.sync != JOURNAL_SYNC_NONE)
+        r = journal_disk_sync_names(journal->disk);
+    return r == -ENOENT ? 0 : r;
+}
+
+/* Segments that can be wiped now leave the list; the others are tried again at the next turn. */
+static void wipe_dead(struct journal *journal)
+{
+    for (size_t i = 0; i < journal->segment_count;) {
+        struct segment *segment = journal->segments[i];
+        int r;
+
+        if (segment->state != SEGMENT_DEAD) {
+            i++;
+            continue;
+        }
+        r = segment_wipe(journal, segment);
+        journal_lock(journal);
+        if (r == 0) {
+            journal->stats.recycled_segments++;
+            journal_take_segment(journal, segment);
+        } else {
+            journal->stats.write_errors++;
+        }
+        journal_unlock(journal);
+        if (r == 0)
+            segment_free(segment);
+        else
+            i++;
+    }
+}
+
+/* -- a turn ------------------------------------------------------------------------------------------------------------------ */
+
+/* Full segments need no handle any more; without syncing, what they hold is the kernel's to write. */
+static void close_full(struct journal *journal)
+{
+    struct segment **at = &journal->dirty;
+
+    journal_lock(journal);
+    while (*at) {
+        struct segment *segment = *at;
+
+        if (journal->options.sync != JOURNAL_SYNC_NONE || segment->state == SEGMENT_OPEN || segment->pending > 0) {
+            at = &segment->next_dirty;
+            continue;
+        }
+        *at = segment->next_dirty;
+        segment->dirty = false;
+    }
+    for (size_t i = 0; i < journal->segment_count; i++) {
+        struct segment *segment = journal->segments[i];
+
+        if (segment->handle && !segment->dirty && segment->state != SEGMENT_OPEN && segment->pending == 0) {
+            journal_file_close(segment->handle);
+            segment->handle = NULL;
+        }
+    }
+    journal_unlock(journal);
+}
+
+/* Some stay for the next segments: a quarter of what is used now, so that a journal breathes without making and removing files. */
+static void trim_files(struct journal *journal)
+{
+    uint64_t used_bytes, used_count;
+
+    journal_lock(journal);
+    used_bytes = journal->used_bytes;
+    used_count = journal->segment_count;
+    journal_unlock(journal);
+    while (journal->free_count > 2 + used_count / 4 || (journal->free_count > 1 && used_bytes + journal->free_bytes > journal->options.max_bytes))
+        file_remove(journal, free_pop(journal).number);
+}
+
+static void keep_spare(struct journal *journal)
+{
+    struct journal_file *handle;
+    uint32_t number;
+
+    if (journal->free_count > 0 || atomic_load(&journal->failing))
+        return;
+    if (file_create(journal, journal->options.segment_bytes, &number, &handle))
+        return; /* a full disk shows when a segment needs one */
+    journal_file_close(handle);
+    journal_file_freed(journal, number, journal->options.segment_bytes);
+}
+
+void journal_tend_space(struct journal *journal)
+{
+    close_full(journal);
+    if (find_dead(journal) && (journal->options.sync == JOURNAL_SYNC_NONE || journal_sync_dirty(journal) == 0)) {
+        close_full(journal);
+        wipe_dead(journal);
+    }
+    trim_files(journal);
+    keep_spare(journal);
+    journal_lock(journal);
+    journal->stats.free_segments = journal->free_count;
+    journal->stats.size_bytes = journal->used_bytes + journal->free_bytes;
+    journal_unlock(journal);
+}
