@@ -73,7 +73,7 @@ struct journal_options {
  * or one of these with a sentence for people in out_error. A disk that fails otherwise is no error: it shows in the state. */
 #define JOURNAL_E_LOCKED 1    /* another process has it */
 #define JOURNAL_E_VERSION 2   /* written by a format that this program does not know */
-#define JOURNAL_E_DIRECTORY 3 /* cannot be made, opened or locked */
+#define JOURNAL_E_DIRECTORY 3 /* cannot be made, opened, locked or listed */
 #define JOURNAL_E_OPTIONS 4
 int journal_open(const struct journal_options *options, struct journal_now now, struct journal **out_journal, char *out_error, size_t error_size);
 /* Writes and syncs what is queued, then lets the directory go. No thread runs any more, every account is gone. Accepts NULL. */

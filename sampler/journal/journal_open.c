@@ -21,8 +21,13 @@ static void queue_init(struct write_queue *queue)
 struct opening {
     struct journal *journal;
     bool id_known;
+    bool unknown_heads; /* of files that could not be read: which numbers they have is not known */
     int error;
 };
+
+/* Past whatever a segment may have that could not be read. */
+#define SKIP_NUMBERS (1u << 20)
+#define SKIP_SEQUENCES (1ull << 40)
 
 /* Takes the segment that the head tells of; its file is not ours to use if there is one of that number already. */
 static int segment_recovered(struct journal *journal, const struct segment_head *head, uint32_t file, uint64_t file_bytes)
@@ -83,6 +88,7 @@ static void on_file(void *context, uint32_t number, uint64_t size_bytes)
 
     journal->next_file = number >= journal->next_file && number < NO_FILE - 1 ? number + 1 : journal->next_file;
     if (file_head(journal, number, &head, &result)) {
+        opening->unknown_heads = true;
         journal->stats.read_errors++;
         journal->stats.unreadable_bytes += size_bytes;
         return;
@@ -202,15 +208,21 @@ static int disk_open(struct journal *journal, char *out_error, size_t error_size
     return 0;
 }
 
-static int find_all(struct journal *journal, struct opening *opening)
+static int find_all(struct journal *journal, struct opening *opening, char *out_error, size_t error_size)
 {
     int r = journal_disk_list(journal->disk, on_file, opening);
 
     if (opening->error)
         return opening->error;
-    if (r)
-        journal->stats.read_errors++;
+    if (r) {
+        (void)snprintf(out_error, error_size, "journal directory %s cannot be read: %s", journal->options.directory, strerror(-r));
+        return JOURNAL_E_DIRECTORY;
+    }
     journal->next_sequence = sequence_after(journal);
+    if (opening->unknown_heads) {
+        journal->next_number += SKIP_NUMBERS;
+        journal->next_sequence += SKIP_SEQUENCES;
+    }
     journal->recovering = journal->segment_count > 0;
     for (size_t i = 0; i < journal->segment_count; i++)
         journal->stats.recovery_total_bytes += journal->segments[i]->size_bytes;
@@ -227,7 +239,7 @@ static int journal_begin(struct journal *journal, char *out_error, size_t error_
 
     if (r == 0)
         r = head_find(journal, &opening, out_error, error_size);
-    return r ? r : find_all(journal, &opening);
+    return r ? r : find_all(journal, &opening, out_error, error_size);
 }
 
 int journal_open(const struct journal_options *options, struct journal_now now, struct journal **out_journal, char *out_error, size_t error_size)
