@@ -1,0 +1,271 @@
+#!/usr/bin/env python3
+"""The chart on a real control plane (tests/kube): every rendering is accepted by the API server, and one is installed, used,
+changed, scaled, rolled back and taken away.
+
+Needs root, and helm and kubectl on the path. The cases run one after the other on one cluster.
+"""
+import json
+import os
+import pathlib
+import sys
+import threading
+import time
+import urllib.request
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import grpc
+
+import chart
+from chart import CHART, MATRIX, NAMESPACE, ROOT
+from kit import metrics, otlp
+from kit.kube import Cluster
+from kit.suite import Suite, check, equal, until
+
+suite = Suite("helm_cluster", timeout_s=240)
+
+OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
+RESTRICTED = """
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: NAME
+  labels: {pod-security.kubernetes.io/enforce: restricted, pod-security.kubernetes.io/warn: restricted}
+"""
+state = {}
+
+
+def cluster():
+    """Started by the first case that asks for it."""
+    if "cluster" not in state:
+        state["cluster"] = Cluster(KUBE_DNS_TTL="5").__enter__()
+        sink = state["sink"] = otlp.Sink()
+        sink.host = state["cluster"].gateway
+        sink.start()
+    return state["cluster"]
+
+
+# -- what the API server says --------------------------------------------------------------------------
+
+
+@suite.case()
+def the_operators_kinds_are_known():
+    """The API server learns ServiceMonitor and PrometheusRule from the operator's own definitions."""
+    module = json.loads(chart.must("go", "mod", "download", "-json", OPERATOR, timeout_s=200))
+    for name in ("servicemonitors", "prometheusrules"):
+        cluster().kubectl("apply", "--server-side", "-f", f"{module['Dir']}/example/prometheus-operator-crd/monitoring.coreos.com_{name}.yaml")
+    cluster().kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    for name in (NAMESPACE, "observability", "tailrace"):
+        cluster().kubectl("apply", "-f", "-", stdin=RESTRICTED.replace("NAME", name))
+
+
+def dry_run(text):
+    """Strict, on the server: unknown fields, wrong types, values out of range, pods below the restricted level."""
+    return cluster().process(["kubectl", "apply", "--dry-run=server", "--validate=strict", "-f", "-"], stdin=text)
+
+
+@suite.case(*MATRIX)
+def the_api_server_accepts(name):
+    """Each entry of the matrix is accepted as it is, without a warning, in a namespace of the level restricted."""
+    done = dry_run(chart.text_of(name))
+    check(done.returncode == 0 and "Warning" not in done.stderr, done.stdout[-500:] + done.stderr)
+    check(len(done.stdout.splitlines()) == len(chart.objects(chart.text_of(name))), done.stdout)
+
+
+@suite.case()
+def the_api_server_would_say():
+    """The case above can fail: an unknown field and a pod that may become root are told apart from what is right."""
+    text = chart.text_of("default-values.yaml")
+    done = dry_run(text.replace("podManagementPolicy:", "podManagmentPolicy:"))
+    check(done.returncode != 0 and 'unknown field "spec.podManagmentPolicy"' in done.stderr, done.stderr)
+    done = dry_run(text.replace("allowPrivilegeEscalation: false", "allowPrivilegeEscalation: true"))
+    check("Warning: would violate PodSecurity" in done.stderr, done.stderr)
+
+
+@suite.case("base", "overlays/example")
+def the_plain_manifests_are_accepted(part):
+    """What kubectl kustomize makes of deploy/kustomize is accepted likewise."""
+    done = dry_run(chart.must("kubectl", "kustomize", ROOT / "deploy/kustomize" / part))
+    check(done.returncode == 0 and "Warning" not in done.stderr, done.stdout[-500:] + done.stderr)
+
+
+# -- a release and its life ------------------------------------------------------------------------------
+
+
+ALL = [{"name": "all", "type": "always_sample"}]
+ERRORS = [{"name": "errors", "type": "status_code", "status_code": {"status_codes": ["ERROR"]}}]
+
+
+def values(policies, **sampler):
+    """A default install but for what the chart derives from: a short wait and small, hasty pods, as three nodes stand on one machine."""
+    small = {"resources": {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "256Mi"}},
+             "minReadySeconds": 2, "preStopSeconds": 3}
+    return json.dumps({
+        "backend": {"endpoint": f"http://{cluster().gateway}:{state['sink'].port}"},
+        "tailSampling": {"decision_wait": "2s", "policies": policies}, "lb": small, "sampler": {**small, **sampler}})
+
+
+def helm_upgrade(text):
+    path = pathlib.Path(cluster().directory, "values.json")
+    path.write_text(text, encoding="utf-8")
+    patiently("helm", "upgrade", "--install", chart.RELEASE, CHART, "--namespace", NAMESPACE, "--values", path, "--wait", "--timeout", "150s")
+
+
+def patiently(*argv):
+    """A command that waits for pods; when they do not come, what they say is shown."""
+    try:
+        return cluster().run(argv, timeout_s=180)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{cluster().explain(NAMESPACE)}") from None
+
+
+def rollout(kind):
+    patiently("kubectl", "-n", NAMESPACE, "rollout", "status", kind, "--timeout=150s")
+
+
+def lb_address():
+    return cluster().get("--namespace", NAMESPACE, "service", "tr-tailrace-lb")["spec"]["clusterIP"] + ":4317"
+
+
+def ring_sizes():
+    """Members in the ring of each balancer that answers."""
+    sizes = []
+    for pod in cluster().pods(NAMESPACE, "lb"):
+        try:
+            with urllib.request.urlopen(f"http://{pod['status']['podIP']}:13133/metrics", timeout=10) as answer:
+                sizes.append(metrics.Metrics(answer.read().decode()).value("otelcol_loadbalancer_num_backends"))
+        except (KeyError, OSError):  # not there yet, or gone already
+            continue
+    return sizes
+
+
+def wait_ring(count):
+    until(lambda: set(ring_sizes()) == {count}, f"{count} samplers in every balancer's ring", 60, every_s=0.5)
+
+
+class Load:
+    """A client that sends traces of three spans in three requests, and sends again what was not acknowledged, as an SDK does."""
+
+    def __init__(self, pause_s=0.05, error=False):
+        self.pause_s = pause_s
+        self.error = error
+        self.acknowledged = set()  # (trace ID, span ID)
+        self.refusals = 0
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+
+    def __enter__(self):
+        self.address = lb_address()
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopped.set()
+        self.thread.join(60)
+
+    def run(self):
+        while not self.stopped.is_set():
+            self.send(1)
+            self.stopped.wait(self.pause_s)
+
+    def send(self, traces):
+        ids = [otlp.trace_id() for _ in range(traces)]
+        for _ in range(3):
+            request = otlp.request_of(ids, error=self.error)
+            while not self.deliver(request):
+                self.refusals += 1
+                time.sleep(0.2)
+            self.acknowledged.update((item.span.trace_id, item.span.span_id) for item in otlp.flatten(request))
+        return self
+
+    def deliver(self, request):
+        # A connection each: the service's listener spreads connections over balancers, not calls.
+        with otlp.Client(self.address) as client:
+            return client.export(request, timeout_s=10).code is grpc.StatusCode.OK
+
+
+def arrived():
+    return [(item.span.trace_id, item.span.span_id) for item in state["sink"].spans()]
+
+
+def expect_arrived(wanted, what, doubled=0):
+    """Every span arrives; none more often than once, unless doubled is None."""
+    wanted = set(wanted)
+    until(lambda: wanted <= set(arrived()), f"{what}: every acknowledged span at the backend", 60, every_s=0.3)
+    if doubled is not None:
+        equal(len([key for key in arrived() if key in wanted]) - len(wanted), doubled, f"{what}: doubled spans")
+
+
+@suite.case()
+def a_default_install_works():
+    """With the backend's endpoint, helm install gives ready pods, helm test passes, and spans pass whole."""
+    helm_upgrade(values(ALL))
+    equal((len(cluster().ready(NAMESPACE, "lb")), len(cluster().ready(NAMESPACE, "sampler"))), (2, 3), "pods that are ready")
+    wait_ring(3)
+    done = cluster().process(["helm", "test", chart.RELEASE, "--namespace", NAMESPACE, "--timeout", "90s"], timeout_s=120)
+    check(done.returncode == 0 and "Succeeded" in done.stdout, done.stdout + done.stderr + cluster().explain(NAMESPACE))
+    with Load() as load:
+        load.send(200)
+    expect_arrived(load.acknowledged, "a default install")
+    equal(load.refusals, 0, "refusals")
+
+
+@suite.case()
+def balancers_roll_without_a_loss():
+    """While balancers are replaced under load, each acknowledged span arrives, once."""
+    with Load() as load:
+        patiently("kubectl", "-n", NAMESPACE, "rollout", "restart", "deployment/tr-tailrace-lb")
+        rollout("deployment/tr-tailrace-lb")
+    check(len(load.acknowledged) > 100, f"{len(load.acknowledged)} spans were sent")
+    expect_arrived(load.acknowledged, "a rollout of balancers")
+
+
+@suite.case()
+def scaling_loses_nothing():
+    """Samplers 3, 5, 2 under load: rings follow, and each acknowledged span arrives."""
+    with Load() as load:
+        for count in (5, 2):
+            cluster().kubectl("-n", NAMESPACE, "scale", "statefulset/tr-tailrace-sampler", f"--replicas={count}")
+            cluster().wait_ready(NAMESPACE, "sampler", count)
+            wait_ring(count)
+        until(lambda: len(cluster().pods(NAMESPACE, "sampler")) == 2, "samplers that went have ended", 90, every_s=0.5)
+    # Repeats are recognised by the sampler that has the span; samplers that do not hand traces over know nothing of each other's.
+    expect_arrived(load.acknowledged, "scaling", doubled=None)
+
+
+@suite.case()
+def a_change_of_policies_takes_effect():
+    """helm upgrade with other policies: the samplers roll, decide by the new ones, and helm rollback brings the old back."""
+    helm_upgrade(values(ERRORS))
+    wait_ring(3)
+    with Load() as good, Load(error=True) as bad:
+        good.send(20)
+        bad.send(20)
+    expect_arrived(bad.acknowledged, "traces with errors")
+    time.sleep(4)  # well over decision_wait
+    equal([key for key in arrived() if key in good.acknowledged], [], "traces without errors at the backend")
+    patiently("helm", "rollback", chart.RELEASE, "1", "--namespace", NAMESPACE, "--wait", "--timeout", "150s")
+    wait_ring(3)
+    with Load() as load:
+        load.send(20)
+    expect_arrived(load.acknowledged, "after the rollback")
+
+
+@suite.case()
+def uninstall_leaves_nothing():
+    """helm uninstall ends every pod in order and leaves no object behind."""
+    cluster().run(["helm", "uninstall", chart.RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout", "120s"], timeout_s=150)
+    until(lambda: not cluster().get("--namespace", NAMESPACE, "pods")["items"], "every pod has ended", 90, every_s=0.5)
+    kinds = "deployments,statefulsets,services,configmaps,serviceaccounts,poddisruptionbudgets,roles,rolebindings,persistentvolumeclaims"
+    left = cluster().kubectl("-n", NAMESPACE, "get", kinds, "-l", f"app.kubernetes.io/instance={chart.RELEASE}", "-o", "name")
+    equal(left.strip(), "", "left behind")
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(suite.main())
+    finally:
+        if "cluster" in state:
+            state["sink"].stop()
+            state["cluster"].__exit__(None, None, None)
