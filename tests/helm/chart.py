@@ -48,8 +48,8 @@ def objects(text):
     return [item for item in yaml.safe_load_all(text) if item]
 
 
-def render(*options):
-    return objects(must("helm", "template", RELEASE, CHART, "--namespace", NAMESPACE, *BACKEND, *options))
+def render(*options, stdin=None):
+    return objects(must("helm", "template", RELEASE, CHART, "--namespace", NAMESPACE, *BACKEND, *options, stdin=stdin))
 
 
 def of_kind(items, kind, name_end=""):

@@ -46,7 +46,7 @@ def secrets():
 
 @suite.case(*MATRIX)
 def programs_take_it(name):
-    """What the chart makes is accepted by --check of the program that will read it, without a word of warning."""
+    """What the chart makes is accepted by --check of the program that will read it, without a warning."""
     items = chart.objects(chart.text_of(name))
     for workload in of_kind(items, "Deployment") + of_kind(items, "StatefulSet"):
         with tempfile.TemporaryDirectory() as directory:
@@ -180,18 +180,39 @@ def a_single_pod_has_no_budget():
 
 @suite.case()
 def rights_follow_the_resolver():
-    """dns needs no right and mounts no token; k8s gets a role over EndpointSlices of one namespace, and a token for balancers."""
+    """k8s gets a role over EndpointSlices of one namespace, and a token where it is used; dns needs no right and mounts no token."""
+    def tokens(items):
+        return {item["kind"]: item["spec"]["template"]["spec"]["automountServiceAccountToken"]
+                for item in of_kind(items, "Deployment") + of_kind(items, "StatefulSet")}
+
+    def subjects(items):
+        return [(subject["name"], subject["namespace"]) for subject in one(items, "RoleBinding")["subjects"]]
+
+    lb, sampler = ("tr-tailrace-lb", chart.NAMESPACE), ("tr-tailrace-sampler", chart.NAMESPACE)
     items = render()
-    equal(of_kind(items, "Role") + of_kind(items, "RoleBinding"), [], "rights for dns")
-    for workload in of_kind(items, "Deployment") + of_kind(items, "StatefulSet"):
-        equal(workload["spec"]["template"]["spec"]["automountServiceAccountToken"], False, workload["kind"])
-    items = render("--set", "resolver.type=k8s")
     equal(one(items, "Role")["rules"], [{"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"],
                                          "verbs": ["get", "list", "watch"]}], "rules")
-    equal([subject["name"] for subject in one(items, "RoleBinding")["subjects"]], ["tr-tailrace-lb"], "who has them")
-    equal(one(items, "Deployment")["spec"]["template"]["spec"]["automountServiceAccountToken"], True, "token of balancers")
-    equal(one(items, "StatefulSet")["spec"]["template"]["spec"]["automountServiceAccountToken"], False, "token of samplers")
+    equal(subjects(items), [lb], "who has them")
+    equal(tokens(items), {"Deployment": True, "StatefulSet": False}, "tokens")
     equal(of_kind(items, "ClusterRole"), [], "cluster-wide rights")
+    items = render("--set", "sampler.handoff.enabled=true")
+    equal(subjects(items), [lb, sampler], "who has them, with samplers that look for each other")
+    equal(tokens(items), {"Deployment": True, "StatefulSet": True}, "tokens, likewise")
+    for more in ([], ["--set", "sampler.handoff.enabled=true"]):
+        items = render("--set", "resolver.type=dns", *more)
+        equal(of_kind(items, "Role") + of_kind(items, "RoleBinding"), [], "rights for dns")
+        equal(tokens(items), {"Deployment": False, "StatefulSet": False}, "tokens for dns")
+
+
+@suite.case()
+def samplers_meet_before_they_are_ready():
+    """Samplers that find each other by DNS have a service that shows all of them; with k8s the slices of the one service do."""
+    items = render("--set", "resolver.type=dns,sampler.handoff.enabled=true")
+    check(one(items, "Service", "-sampler-peers")["spec"]["publishNotReadyAddresses"], "the peers' service hides who is not ready")
+    check("publishNotReadyAddresses" not in one(items, "Service", "-sampler")["spec"], "balancers are shown who is not ready")
+    hostname = config_of(items, one(items, "StatefulSet"))["tailrace"]["cluster"]["resolver"]["dns"]["hostname"]
+    equal(hostname, "_otlp-grpc._tcp.tr-tailrace-sampler-peers.${env:POD_NAMESPACE}.svc.cluster.local.", "what samplers look up")
+    equal(of_kind(render("--set", "sampler.handoff.enabled=true"), "Service", "-peers"), [], "a service for peers with k8s")
 
 
 @suite.case()
@@ -283,6 +304,30 @@ def what_is_made_is_up_to_date():
     must("/usr/bin/python3", ROOT / "helm/generate", "--check")
 
 
+@suite.case()
+def sizes_are_values():
+    """What deploy/size prints is taken by the chart; twice the load never asks for less; what cannot be is said."""
+    size = ROOT / "deploy/size"
+
+    def sized(spans, *words):
+        items = render("--values", "-", stdin=must("/usr/bin/python3", size, "--spans", spans, "--bytes", "700", *words))
+        found = one(items, "StatefulSet")["spec"]
+        limit = found["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
+        return found["replicas"] * int(limit[:-2]), one(items, "Deployment")["spec"]["replicas"]
+
+    before = (0, 0)
+    for spans in (1000, 10000, 20000, 40000, 80000, 160000, 1000000):
+        now = sized(spans, "--decision-wait", "1m30s")
+        check(now >= before, f"{spans} spans/s: {now} after {before}")
+        # The store is 65 % of the memory limit and must hold the whole decision period with one sampler away.
+        check(now[0] * 0.65 * (1 << 20) > spans * 700 * 90, f"{spans} spans/s do not fit into {now}")
+        before = now
+    done = command("/usr/bin/python3", size, "--spans", "1e9", "--bytes", "9000", "--decision-wait", "1h", "--memory-mib", "512")
+    check(done.returncode == 1 and "no number of samplers" in done.stderr, done.stderr)
+    done = command("/usr/bin/python3", size, "--spans", "10", "--bytes", "700", "--decision-wait", "10")
+    check(done.returncode == 2 and "'10' is no duration" in done.stderr, done.stderr)
+
+
 # -- deploy/ --------------------------------------------------------------------------------------------
 
 
@@ -296,11 +341,11 @@ def plain(item):
             return [strip(part) for part in node]
         return node
     text = json.dumps(strip(item), sort_keys=True)
-    return re.sub(r'("tailrace-(?:lb|sampler|policies))-[a-z0-9]{10}"', r'\1"', text)
+    return json.loads(re.sub(r'("tailrace-(?:lb|sampler|policies))-[a-z0-9]{10}"', r'\1"', text))
 
 
 def by_name(items):
-    return {f"{item['kind']} {item['metadata']['name']}": item for item in items}
+    return {f"{item['kind']} {item['metadata']['name']}": item for item in map(plain, items)}
 
 
 @suite.case()
@@ -308,8 +353,11 @@ def plain_manifests_equal_the_chart():
     """kubectl kustomize deploy/kustomize/base gives the objects of a default install, field by field."""
     chart_objects = chart.objects(must("helm", "template", "tailrace", CHART, "--namespace", "tailrace", "--no-hooks", *chart.BACKEND))
     plain_objects = chart.objects(must("kubectl", "kustomize", ROOT / "deploy/kustomize/base"))
-    equal(sorted(plain(item) for item in plain_objects), sorted(plain(item) for item in chart_objects), "objects")
-    check(len(plain_objects) >= 12, f"{len(plain_objects)} objects")
+    got, want = by_name(plain_objects), by_name(chart_objects)
+    equal(sorted(got), sorted(want), "objects")
+    for name, item in want.items():
+        equal(got[name], item, name)
+    check(len(want) == len(chart_objects) >= 14, f"{len(want)} objects")
 
 
 @suite.case()
@@ -318,7 +366,7 @@ def the_overlay_holds():
     items = chart.objects(must("kubectl", "kustomize", ROOT / "deploy/kustomize/overlays/example"))
     equal({item["metadata"].get("namespace") for item in items if item["kind"] != "Namespace"}, {"observability"}, "namespaces")
     equal(one(items, "StatefulSet")["spec"]["replicas"], 5, "samplers")
-    check("observability.svc" in config_of(items, one(items, "Deployment"))["exporters"]["loadbalancing"]["resolver"]["dns"]["hostname"], "resolver")
+    equal([subject["namespace"] for subject in one(items, "RoleBinding")["subjects"]], ["observability"], "who may watch EndpointSlices")
     for workload in of_kind(items, "Deployment") + of_kind(items, "StatefulSet"):
         with tempfile.TemporaryDirectory() as directory:
             pod = chart.Pod(items, workload, directory, {})

@@ -1,23 +1,36 @@
 {{/* What the two programs read. Each is made from values, then values' `config` is laid over it. */}}
 
-{{/* How the samplers are found: {root, service}. */}}
+{{/* How samplers are found by balancers. */}}
 {{- define "tailrace.resolver" -}}
-{{- $namespace := include "tailrace.namespace" .root -}}
-{{- if eq .root.Values.resolver.type "k8s" }}
+{{- $service := include "tailrace.sampler.name" . -}}
+{{- if eq .Values.resolver.type "k8s" }}
 k8s:
-  service: {{ .service }}.{{ $namespace }}
-  ports: [{{ .root.Values.ports.grpc }}]
-  {{- with .root.Values.resolver.k8s }}
+  service: {{ $service }}
+  ports: [{{ .Values.ports.grpc }}]
+  {{- with .Values.resolver.k8s }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- else }}
+{{ include "tailrace.resolver.dns" (dict "root" . "service" $service) }}
+{{- end }}
+{{- end -}}
+
+{{/* How samplers find each other, before they are ready too: EndpointSlices show all, DNS needs a service that does. */}}
+{{- define "tailrace.resolver.peers" -}}
+{{- if eq .Values.resolver.type "k8s" }}
+{{- include "tailrace.resolver" . }}
+{{- else }}
+{{ include "tailrace.resolver.dns" (dict "root" . "service" (printf "%s-peers" (include "tailrace.sampler.name" .))) }}
+{{- end }}
+{{- end -}}
+
+{{/* SRV records: the names of pods, which stay when their addresses change. The closing dot keeps search domains out. */}}
+{{- define "tailrace.resolver.dns" -}}
 dns:
-  {{- /* SRV: the names of pods, which stay when their addresses change. The closing dot keeps search domains out. */}}
-  hostname: _otlp-grpc._tcp.{{ .service }}.{{ $namespace }}.svc.{{ .root.Values.clusterDomain }}.
+  hostname: "_otlp-grpc._tcp.{{ .service }}.${env:POD_NAMESPACE}.svc.{{ .root.Values.clusterDomain }}."
   {{- with .root.Values.resolver.dns }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
-{{- end }}
 {{- end -}}
 
 {{/* A client of samplers: balancers, and samplers among themselves. */}}
@@ -79,7 +92,7 @@ exporters:
         tls:
           {{- include "tailrace.tls.client" . | nindent 10 }}
     resolver:
-      {{- include "tailrace.resolver" (dict "root" . "service" (include "tailrace.sampler.name" .)) | nindent 6 }}
+      {{- include "tailrace.resolver" . | nindent 6 }}
 service:
   telemetry:
     {{- include "tailrace.telemetry" . | nindent 4 }}
@@ -92,6 +105,10 @@ tailrace:
   workers: {{ . }}
   {{- end }}
   drain_timeout: {{ .Values.lb.drainSeconds }}s
+  {{- if and (eq .Values.resolver.type "k8s") .Values.resolver.dnsFallback }}
+  resolver_fallback:
+    {{- include "tailrace.resolver.dns" (dict "root" . "service" (include "tailrace.sampler.name" .)) | nindent 4 }}
+  {{- end }}
   {{- with include "tailrace.lb.outboxMib" . }}
   outbox: {limit_mib: {{ . }}}
   {{- end }}
@@ -163,11 +180,11 @@ tailrace:
   cluster:
     self: "${env:POD_NAME}"
     {{- if .Values.sampler.handoff.enabled }}
-    name: {{ default (printf "%s/%s" (include "tailrace.namespace" .) (include "tailrace.fullname" .)) .Values.sampler.handoff.clusterName }}
+    name: {{ default (printf "${env:POD_NAMESPACE}/%s" (include "tailrace.fullname" .)) .Values.sampler.handoff.clusterName | quote }}
     advertise: "${env:POD_IP}:{{ .Values.ports.grpc }}"
     handoff_timeout: {{ .Values.sampler.handoff.timeout }}
     resolver:
-      {{- include "tailrace.resolver" (dict "root" . "service" (printf "%s-peers" (include "tailrace.sampler.name" .))) | nindent 6 }}
+      {{- include "tailrace.resolver.peers" . | nindent 6 }}
     {{- if .Values.tls.enabled }}
     tls:
       {{- include "tailrace.tls.client" . | nindent 6 }}
