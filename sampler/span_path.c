@@ -117,7 +117,7 @@ static void span_late(struct sampler_worker *home, const struct intake_span *spa
     count(home, METRIC_LATE_SAMPLED_SPANS, 1);
     trace = trace_new_apart(home->traces, &span->id, now_ns);
     ASSERT(trace != NULL);
-    ASSERT(trace_add_span(home->traces, trace, span->bytes, span->span_hash, header) == TRACE_SPAN_ADDED);
+    ASSERT(trace_add_span(home->traces, trace, span->bytes, span->span_hash, header, (struct journal_pos){0, 0}) == TRACE_SPAN_ADDED);
     survivors_take(home, trace, &note, now_ns);
 }
 
@@ -136,7 +136,7 @@ static void span_take(struct sampler_worker *home, const struct intake_span *spa
         }
         trace = trace_begin(home, span, now_ns);
     }
-    switch (trace_add_span(home->traces, trace, span->bytes, span->span_hash, header)) {
+    switch (trace_add_span(home->traces, trace, span->bytes, span->span_hash, header, (struct journal_pos){0, 0})) {
     case TRACE_SPAN_ADDED:
         break;
     case TRACE_SPAN_DUPLICATE:

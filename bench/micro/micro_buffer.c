@@ -109,7 +109,7 @@ static struct trace *insert(struct work *work, const struct trace_id *id, uint64
     if (!trace)
         trace = trace_table_add(work->table, id, id_hash, NULL, 0, 10 * NS_PER_S);
     ASSERT(trace != NULL);
-    ASSERT(trace_add_span(work->table, trace, span, span_hash, work->headers[span_hash >> 60]) == TRACE_SPAN_ADDED);
+    ASSERT(trace_add_span(work->table, trace, span, span_hash, work->headers[span_hash >> 60], (struct journal_pos){0, 0}) == TRACE_SPAN_ADDED);
     return trace;
 }
 

@@ -27,7 +27,7 @@ enum trace_state { TRACE_PENDING, TRACE_SAMPLED, TRACE_SAMPLED_WAITING };
 
 struct policy_set;
 
-struct span_record {       /* one buffered span; its bytes are the next `len` of the trace's chain */
+struct span_record {       /* one buffered span; its bytes are the next `len` of the trace's chain. With a journal: and where they lie there */
     uint64_t hash;         /* of its bytes: a resend is recognised by it */
     uint32_t header_index; /* header_at; one reference held */
     uint32_t len;
@@ -59,6 +59,7 @@ struct trace_info {
     uint64_t deadline_ns; /* 0: none, it is out of the table. May have passed */
     enum trace_state state;
     uint32_t span_count;
+    uint32_t spilled_count; /* of these: bytes only in the journal */
     uint32_t mark;        /* trace_mark's; 0: none, or out of the table */
     uint8_t delivered;    /* exporters that have its spans already, a bit each (fan_out.h) */
     bool held;            /* on hold, or released and not given by trace_table_due yet */

@@ -349,5 +349,8 @@ int main(void)
         cmocka_unit_test(test_put_back), cmocka_unit_test(test_remove),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests_name("without a journal", tests, NULL, NULL);
+
+    with_journal = true;
+    return failed + cmocka_run_group_tests_name("with a journal", tests, NULL, NULL);
 }

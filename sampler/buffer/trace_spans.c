@@ -54,22 +54,35 @@ static bool trace_index_hashes(struct trace_table *table, struct trace *trace)
     return true;
 }
 
-/* Where the next record goes; NULL: no memory. Larger traces take larger blocks. */
-static struct span_record *record_room(struct trace_table *table, struct trace *trace)
+/* The class of the next block for records. record_count: how many there will be in all, 0: unknown. Larger traces take larger blocks. */
+static unsigned record_class(const struct trace *trace, uint32_t record_count)
 {
-    unsigned class_index = BLOCK_CLASS_4096;
+    size_t each = sizeof(struct span_record) + (trace->journaled ? sizeof(struct journal_pos) : 0);
+    unsigned class_index = 0;
+
+    if (record_count > trace->span_count) {
+        size_t bytes = sizeof(struct record_block) + (record_count - trace->span_count) * each;
+
+        while (class_index < BLOCK_CLASSES - 1 && block_class_bytes[class_index] < bytes)
+            class_index++;
+        return class_index;
+    }
+    if (trace->span_count < 16)
+        return BLOCK_CLASS_256;
+    return trace->span_count < 128 ? BLOCK_CLASS_512 : BLOCK_CLASS_4096;
+}
+
+/* Where the next record goes; NULL: no memory. */
+static inline struct span_record *record_room(struct trace_table *table, struct trace *trace, uint32_t record_count)
+{
     struct record_block *block;
 
-    if (trace->span_count < FIRST_RECORDS)
-        return &trace->first_records[trace->span_count];
+    if (trace->span_count < records_own(trace))
+        return record_own(trace, trace->span_count);
     if (trace->records_left == 0) {
         struct record_block *last = trace->last_records;
 
-        if (trace->span_count < 16)
-            class_index = BLOCK_CLASS_256;
-        else if (trace->span_count < 128)
-            class_index = BLOCK_CLASS_512;
-        block = (struct record_block *)(void *)block_new_class(table->store, class_index);
+        block = (struct record_block *)(void *)block_new_class(table->store, record_class(trace, record_count));
         if (!block)
             return NULL;
         block->hashes = trace_hash_set(trace);
@@ -78,7 +91,7 @@ static struct span_record *record_room(struct trace_table *table, struct trace *
             last->next = block;
         trace->last_records = block;
         trace->records_used = 0;
-        trace->records_left = (uint16_t)records_in(block);
+        trace->records_left = (uint16_t)records_in(trace, block);
     }
     return &trace->last_records->records[trace->records_used];
 }
@@ -168,7 +181,7 @@ static bool bytes_add_rope(struct trace_table *table, struct trace *trace, const
 
 /* Is it new, and where would its record go? */
 static inline enum trace_span_result span_begin(
-    struct trace_table *table, struct trace *trace, uint64_t span_hash, struct span_record **out_record)
+    struct trace_table *table, struct trace *trace, uint64_t span_hash, uint32_t record_count, struct span_record **out_record)
 {
     ASSERT(!trace->bytes_freed);
     if (!planted(PLANT_DEDUPE_OFF)) {
@@ -177,7 +190,7 @@ static inline enum trace_span_result span_begin(
         if (trace->span_count == COMPARED_MOST && !trace_index_hashes(table, trace))
             return TRACE_SPAN_NO_MEMORY;
     }
-    *out_record = record_room(table, trace);
+    *out_record = record_room(table, trace, record_count);
     return *out_record ? TRACE_SPAN_ADDED : TRACE_SPAN_NO_MEMORY;
 }
 
@@ -188,12 +201,24 @@ static inline bool span_index(struct trace *trace, uint64_t span_hash)
     return !set || hash_set_add(set, span_hash);
 }
 
-static inline void span_end(
-    struct trace_table *table, struct trace *trace, struct span_record *record, const struct span_record *span, struct header *header)
+/* With a journal: where it lies there, and that its bytes may go. */
+static void span_place(struct trace_table *table, struct trace *trace, struct journal_pos at)
+{
+    uint32_t i = trace->span_count;
+
+    *(i < records_own(trace) ? place_own(trace, i) : place_in(trace, trace->last_records, trace->records_used)) = at;
+    if (trace->in_table && !list_linked(&trace->as.waiting.spillable))
+        list_add_tail(&table->spillable, &trace->as.waiting.spillable);
+}
+
+static inline void span_end(struct trace_table *table, struct trace *trace, struct span_record *record, const struct span_record *span,
+    struct header *header, struct journal_pos at)
 {
     header_ref(table->headers, header);
     *record = *span;
-    if (trace->span_count >= FIRST_RECORDS) {
+    if (UNLIKELY(trace->journaled))
+        span_place(table, trace, at);
+    if (trace->span_count >= records_own(trace)) {
         trace->records_used++;
         trace->records_left--;
     }
@@ -203,51 +228,51 @@ static inline void span_end(
 }
 
 enum trace_span_result trace_add_span(struct trace_table *table, struct trace *trace, struct slice span,
-    uint64_t span_hash, struct header *header)
+    uint64_t span_hash, struct header *header, struct journal_pos at)
 {
     struct bytes_mark mark = bytes_mark(trace);
     struct span_record *record;
     enum trace_span_result result;
 
     ASSERT(span.len <= UINT32_MAX);
-    result = span_begin(table, trace, span_hash, &record);
+    result = span_begin(table, trace, span_hash, 0, &record);
     if (result != TRACE_SPAN_ADDED)
         return result;
     if (!bytes_add(table, trace, span) || !span_index(trace, span_hash)) {
         bytes_back_to(table, trace, &mark);
         return TRACE_SPAN_NO_MEMORY;
     }
-    span_end(table, trace, record, &(struct span_record){span_hash, header->index, (uint32_t)span.len}, header);
+    span_end(table, trace, record, &(struct span_record){span_hash, header->index, (uint32_t)span.len}, header, at);
     return TRACE_SPAN_ADDED;
 }
 
 /* -- a walk over spans: records, and where their bytes lie ------------------------------------------ */
 
-struct spans_walk {
-    struct record_walk records;
-    const struct block *block; /* the next span's bytes begin here, or in the one after it */
-    const uint8_t *at;
-    size_t here; /* bytes before the block's end */
-};
-
-static struct spans_walk spans_walk_start(const struct trace *trace)
+struct spans_walk spans_walk_start(const struct trace *trace)
 {
+    const uint8_t *at = bytes_own(trace), *end = (const uint8_t *)trace + block_class_bytes[TRACE_CLASS];
+
     return (struct spans_walk){
         .records = record_walk_start(trace),
+        .spilled_left = trace_spilled_count(trace),
         .block = (const struct block *)(const void *)trace,
-        .at = trace->first_bytes,
-        .here = block_class_capacity(TRACE_CLASS) - (sizeof(*trace) - sizeof(struct block)),
+        .at = at,
+        .here = trace->compact ? 0 : (size_t)(end - at),
     };
 }
 
-/* NULL at the end. */
-static inline const struct span_record *spans_walk_next(const struct trace *trace, struct spans_walk *walk, struct rope *out_bytes)
+const struct span_record *spans_walk_next(const struct trace *trace, struct spans_walk *walk, struct rope *out_bytes)
 {
     const struct span_record *record = record_next(trace, &walk->records);
     size_t left;
 
     if (!record)
         return NULL;
+    if (UNLIKELY(walk->spilled_left > 0)) {
+        walk->spilled_left--;
+        *out_bytes = (struct rope){NULL, 0, 0, NULL};
+        return record;
+    }
     left = record->len;
     if (walk->here == 0 && left > 0) {
         walk->block = walk->block->next;
@@ -272,13 +297,12 @@ static inline const struct span_record *spans_walk_next(const struct trace *trac
 
 /* -- from trace to trace ------------------------------------------------------------------------------ */
 
-/* Adds the span that the walk stands at, unless it is there already. What a trace held needs no more memory than was admitted. */
-static bool span_copy(
-    struct trace_table *table, struct trace *trace, const struct span_record *span, struct header *header, const struct rope *rope)
+bool span_copy(struct trace_table *table, struct trace *trace, const struct span_record *span, struct header *header,
+    const struct rope *rope, struct journal_pos at, uint32_t record_count)
 {
     struct span_record *record;
 
-    switch (span_begin(table, trace, span->hash, &record)) {
+    switch (span_begin(table, trace, span->hash, record_count, &record)) {
     case TRACE_SPAN_ADDED:
         break;
     case TRACE_SPAN_DUPLICATE:
@@ -286,13 +310,16 @@ static bool span_copy(
     case TRACE_SPAN_NO_MEMORY:
         UNREACHABLE("there is memory for what was admitted");
     }
-    ASSERT(bytes_add_rope(table, trace, rope));
+    if (rope->at)
+        ASSERT(bytes_add_rope(table, trace, rope));
+    else
+        trace->bytes += span->len;
     ASSERT(span_index(trace, span->hash));
-    span_end(table, trace, record, span, header);
+    span_end(table, trace, record, span, header, at);
     return true;
 }
 
-uint32_t trace_join_some(struct trace_table *table, struct trace *trace, const struct trace *from,
+uint32_t trace_join_some(struct trace_table *table, struct trace *trace, struct trace *from,
     bool (*wanted)(void *context, const struct header *header), void *context)
 {
     struct spans_walk walk = spans_walk_start(from);
@@ -300,22 +327,28 @@ uint32_t trace_join_some(struct trace_table *table, struct trace *trace, const s
     const struct span_record *span;
     uint32_t added = 0;
 
+    ASSERT(!from->spilled);
     while ((span = spans_walk_next(from, &walk, &rope))) {
         struct header *header = header_at(from->headers, span->header_index);
 
-        if (!wanted || wanted(context, header))
-            added += span_copy(table, trace, span, header, &rope);
+        struct journal_pos *at = from->journaled ? record_place(from, &walk.records) : NULL;
+
+        if ((wanted && !wanted(context, header)) ||
+            !span_copy(table, trace, span, header, &rope, at ? *at : (struct journal_pos){0, 0}, 0))
+            continue;
+        added++;
+        if (at)
+            at->segment = 0;
     }
     return added;
 }
 
-uint32_t trace_join(struct trace_table *table, struct trace *trace, const struct trace *from)
+uint32_t trace_join(struct trace_table *table, struct trace *trace, struct trace *from)
 {
     return trace_join_some(table, trace, from, NULL, NULL);
 }
 
-/* Gives what `from`, a trace of its own, holds to `trace`, in the place of what it had. */
-static void trace_adopt(struct trace_table *table, struct trace *trace, struct trace *from)
+void trace_adopt(struct trace_table *table, struct trace *trace, struct trace *from)
 {
     if (trace->in_table)
         table->span_count += (uint64_t)from->span_count - trace->span_count;
@@ -323,6 +356,7 @@ static void trace_adopt(struct trace_table *table, struct trace *trace, struct t
     trace_free_records(table, trace);
     block_free_chain_later(table->store, trace->next);
 
+    trace->compact = from->compact;
     trace->next = from->next;
     trace->tail = from->tail == trace_block(from) ? trace_block(trace) : from->tail;
     trace->last_records = from->last_records;
@@ -366,23 +400,29 @@ uint32_t trace_remove_spans(struct trace_table *table, struct trace *trace, cons
 {
     struct hash_set *set = set_of(table, hashes, count);
     struct spans_walk walk = spans_walk_start(trace);
-    struct trace *rest = trace_new(table, &trace->id, 0);
+    struct trace *rest = trace_new(table, &trace->id, 0, trace->compact);
+    uint32_t spilled = 0;
     const struct span_record *span;
     struct rope rope;
     uint32_t removed = 0;
 
     ASSERT(rest != NULL);
     while ((span = spans_walk_next(trace, &walk, &rope))) {
-        if (is_among(set, hashes, count, span->hash))
+        const struct journal_pos at = trace->journaled ? *record_place(trace, &walk.records) : (struct journal_pos){0, 0};
+
+        if (is_among(set, hashes, count, span->hash)) {
             removed++;
-        else
-            (void)span_copy(table, rest, span, header_at(trace->headers, span->header_index), &rope);
+            trace_let_go(table, &at, span->len);
+        } else {
+            (void)span_copy(table, rest, span, header_at(trace->headers, span->header_index), &rope, at, 0);
+            spilled += !rope.at && trace->spilled;
+        }
     }
     hash_set_free(set);
-    if (removed > 0) {
-        trace_adopt(table, trace, rest);
-    } else {
-        trace_free(table, rest);
+    trace_adopt(table, trace, rest);
+    if (trace->spilled) {
+        table->spilled_count -= trace->as.waiting.spilled_count - spilled;
+        trace->as.waiting.spilled_count = spilled;
     }
     return removed;
 }
@@ -406,6 +446,7 @@ int trace_spans(const struct trace *trace,
     struct rope rope;
 
     ASSERT(!trace->bytes_freed);
+    ASSERT(!trace->spilled);
     while ((span = spans_walk_next(trace, &walk, &rope))) {
         int r = visit(context, header_at(trace->headers, span->header_index), rope);
 
@@ -413,4 +454,14 @@ int trace_spans(const struct trace *trace,
             return r;
     }
     return 0;
+}
+
+void trace_places(struct trace *trace, void (*visit)(void *context, uint64_t span_hash, uint32_t len, struct journal_pos *at), void *context)
+{
+    struct record_walk walk = record_walk_start(trace);
+    const struct span_record *record;
+
+    ASSERT(trace->journaled);
+    while ((record = record_next(trace, &walk)))
+        visit(context, record->hash, record->len, record_place(trace, &walk));
 }

@@ -30,6 +30,7 @@ int trace_table_new(
     list_init(&table->order);
     list_init(&table->held);
     list_init(&table->released);
+    list_init(&table->spillable);
     table->store = store;
     table->headers = headers;
     deadlines_init(&table->deadlines, now_ns);
@@ -99,7 +100,15 @@ void trace_table_prefetch_trace(const struct trace_table *table, uint64_t id_has
         trace_prefetch(trace);
 }
 
-struct trace *trace_new(struct trace_table *table, const struct trace_id *id, uint64_t now_ns)
+void trace_table_journal(struct trace_table *table, void (*let_go)(void *context, uint32_t segment, uint64_t bytes), void *context)
+{
+    ASSERT(table->index.count == 0);
+    table->journaled = true;
+    table->let_go = let_go;
+    table->let_go_context = context;
+}
+
+struct trace *trace_new(struct trace_table *table, const struct trace_id *id, uint64_t now_ns, bool compact)
 {
     struct block *block = block_new_class(table->store, TRACE_CLASS);
     struct trace *trace = (struct trace *)(void *)block;
@@ -108,6 +117,12 @@ struct trace *trace_new(struct trace_table *table, const struct trace_id *id, ui
     if (!trace)
         return NULL;
     memset(trace, 0, sizeof(*trace));
+    trace->journaled = table->journaled;
+    trace->compact = compact;
+    if (compact)
+        used = block_class_capacity(TRACE_CLASS);
+    else if (table->journaled)
+        used += PLACES_BYTES;
     trace->id = *id;
     trace->first_ns = now_ns;
     trace->headers = table->headers;
@@ -124,7 +139,7 @@ struct trace *trace_table_add(struct trace_table *table, const struct trace_id *
 
     ASSERT_SLOW(id_hash == hash_trace(id));
     ASSERT_SLOW(!trace_table_find(table, id, id_hash));
-    trace = trace_new(table, id, now_ns);
+    trace = trace_new(table, id, now_ns, false);
     if (!trace)
         return NULL;
     if (!hash_index_add(&table->index, id_hash, (uintptr_t)trace)) {
@@ -142,7 +157,7 @@ struct trace *trace_table_add(struct trace_table *table, const struct trace_id *
 
 struct trace *trace_new_apart(struct trace_table *table, const struct trace_id *id, uint64_t now_ns)
 {
-    struct trace *trace = trace_new(table, id, now_ns);
+    struct trace *trace = trace_new(table, id, now_ns, false);
 
     if (trace)
         trace->state = TRACE_SAMPLED;
@@ -247,6 +262,9 @@ void trace_table_take(struct trace_table *table, struct trace *trace)
     hash_index_remove(&table->index, &probe);
 
     trace_unlink(table, trace);
+    if (UNLIKELY(list_linked(&trace->as.waiting.spillable)))
+        list_del(&trace->as.waiting.spillable);
+    table->spilled_count -= trace_spilled_count(trace);
     table->span_count -= trace->span_count;
     memset(&trace->as, 0, sizeof(trace->as));
     trace->in_table = false;
@@ -315,6 +333,8 @@ struct trace *trace_table_put_back(struct trace_table *table, struct trace *trac
     trace->in_table = true;
     trace->state = TRACE_SAMPLED_WAITING;
     table->span_count += trace->span_count;
+    if (trace->journaled)
+        list_add_tail(&table->spillable, &trace->as.waiting.spillable);
     held_add(table, trace);
     return trace;
 }
@@ -355,6 +375,11 @@ uint64_t trace_table_count(const struct trace_table *table)
 uint64_t trace_table_span_count(const struct trace_table *table)
 {
     return table->span_count;
+}
+
+uint64_t trace_table_spilled_count(const struct trace_table *table)
+{
+    return table->spilled_count;
 }
 
 void trace_add_cost(
@@ -402,6 +427,33 @@ void trace_unref_headers(struct trace_table *table, const struct trace *trace)
     }
 }
 
+void trace_let_go(struct trace_table *table, const struct journal_pos *at, uint64_t bytes)
+{
+    if (at->segment != 0)
+        table->let_go(table->let_go_context, at->segment, bytes);
+}
+
+/* Spans that came together lie together: one call for a run of them. */
+static void trace_let_all_go(struct trace_table *table, struct trace *trace)
+{
+    struct record_walk walk = record_walk_start(trace);
+    const struct span_record *record;
+    struct journal_pos run = {0, 0};
+    uint64_t bytes = 0;
+
+    while ((record = record_next(trace, &walk))) {
+        const struct journal_pos *at = record_place(trace, &walk);
+
+        if (at->segment != run.segment) {
+            trace_let_go(table, &run, bytes);
+            run = *at;
+            bytes = 0;
+        }
+        bytes += record->len;
+    }
+    trace_let_go(table, &run, bytes);
+}
+
 void trace_free_records(struct trace_table *table, struct trace *trace)
 {
     struct record_block *first;
@@ -423,6 +475,8 @@ void trace_free(struct trace_table *table, struct trace *trace)
     if (trace->in_table)
         trace_table_take(table, trace);
     trace_unref_headers(table, trace);
+    if (UNLIKELY(trace->journaled))
+        trace_let_all_go(table, trace);
     if (UNLIKELY(trace->facts.cost)) {
         table->cost_bytes -= cost_memory(trace->facts.cost);
         cost_free(trace->facts.cost);
@@ -458,6 +512,7 @@ struct trace_info trace_info(const struct trace *trace)
         .deadline_ns = trace->in_table ? trace->as.waiting.deadline.at_ns : 0,
         .state = (enum trace_state)trace->state,
         .span_count = trace->span_count,
+        .spilled_count = trace->in_table ? trace_spilled_count(trace) : 0,
         .mark = trace->in_table ? trace->as.waiting.mark : 0,
         .delivered = trace->delivered,
         .held = trace->held,
@@ -468,6 +523,7 @@ struct trace_info trace_info(const struct trace *trace)
 struct trace_way_out *trace_way_out(struct trace *trace)
 {
     ASSERT(!trace->in_table);
+    ASSERT(!trace->spilled);
     return &trace->as.out;
 }
 

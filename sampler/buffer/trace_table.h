@@ -15,11 +15,16 @@
 #include "common/base/hash.h"
 #include "sampler/buffer/deadline.h"
 #include "sampler/buffer/trace.h"
+#include "sampler/journal/journal.h"
 
 struct trace_table;
 int trace_table_new(struct extent_store *store, struct header_table *headers, uint64_t now_ns, struct trace_table **out_table);
 /* Frees every trace still there. */
 void trace_table_free(struct trace_table *table);
+
+/* Before the first trace: spans have places in the journal. let_go: a span is held no more that lies in this segment; calls for spans of
+ * one trace may be joined into one. Without it places are not kept and cost nothing. */
+void trace_table_journal(struct trace_table *table, void (*let_go)(void *context, uint32_t segment, uint64_t bytes), void *context);
 
 /* id_hash: hash_trace(id). NULL: not there. */
 struct trace *trace_table_find(struct trace_table *table, const struct trace_id *id, uint64_t id_hash);
@@ -34,8 +39,11 @@ struct trace *trace_table_add(struct trace_table *table, const struct trace_id *
 struct trace *trace_new_apart(struct trace_table *table, const struct trace_id *id, uint64_t now_ns);
 
 enum trace_span_result { TRACE_SPAN_ADDED, TRACE_SPAN_DUPLICATE, TRACE_SPAN_NO_MEMORY };
-/* Copies the span in. header: one reference is taken when added. span_hash: hash_bytes of it. Without memory nothing changes. */
-enum trace_span_result trace_add_span(struct trace_table *table, struct trace *trace, struct slice span, uint64_t span_hash, struct header *header);
+/* Copies the span in. header: one reference is taken when added. span_hash: hash_bytes of it. at: where it lies in the journal; segment 0:
+ * nowhere. When added, its span.len bytes there are let go of by whoever frees the span here; a duplicate's are the caller's. Without
+ * memory nothing changes. */
+enum trace_span_result trace_add_span(struct trace_table *table, struct trace *trace, struct slice span, uint64_t span_hash,
+    struct header *header, struct journal_pos at);
 /* Sooner only: min with what it has. */
 void trace_hasten(struct trace_table *table, struct trace *trace, uint64_t deadline_ns);
 /* Earlier only: its first span arrived at another node before, or at this one before a restart. */
@@ -66,13 +74,31 @@ bool trace_table_step(struct trace_table *table, uint64_t *cursor, void (*visit)
 /* A number of the caller's on a trace in the table (trace_info.mark). */
 void trace_mark(struct trace *trace, uint32_t mark);
 
-/* Adds the spans that `trace` does not have yet; `from` stays as it is. Facts are the caller's to fold. Returns how many were added. */
-uint32_t trace_join(struct trace_table *table, struct trace *trace, const struct trace *from);
+/* Adds the spans that `trace` does not have yet; `from` keeps its copies, but their places go along. Facts are the caller's to fold. Returns how many were added. */
+uint32_t trace_join(struct trace_table *table, struct trace *trace, struct trace *from);
 /* ... of which only those whose header is wanted. */
-uint32_t trace_join_some(struct trace_table *table, struct trace *trace, const struct trace *from,
+uint32_t trace_join_some(struct trace_table *table, struct trace *trace, struct trace *from,
     bool (*wanted)(void *context, const struct header *header), void *context);
 /* Takes out the spans of these hashes, bytes and all; facts and costs keep what they folded. Returns how many there were. */
 uint32_t trace_remove_spans(struct trace_table *table, struct trace *trace, const uint64_t *hashes, size_t count);
+
+/* Visits where each span lies in the journal, spilled or not, in order of arrival. A visitor may write to *at: a copy was made elsewhere, and the
+ * old bytes are its to let go of. Only with trace_table_journal. */
+void trace_places(struct trace *trace, void (*visit)(void *context, uint64_t span_hash, uint32_t len, struct journal_pos *at), void *context);
+
+/* -- spilled traces: trace_spill.c ------------------------------------------------------------------------- */
+
+/* The trace in the table whose bytes came first and can go; NULL: none. */
+struct trace *trace_table_spillable(const struct trace_table *table);
+/* Frees the bytes of all its spans, which the journal has; everything else stays, and new spans come with their bytes. False: a span lies
+ * nowhere, or its places are being read; then it is not spillable until a span comes. */
+bool trace_spill(struct trace_table *table, struct trace *trace);
+/* Visits where the bytes of its spilled spans lie, to read them; until trace_unspill no more of its spans are spilled. */
+void trace_spilled(struct trace *trace, void (*visit)(void *context, uint64_t span_hash, uint32_t len, struct journal_pos at), void *context);
+/* Whole again: the bytes of each spilled span by its hash, of the length told; `at` NULL: they could not be read, and the span is lost. Returns
+ * how many are. Spilled traces cannot leave the table but to be freed; trace_spans and trace_join (from them) want them whole. */
+uint32_t trace_unspill(struct trace_table *table, struct trace *trace, struct slice (*bytes_of)(void *context, uint64_t span_hash), void *context);
+uint64_t trace_table_spilled_count(const struct trace_table *table); /* spans in the table without bytes */
 
 /* Frees span bytes (blocks), keeping records and hashes: trace_spans and trace_add_span are over. */
 void trace_free_bytes(struct trace_table *table, struct trace *trace);

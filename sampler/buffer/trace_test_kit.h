@@ -11,6 +11,10 @@
 #include "common/base/num.h"
 
 #define HEADERS 5
+#define SEGMENTS 7
+
+/* Whether fixtures have a journal: what holds without one holds with one. */
+static bool with_journal;
 
 struct fixture {
     struct extent_pool *pool;
@@ -19,6 +23,7 @@ struct fixture {
     struct header *headers[HEADERS];
     struct trace_table *table;
     uint64_t random;
+    uint64_t journal_held[SEGMENTS]; /* bytes of spans that are held, by segment */
 };
 
 static inline uint64_t draw(struct fixture *fixture)
@@ -36,6 +41,15 @@ static inline struct header_part part_of(const char *text)
         .len = (uint32_t)strlen(text),
         .hash = hash_bytes(text, strlen(text)),
     };
+}
+
+static inline void fixture_let_go(void *context, uint32_t segment, uint64_t bytes)
+{
+    struct fixture *fixture = context;
+
+    assert_in_range(segment, 1, SEGMENTS - 1);
+    assert_true(fixture->journal_held[segment] >= bytes);
+    fixture->journal_held[segment] -= bytes;
 }
 
 static inline void fixture_init(struct fixture *fixture, uint64_t limit_bytes)
@@ -57,12 +71,16 @@ static inline void fixture_init(struct fixture *fixture, uint64_t limit_bytes)
     }
     assert_int_equal(
         trace_table_new(fixture->store, fixture->headers_table, 0, &fixture->table), 0);
+    if (with_journal)
+        trace_table_journal(fixture->table, fixture_let_go, fixture);
 }
 
 /* Every block and every reference came back. */
 static inline void fixture_deinit(struct fixture *fixture)
 {
     trace_table_free(fixture->table);
+    for (unsigned i = 0; i < SEGMENTS; i++)
+        assert_int_equal(fixture->journal_held[i], 0);
     assert_int_equal(extent_store_used_bytes(fixture->store), 0);
     for (unsigned i = 0; i < HEADERS; i++) {
         assert_int_equal(fixture->headers[i]->refs, 1);
@@ -109,12 +127,20 @@ static inline uint64_t hash_of(struct span_seed span)
     return hash_bytes(parts, sizeof(parts));
 }
 
+/* A span lies at the same place whoever asks. */
+static inline struct journal_pos place_of(struct span_seed span)
+{
+    return with_journal ? (struct journal_pos){1 + span.seed / 4 % (SEGMENTS - 1), span.seed} : (struct journal_pos){0, 0};
+}
+
 static inline enum trace_span_result add_seed(struct fixture *fixture, struct trace *trace, struct span_seed span)
 {
     uint8_t *bytes = malloc(span.len + 1);
     enum trace_span_result result = trace_add_span(fixture->table, trace, span_of(span.seed, span.len, bytes),
-        hash_of(span), fixture->headers[span.header]);
+        hash_of(span), fixture->headers[span.header], place_of(span));
 
+    if (result == TRACE_SPAN_ADDED && with_journal)
+        fixture->journal_held[place_of(span).segment] += span.len;
     free(bytes);
     return result;
 }
@@ -142,11 +168,28 @@ static inline int check_span(void *context, struct header *header, struct rope b
     return ++expected->at == expected->stop_at ? 17 : 0;
 }
 
+struct placed {
+    const struct span_seed *spans;
+    size_t at;
+};
+
+static inline void check_place(void *context, uint64_t span_hash, uint32_t len, struct journal_pos *at)
+{
+    struct placed *placed = context;
+    const struct span_seed span = placed->spans[placed->at++];
+
+    assert_int_equal(span_hash, hash_of(span));
+    assert_int_equal(len, span.len);
+    assert_int_equal(at->segment, place_of(span).segment);
+    assert_int_equal(at->offset, place_of(span).offset);
+}
+
 static inline void check_trace(
     const struct fixture *fixture, const struct trace *trace, const struct span_seed *spans, size_t count)
 {
     struct expected expected = {fixture, spans, 0, SIZE_MAX};
     uint64_t *hashes = calloc(count + 1, sizeof(*hashes));
+    struct placed placed = {spans, 0};
     struct trace_info info = trace_info(trace);
     uint64_t bytes = 0;
 
@@ -158,6 +201,10 @@ static inline void check_trace(
         bytes += spans[i].len;
     }
     assert_int_equal(info.span_count, count);
+    if (with_journal) {
+        trace_places((struct trace *)(uintptr_t)trace, check_place, &placed);
+        assert_int_equal(placed.at, count);
+    }
     assert_int_equal(info.bytes, bytes);
     free(hashes);
 }

@@ -197,7 +197,7 @@ static bool is_of_metadata(void *context, const struct header *header)
 }
 
 /* The spans of one set of metadata, as a trace of their own. */
-static void part_return(struct sampler_worker *home, const struct trace *trace, const struct export_unit *unit)
+static void part_return(struct sampler_worker *home, struct trace *trace, const struct export_unit *unit)
 {
     struct trace *apart;
 

@@ -110,7 +110,7 @@ static void take(struct fixture *f, uint8_t n, size_t sets)
     for (uint8_t i = 0; i < SPANS; i++) {
         uint8_t bytes[200] = {n, i};
 
-        assert_int_equal(trace_add_span(f->home.traces, trace, slice_make(bytes, sizeof(bytes)), hash_bytes(bytes, 2), f->headers[i % sets]),
+        assert_int_equal(trace_add_span(f->home.traces, trace, slice_make(bytes, sizeof(bytes)), hash_bytes(bytes, 2), f->headers[i % sets], (struct journal_pos){0, 0}),
             TRACE_SPAN_ADDED);
     }
     survivors_take(&f->home, trace, &note, NOW_NS);

@@ -184,7 +184,8 @@ static void insert(struct work *work, struct trace_table *table, size_t spans_pe
             if (!trace)
                 trace = trace_table_add(table, &id, id_hash, work->set, 0, 10 * NS_PER_S);
             ASSERT(trace != NULL);
-            ASSERT(trace_add_span(table, trace, span->bytes, span->span_hash, stored->headers[span->header].header) ==
+            ASSERT(trace_add_span(table, trace, span->bytes, span->span_hash, stored->headers[span->header].header,
+                       (struct journal_pos){0, 0}) ==
                    TRACE_SPAN_ADDED);
             work->spans++;
         }

@@ -494,7 +494,7 @@ static void span_late(struct owner *owner, const struct intake_span *span, struc
     }
     trace = trace_new_apart(owner->traces, &span->id, now_ns);
     ASSERT(trace != NULL);
-    ASSERT(trace_add_span(owner->traces, trace, span->bytes, span->span_hash, header) == TRACE_SPAN_ADDED);
+    ASSERT(trace_add_span(owner->traces, trace, span->bytes, span->span_hash, header, (struct journal_pos){0, 0}) == TRACE_SPAN_ADDED);
     trace_export(owner, trace, now_ns);
 }
 
@@ -513,7 +513,7 @@ static void span_take(struct owner *owner, const struct intake_span *span, struc
         trace = trace_table_add(owner->traces, &span->id, span->id_hash, owner->sampler->set, now_ns, now_ns + DECISION_WAIT_NS);
         ASSERT(trace != NULL);
     }
-    switch (trace_add_span(owner->traces, trace, span->bytes, span->span_hash, header)) {
+    switch (trace_add_span(owner->traces, trace, span->bytes, span->span_hash, header, (struct journal_pos){0, 0})) {
     case TRACE_SPAN_ADDED:
         facts_fold(trace_facts(trace), &span->facts, &header->hits, (uint32_t)span->bytes.len);
         break;
