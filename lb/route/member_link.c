@@ -17,6 +17,7 @@
 #define SUSPECT_CONFIRM_NS (100 * NS_PER_MS) /* seen slow for so long with the queue drained in between: not our own stall */
 #define HELLO_TIMEOUT_NS (3 * NS_PER_S)
 #define HELLO_AGAIN_NS (500 * NS_PER_MS)
+#define HELLO_REFRESH_NS (2 * NS_PER_S)
 #define PROBE_FIRST_NS (500 * NS_PER_MS)
 #define PROBE_MOST_NS (4 * NS_PER_S)
 #define PROBE_TIMEOUT_NS (1 * NS_PER_S)
@@ -48,12 +49,23 @@ static void copy_text(char *out, size_t size, const char *text)
     (void)snprintf(out, size, "%s", text ? text : "");
 }
 
+/* Asked when it has connected, and of one that hands over again and again; a suspect has the probe. */
+static bool hello_due(const struct member_link *member)
+{
+    if (member->link->state != LINK_UP || member->hello_under_way)
+        return false;
+    return !member->hello_done || (member->hands_over && member_link_condition(member) == MEMBER_UP);
+}
+
 static void hello_on_done(struct link_call *call, const struct link_result *result)
 {
     struct member_link *member = container_of(call, struct member_link, hello_call);
-    struct hello_answer answer = {.state = TAILRACE__V1__STATE__STATE_READY};
+    struct hello_answer answer;
     Tailrace__V1__Status *status;
+    bool news;
 
+    memset(&answer, 0, sizeof(answer)); /* compared as bytes */
+    answer.state = TAILRACE__V1__STATE__STATE_READY;
     member->hello_under_way = false;
     if (member->closed)
         return;
@@ -79,9 +91,15 @@ static void hello_on_done(struct link_call *call, const struct link_result *resu
         copy_text(answer.software, sizeof(answer.software), status->software);
         tailrace__v1__status__free_unpacked(status, NULL);
     }
+    news = !member->hello_done || memcmp(&answer, &member->told, sizeof(answer)) != 0;
     member->hello_done = true;
     member->hands_over = answer.hands_over;
-    member->events.hello(member->events.context, member->index, &answer);
+    member->told = answer;
+    if (answer.hands_over)
+        member->hello_at_ns = member->worker->now_ns + HELLO_REFRESH_NS;
+    atomic_store_explicit(&member->steady, answer.state == TAILRACE__V1__STATE__STATE_READY, memory_order_relaxed);
+    if (news)
+        member->events.hello(member->events.context, member->index, &answer);
 }
 
 static void hello_send(struct member_link *member, uint64_t now_ns)
@@ -231,7 +249,7 @@ static uint64_t member_link_run(struct turn_hook *hook, uint64_t now_ns)
 
     if (member->retired)
         return retire_run(member);
-    if (member->link->state == LINK_UP && !member->hello_done && !member->hello_under_way && now_ns >= member->hello_at_ns)
+    if (hello_due(member) && now_ns >= member->hello_at_ns)
         hello_send(member, now_ns);
     if (member_link_condition(member) == MEMBER_SUSPECT) {
         if (!member->probe_under_way && now_ns >= member->probe_at_ns)
@@ -244,7 +262,7 @@ static uint64_t member_link_run(struct turn_hook *hook, uint64_t now_ns)
     next_ns = u64_min(next_ns, suspicion_run(member, now_ns));
     if (member_link_condition(member) == MEMBER_SUSPECT && !member->probe_under_way)
         next_ns = u64_min(next_ns, member->probe_at_ns);
-    if (member->link->state == LINK_UP && !member->hello_done && !member->hello_under_way)
+    if (hello_due(member))
         next_ns = u64_min(next_ns, member->hello_at_ns);
 
     metric_add(member->worker->metrics, METRIC_MEMBER_CALLS, outbox->calls_total - member->calls_seen);
@@ -275,6 +293,7 @@ void member_link_init(struct member_link *member, unsigned index, const char *ad
     member->hook.run = member_link_run;
     atomic_init(&member->condition, MEMBER_DOWN);
     atomic_init(&member->sets, 0);
+    atomic_init(&member->steady, true);
     outbox_init(&member->outbox, NULL, &owner, outbox_bytes, timeout_ns);
 }
 

@@ -52,6 +52,7 @@ struct member_link {
     struct link *link;
     struct outbox outbox;
     _Atomic int condition;          /* enum member_condition */
+    _Atomic bool steady;            /* ready, as it last said: one that joins or leaves is the last to stand in for another */
     atomic_int sets;                /* snapshots that name it (member_set_count) */
     struct member_link_gauges gauges;
     /* the owner's own */
@@ -60,6 +61,7 @@ struct member_link {
     struct outbox_owner pieces;
     struct link_call hello_call, probe_call;
     bool hello_under_way, hello_done, probe_under_way, hands_over;
+    struct hello_answer told;       /* the last one that was news */
     uint64_t hello_at_ns, probe_at_ns, probe_wait_ns;
     uint64_t slow_since_ns;         /* first seen over the limit; 0: it is not */
     uint64_t calls_seen, failures_seen; /* by the metrics */

@@ -37,6 +37,9 @@ struct fixture {
     struct hello_answer answer;
     enum member_condition condition; /* last told */
     int failed_code;
+    bool answers_hello; /* asked again, the member answers at once, and the same */
+    bool draining;
+    unsigned hellos_answered;
 };
 
 static void on_hello(void *context, unsigned index, const struct hello_answer *answer)
@@ -83,8 +86,19 @@ static void on_failed(void *context, struct piece *piece, const struct link_resu
     piece_free(piece);
 }
 
+static struct fake_message *pending_hello(struct fixture *f);
+static void end_hello(struct fixture *f, struct fake_message *message, const char *name, bool hands_over);
+
 static void turn(struct fixture *f)
 {
+    struct fake_message *hello;
+
+    f->next_ns = worker_turn(&f->worker, f->now_ns);
+    hello = f->answers_hello ? pending_hello(f) : NULL;
+    if (!hello)
+        return;
+    f->hellos_answered++;
+    end_hello(f, hello, "sampler-0", true);
     f->next_ns = worker_turn(&f->worker, f->now_ns);
 }
 
@@ -150,7 +164,18 @@ static struct fake_message *pending(struct fixture *f, const char *method)
     return fake_link_pending(&f->fake, 0);
 }
 
-static void answer_hello(struct fixture *f, const char *name, bool hands_over)
+static struct fake_message *pending_hello(struct fixture *f)
+{
+    struct fake_message *message;
+
+    for (size_t i = 0; (message = fake_link_pending(&f->fake, i)); i++) {
+        if (strcmp(message->method, HELLO) == 0)
+            return message;
+    }
+    return NULL;
+}
+
+static void end_hello(struct fixture *f, struct fake_message *message, const char *name, bool hands_over)
 {
     Tailrace__V1__Status status = TAILRACE__V1__STATUS__INIT;
     char name_text[1024], software[] = "tailrace-sampler 1", cluster[] = "east";
@@ -159,21 +184,28 @@ static void answer_hello(struct fixture *f, const char *name, bool hands_over)
 
     (void)snprintf(name_text, sizeof(name_text), "%s", name);
     status.hash_version = RING_HASH_VERSION;
-    status.state = TAILRACE__V1__STATE__STATE_DRAINING;
+    status.state = f->draining ? TAILRACE__V1__STATE__STATE_DRAINING : TAILRACE__V1__STATE__STATE_READY;
     status.name = name_text;
     status.software = software;
     status.cluster = cluster;
     status.hands_over = hands_over;
     result.response = slice_make(bytes, tailrace__v1__status__pack(&status, bytes));
-    fake_link_end(&f->fake, pending(f, HELLO), &result);
+    fake_link_end(&f->fake, message, &result);
+}
+
+static void answer_hello(struct fixture *f, const char *name, bool hands_over)
+{
+    end_hello(f, pending(f, HELLO), name, hands_over);
     turn(f);
 }
 
 static void connect_named(struct fixture *f, bool hands_over)
 {
+    f->answers_hello = false;
     fake_link_set_state(&f->fake, LINK_UP);
     turn(f);
     answer_hello(f, "sampler-0", hands_over);
+    f->answers_hello = hands_over;
     assert_int_equal(f->fake.pending, 0);
     assert_int_equal(f->condition, MEMBER_UP);
 }
@@ -235,10 +267,31 @@ static void test_hello(void **state)
     assert_string_equal(f->answer.name, "sampler-0");
     assert_string_equal(f->answer.software, "tailrace-sampler 1");
     assert_string_equal(f->answer.cluster, "east");
-    assert_int_equal(f->answer.state, TAILRACE__V1__STATE__STATE_DRAINING);
+    assert_int_equal(f->answer.state, TAILRACE__V1__STATE__STATE_READY);
     assert_int_equal(f->answer.hash_version, RING_HASH_VERSION);
+    assert_true(atomic_load(&f->member.steady));
+
+    /* It hands over, so it is asked again now and then; told is what is news. */
+    f->answers_hello = true;
     go_on(f, 60 * NS_PER_S);
-    assert_int_equal(f->fake.count, 1); /* asked once a connection */
+    assert_in_range(f->hellos_answered, 10, 60);
+    assert_int_equal(f->hellos, 1);
+    f->draining = true;
+    go_on(f, 5 * NS_PER_S);
+    assert_int_equal(f->hellos, 2);
+    assert_int_equal(f->answer.state, TAILRACE__V1__STATE__STATE_DRAINING);
+    assert_false(atomic_load(&f->member.steady));
+    assert_int_equal(f->condition, MEMBER_UP); /* it still takes what it owns */
+}
+
+/* Standalone, it is what it is: asked once a connection. */
+static void test_hello_once(void **state)
+{
+    struct fixture *f = *state;
+
+    connect_named(f, false);
+    go_on(f, 60 * NS_PER_S);
+    assert_int_equal(f->fake.count, 1);
 }
 
 /* No Tailrace node: it goes by its address, in our ring's version, and hands nothing over. */
@@ -291,6 +344,7 @@ static void test_hello_reconnect(void **state)
     struct fixture *f = *state;
 
     connect_named(f, true);
+    f->answers_hello = false;
     fake_link_set_state(&f->fake, LINK_DOWN);
     assert_int_equal(f->condition, MEMBER_DOWN);
     go_on(f, NS_PER_S);
@@ -548,6 +602,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_hello, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_hello_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_hello_unimplemented, setup, teardown),
         cmocka_unit_test_setup_teardown(test_hello_again, setup, teardown),
         cmocka_unit_test_setup_teardown(test_hello_reconnect, setup, teardown),

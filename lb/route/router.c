@@ -114,12 +114,13 @@ static struct member_link *slot_link(const struct router *router, uint32_t slot,
     *out_fallback = true;
     for (unsigned rank = 1; rank < ring->member_count; rank++) {
         uint16_t member = rank == 1 ? ring->fallback[slot] : ring_rank(ring, slot, rank);
+        struct member_link *next = member_usable(&set->members[member], avoid);
 
-        link = member_usable(&set->members[member], avoid);
-        if (link)
-            return link;
+        if (next && atomic_load_explicit(&next->steady, memory_order_relaxed))
+            return next;
+        link = link ? link : next; /* draining or joining: it would have to keep what it is about to give away */
     }
-    return NULL;
+    return link;
 }
 
 static struct plan_part *part_new(struct router *router, struct member_link *link)

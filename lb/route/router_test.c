@@ -136,17 +136,22 @@ static int sent_order(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The first link that is UP and not to be avoided, by rank of its member; NULL: none. */
+/* The first link that is UP and not to be avoided, by rank of its member: but for the owner's those of steady members first. NULL:
+ * none. */
 static const struct member_link *want_link(const struct fixture *f, const struct trace_id *id, const struct member_link *avoid,
     bool *out_fallback)
 {
     const struct member_set *set = f->router.set;
 
-    for (unsigned rank = 0; rank < set->ring->member_count; rank++) {
-        const struct member *member = &set->members[ring_rank(set->ring, ring_slot(id), rank)];
+    for (int any = 0; any < 2; any++) {
+        for (unsigned rank = 0; rank < set->ring->member_count; rank++) {
+            const struct member *member = &set->members[ring_rank(set->ring, ring_slot(id), rank)];
 
-        for (unsigned i = 0; i < member->link_count; i++) {
-            if (atomic_load(&member->links[i]->condition) == MEMBER_UP && member->links[i] != avoid) {
+            for (unsigned i = 0; i < member->link_count; i++) {
+                if (atomic_load(&member->links[i]->condition) != MEMBER_UP || member->links[i] == avoid)
+                    continue;
+                if (rank > 0 && !any && !atomic_load(&member->links[i]->steady))
+                    break; /* its first usable address speaks for the member */
                 *out_fallback = rank > 0;
                 return member->links[i];
             }
@@ -276,6 +281,24 @@ static void test_conditions(void **state)
             check_plan(f, request, NULL);
             for (unsigned i = 0; i < 4 * addresses; i++)
                 check_plan(f, request, &f->links[i]);
+        }
+    }
+}
+
+/* A member that joins or leaves keeps what it owns, and stands in for others only when nobody else does. */
+static void test_unsteady(void **state)
+{
+    struct fixture *f = *state;
+    struct slice request = realistic(f, 9, 60);
+
+    adopt(f, 4, 1);
+    for (unsigned unsteady = 0; unsteady < 16; unsteady++) {
+        for (unsigned i = 0; i < 4; i++)
+            atomic_store(&f->links[i].steady, !(unsteady >> i & 1));
+        for (unsigned down = 0; down < 15; down++) {
+            for (unsigned i = 0; i < 4; i++)
+                set_condition(f, i, down >> i & 1 ? MEMBER_DOWN : MEMBER_UP);
+            check_plan(f, request, NULL);
         }
     }
 }
@@ -537,6 +560,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_owners, setup, teardown),
         cmocka_unit_test_setup_teardown(test_conditions, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_unsteady, setup, teardown),
         cmocka_unit_test_setup_teardown(test_second_address, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_member, setup, teardown),
         cmocka_unit_test_setup_teardown(test_empty, setup, teardown),
