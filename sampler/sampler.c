@@ -186,6 +186,9 @@ static int sampler_worker_init(struct sampler_worker *home, struct sampler *samp
     r = worker_backends_new(sampler->backends, &home->worker, &owner, &home->backends);
     if (r)
         return error_pass(r);
+    r = worker_handoff_new(home, &sampler->handoff, &home->handoff);
+    if (r)
+        return error_pass(r);
     worker_hook(&home->worker, &home->hook);
     return 0;
 }
@@ -217,9 +220,22 @@ static int sampler_backends(struct sampler *sampler, char *out_error, size_t err
         .loops = sampler->loops,
         .loop_count = sampler->loop_count,
         .security = sampler->security,
+        .keeps_units = sampler->handoff.cluster || sampler->handoff.journal,
     };
 
     return backends_new(&options, &sampler->backends, out_error, error_size);
+}
+
+static void sampler_handoff_options(struct sampler *sampler)
+{
+    const struct cluster_config *cluster = &sampler->config.cluster;
+
+    sampler->handoff = (struct handoff_options){.cluster = cluster->on,
+        .name = sampler->name,
+        .ack_wait_ns = (uint64_t)cluster->ack_wait_ns,
+        .forward_timeout_ns = (uint64_t)cluster->forward_timeout_ns,
+        .handoff_timeout_ns = (uint64_t)cluster->handoff_timeout_ns,
+        .verdict_keep_ns = (uint64_t)sampler->config.tailrace.verdict_keep_ns};
 }
 
 int sampler_new(const struct sampler_config *config, struct policy_set *set, struct sampler **out_sampler, char *out_error,
@@ -243,6 +259,7 @@ int sampler_new(const struct sampler_config *config, struct policy_set *set, str
         (void)snprintf(sampler->name, sizeof(sampler->name), "%s", config->tailrace.cluster_self);
     else if (gethostname(sampler->name, sizeof(sampler->name) - 1) != 0)
         (void)snprintf(sampler->name, sizeof(sampler->name), "sampler");
+    sampler_handoff_options(sampler);
     sampler->loop_count = http_loop_count_of(config->tailrace.http_threads);
     r = metrics_init(&sampler->metrics, sampler->worker_count + sampler->loop_count);
     if (r)
@@ -331,6 +348,8 @@ int sampler_run(struct sampler *sampler)
 
 static void sampler_worker_deinit(struct sampler_worker *home)
 {
+    worker_handoff_free(home->handoff);
+    home->handoff = NULL;
     worker_backends_free(home->backends);
     trace_table_free(home->traces);
     decision_cache_free(home->cache);

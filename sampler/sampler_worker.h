@@ -15,6 +15,7 @@
 #include "sampler/decide/decision_cache.h"
 #include "sampler/decide/policy_set.h"
 #include "sampler/export/backends.h"
+#include "sampler/handoff/worker_handoff.h"
 #include "sampler/intake.h"
 #include "sampler/sampler_config.h"
 
@@ -79,7 +80,11 @@ struct sampler_worker {
     bool votes_changed;
     bool finishing, finished;
     struct mail finish_mail;
+    struct worker_handoff *handoff; /* NULL: neither cluster nor journal */
 };
+
+/* Scratch for so many hashes of one trace; its content is gone at the next call. */
+uint64_t *worker_hash_scratch(struct sampler_worker *home, size_t count);
 
 struct sampler {
     struct sampler_config config;
@@ -106,6 +111,7 @@ struct sampler {
     atomic_bool cut_short, listeners_done;
     atomic_uint workers_finished;
     struct mail drained_mail;
+    struct handoff_options handoff; /* set before the workers are made */
 };
 
 /* Which worker owns a trace: bits that neither the slot nor the tables use. */

@@ -11,7 +11,8 @@
 #include "common/base/assert.h"
 #include "common/base/num.h"
 #include "sampler/export/survivors.h"
-#include "sampler/sampler_worker.h"
+#include "sampler/handoff/gate.h"
+#include "sampler/handoff/held.h"
 #include "sampler/verdict.h"
 
 #define TRACE_BYTES_MOST 1024u /* of a trace beside its spans' bytes: its block, a record, a table slot, what is left over */
@@ -75,66 +76,105 @@ static bool trace_is_too_large(const struct sampler_worker *home, const struct t
     return facts->bytes + facts->header_bytes_most > most;
 }
 
-static struct trace *trace_begin(struct sampler_worker *home, const struct intake_span *span, uint64_t now_ns)
+static struct trace *trace_begin(struct sampler_worker *home, const struct intake_span *span, const struct arrival *arrival)
 {
     const struct tail_sampling_config *config = &home->sampler->config.tail_sampling;
     uint64_t share = config->num_traces / home->sampler->worker_count;
-    struct trace *trace;
+    struct trace *trace, *oldest;
 
     if (config->num_traces_set && !config->block_on_overflow && trace_table_count(home->traces) >= u64_max(share, 1)) {
         /* The Collector throws the oldest away undecided; it is decided here, early (docs/compatibility.md). */
-        count(home, METRIC_EVICTED_NUM_TRACES, 1);
-        trace_decide(home, trace_table_oldest(home->traces), now_ns);
+        oldest = oldest_that_may_be_decided(home);
+        if (oldest) {
+            count(home, METRIC_EVICTED_NUM_TRACES, 1);
+            trace_decide(home, oldest, arrival->now_ns);
+        }
     }
-    trace = trace_table_add(home->traces, &span->id, span->id_hash, home->set, now_ns,
-        now_ns + (uint64_t)(config->decision_wait_ns > 0 ? config->decision_wait_ns : 0));
+    trace = trace_table_add(home->traces, &span->id, span->id_hash, home->set, arrival->first_ns, arrival->deadline_ns);
     ASSERT(trace != NULL); /* admitted: budget.h keeps room */
     count(home, METRIC_NEW_TRACES, 1);
     home->begun++;
     return trace;
 }
 
+/* A span of a sampled trace that may not leave yet: it waits with the others of its trace. */
+static void span_await_export(struct sampler_worker *home, const struct intake_span *span, struct header *header, const struct arrival *arrival)
+{
+    struct trace *trace = trace_new_apart(home->traces, &span->id, arrival->first_ns);
+
+    ASSERT(trace != NULL);
+    ASSERT(trace_add_span(home->traces, trace, span->bytes, span->span_hash, header, (struct journal_pos){0, 0}) == TRACE_SPAN_ADDED);
+    handoff_await_export(home, trace, span->id_hash, arrival->delivered);
+}
+
 /* A span of a trace that was decided: it follows the decision. */
 static void span_late(struct sampler_worker *home, const struct intake_span *span, struct header *header,
-    const struct decision_record *record, uint64_t now_ns)
+    const struct decision_record *record, const struct arrival *arrival)
 {
+    bool fresh = arrival->book == BOOK_RECEIVED; /* else it came in time, and meets its verdict only now: D3 */
     const struct sampling_note note = {
-        .policy = record->cached && (record->generation == policy_set_generation(home->set) || decision_policy_is_foreign(record->policy))
-                ? record_policy_name(home, record) : NULL,
-        .cached = record->cached,
+        .policy = record->cached || !fresh ? record_policy_name(home, record) : NULL,
+        .cached = record->cached && fresh,
         .threshold = record->threshold};
     struct trace *trace;
 
     if (record->decision != DECISION_SAMPLED) {
-        count(home, METRIC_LATE_NOT_SAMPLED_SPANS, 1);
-        book(home, record->too_large ? BOOK_DROPPED_TOO_LARGE : BOOK_DROPPED_LATE, 1);
+        count(home, METRIC_LATE_NOT_SAMPLED_SPANS, fresh);
+        book(home, record->too_large ? BOOK_DROPPED_TOO_LARGE : fresh ? BOOK_DROPPED_LATE : BOOK_DROPPED_NOT_SAMPLED, 1);
         return;
     }
-    if (decision_cache_seen(home->cache, &span->id, span->id_hash, span->span_hash, now_ns)) {
+    if (decision_cache_seen(home->cache, &span->id, span->id_hash, span->span_hash, arrival->now_ns)) {
         book(home, BOOK_DUPLICATE, 1);
         return;
     }
-    count(home, METRIC_LATE_SAMPLED_SPANS, 1);
-    trace = trace_new_apart(home->traces, &span->id, now_ns);
+    count(home, METRIC_LATE_SAMPLED_SPANS, fresh);
+    if (UNLIKELY(arrival->delivered || !handoff_may_decide(home, span->id_hash))) {
+        span_await_export(home, span, header, arrival);
+        return;
+    }
+    trace = trace_new_apart(home->traces, &span->id, arrival->now_ns);
     ASSERT(trace != NULL);
     ASSERT(trace_add_span(home->traces, trace, span->bytes, span->span_hash, header, (struct journal_pos){0, 0}) == TRACE_SPAN_ADDED);
-    survivors_take(home, trace, &note, now_ns);
+    survivors_take(home, trace, &note, arrival->now_ns);
 }
 
-static void span_take(struct sampler_worker *home, const struct intake_span *span, struct header *header, uint64_t now_ns)
+/* What a span that was just added makes due. */
+static void span_added(struct sampler_worker *home, struct trace *trace, const struct intake_span *span, struct header *header,
+    const struct arrival *arrival)
 {
     const struct tail_sampling_config *config = &home->sampler->config.tail_sampling;
+    struct facts *facts = trace_facts(trace);
+    bool too_large;
+
+    facts_fold(facts, &span->facts, &header->hits, (uint32_t)span->bytes.len);
+    if (UNLIKELY(policy_set_needs(trace_policy_set(trace))->cost))
+        trace_add_cost(home->traces, trace, header, span->bytes);
+    if (span->facts.is_root && config->decision_wait_after_root_received_ns > 0)
+        trace_hasten(home->traces, trace, arrival->now_ns + (uint64_t)config->decision_wait_after_root_received_ns);
+    too_large = trace_is_too_large(home, trace, facts, header, span->id_hash);
+    if (UNLIKELY(!handoff_may_decide(home, span->id_hash)))
+        return; /* another's, or not settled: what is looked at here is looked at again when it is due */
+    if (UNLIKELY(too_large))
+        trace_refuse_size(home, trace, arrival->now_ns);
+    else if (UNLIKELY(home->sampler->decides_early) && trace_decide_early(home, trace, arrival->now_ns))
+        return; /* its further spans follow the decision, as of any that is decided */
+    else if (UNLIKELY(facts->bytes > home->sampler->big_trace_bytes))
+        trace_decide(home, trace, arrival->now_ns); /* its further spans follow the decision: streamed */
+}
+
+void span_take(struct sampler_worker *home, const struct intake_span *span, struct header *header, const struct arrival *arrival)
+{
     struct trace *trace = trace_table_find(home->traces, &span->id, span->id_hash);
     struct decision_record record;
-    struct facts *facts;
 
-    book(home, BOOK_RECEIVED, 1);
-    if (!trace) {
-        if (decision_cache_find(home->cache, &span->id, span->id_hash, true, now_ns, &record)) {
-            span_late(home, span, header, &record, now_ns);
+    book(home, arrival->book, 1);
+    if (!trace || UNLIKELY(home->handoff && trace_is_sampled(trace))) {
+        if (decision_cache_find(home->cache, &span->id, span->id_hash, true, arrival->now_ns, &record)) {
+            span_late(home, span, header, &record, arrival);
             return;
         }
-        trace = trace_begin(home, span, now_ns);
+        if (!trace)
+            trace = trace_begin(home, span, arrival);
     }
     switch (trace_add_span(home->traces, trace, span->bytes, span->span_hash, header, (struct journal_pos){0, 0})) {
     case TRACE_SPAN_ADDED:
@@ -145,18 +185,12 @@ static void span_take(struct sampler_worker *home, const struct intake_span *spa
     case TRACE_SPAN_NO_MEMORY:
         UNREACHABLE("there is memory for what was admitted");
     }
-    facts = trace_facts(trace);
-    facts_fold(facts, &span->facts, &header->hits, (uint32_t)span->bytes.len);
-    if (UNLIKELY(policy_set_needs(trace_policy_set(trace))->cost))
-        trace_add_cost(home->traces, trace, header, span->bytes);
-    if (span->facts.is_root && config->decision_wait_after_root_received_ns > 0)
-        trace_hasten(home->traces, trace, now_ns + (uint64_t)config->decision_wait_after_root_received_ns);
-    if (UNLIKELY(trace_is_too_large(home, trace, facts, header, span->id_hash)))
-        trace_refuse_size(home, trace, now_ns);
-    else if (UNLIKELY(home->sampler->decides_early) && trace_decide_early(home, trace, now_ns))
-        return; /* its further spans follow the decision, as of any that is decided */
-    else if (UNLIKELY(facts->bytes > home->sampler->big_trace_bytes))
-        trace_decide(home, trace, now_ns); /* its further spans follow the decision: streamed */
+    if (UNLIKELY(home->handoff != NULL)) {
+        handoff_on_held(home, trace, span->id_hash, arrival);
+        if (trace_is_sampled(trace))
+            return; /* its record was forgotten: it goes with those that wait for their backend */
+    }
+    span_added(home, trace, span, header, arrival);
 }
 
 /* -- between workers ------------------------------------------------------------------------------------------- */
@@ -171,6 +205,7 @@ struct intake_mail {
     struct span_header *headers;
     const struct metadata_set *metadata; /* a reference */
     uint64_t counted_bytes; /* in admission */
+    struct arrival arrival;
 };
 
 static void owner_on_spans(struct mail *mail, void *receiver)
@@ -196,7 +231,7 @@ static void owner_on_spans(struct mail *mail, void *receiver)
             }
             last = span->header;
         }
-        span_take(home, span, header, home->worker.now_ns);
+        span_take(home, span, header, &news->arrival);
     }
     if (header)
         header_unref(home->headers, header, 1);
@@ -206,7 +241,8 @@ static void owner_on_spans(struct mail *mail, void *receiver)
     free(news);
 }
 
-static void spans_post(struct sampler_worker *from, struct sampler_worker *owner, struct buffer *bytes, size_t span_count)
+static void spans_post(struct sampler_worker *from, struct sampler_worker *owner, struct buffer *bytes, size_t span_count,
+    const struct arrival *arrival)
 {
     const struct intake *intake = &from->intake;
     size_t headers_bytes = intake->header_count * sizeof(struct span_header);
@@ -216,6 +252,7 @@ static void spans_post(struct sampler_worker *from, struct sampler_worker *owner
     ASSERT(news != NULL);
     news->mail.deliver = owner_on_spans;
     news->sampler = from->sampler;
+    news->arrival = *arrival;
     news->bytes = buffer_ref(bytes);
     news->metadata = metadata_set_ref(intake->metadata);
     news->span_count = span_count;
@@ -234,7 +271,7 @@ static void spans_post(struct sampler_worker *from, struct sampler_worker *owner
 }
 
 /* With several workers: what is mine I take, the rest goes to its owners. */
-static void spans_share_out(struct sampler_worker *home, struct buffer *bytes, uint64_t now_ns)
+static void spans_share_out(struct sampler_worker *home, struct buffer *bytes, const struct arrival *arrival)
 {
     const struct intake *intake = &home->intake;
     uint32_t counts[WORKERS_MAX] = {0};
@@ -245,15 +282,15 @@ static void spans_share_out(struct sampler_worker *home, struct buffer *bytes, u
 
         counts[owner]++;
         if (owner == home->worker.index)
-            span_take(home, span, intake->headers[span->header].header, now_ns);
+            span_take(home, span, intake->headers[span->header].header, arrival);
     }
     for (unsigned i = 0; i < home->sampler->worker_count; i++) {
         if (counts[i] > 0 && i != home->worker.index)
-            spans_post(home, &home->sampler->workers[i], bytes, counts[i]);
+            spans_post(home, &home->sampler->workers[i], bytes, counts[i], arrival);
     }
 }
 
-static void spans_take_all(struct sampler_worker *home, uint64_t now_ns)
+static void spans_take_all(struct sampler_worker *home, const struct arrival *arrival)
 {
     const struct intake *intake = &home->intake;
 
@@ -264,8 +301,24 @@ static void spans_take_all(struct sampler_worker *home, uint64_t now_ns)
             trace_table_prefetch(home->traces, intake->spans[i + PREFETCH_SLOT].id_hash);
         if (i + PREFETCH_TRACE < intake->span_count)
             trace_table_prefetch_trace(home->traces, intake->spans[i + PREFETCH_TRACE].id_hash);
-        span_take(home, span, intake->headers[span->header].header, now_ns);
+        span_take(home, span, intake->headers[span->header].header, arrival);
     }
+}
+
+void spans_take(struct sampler_worker *home, struct buffer *held, const struct arrival *arrival)
+{
+    if (home->sampler->worker_count > 1)
+        spans_share_out(home, held, arrival);
+    else
+        spans_take_all(home, arrival);
+}
+
+struct arrival arrival_now(const struct sampler_worker *home, uint64_t now_ns)
+{
+    int64_t wait_ns = home->sampler->config.tail_sampling.decision_wait_ns;
+
+    return (struct arrival){
+        .now_ns = now_ns, .first_ns = now_ns, .deadline_ns = now_ns + (uint64_t)(wait_ns > 0 ? wait_ns : 0), .book = BOOK_RECEIVED};
 }
 
 /* -- one request; runs on the worker that received it ---------------------------------------------------------- */
@@ -316,52 +369,73 @@ static bool overflows(const struct sampler *sampler)
     return metrics_sum(&sampler->metrics, METRIC_TRACES_HELD) >= u64_max(config->num_traces, 1);
 }
 
+static void faults_count(struct sampler_worker *home)
+{
+    const struct intake *intake = &home->intake;
+
+    count(home, METRIC_REJECTED_NO_TRACE_ID, intake->fault_counts[SPAN_NO_TRACE_ID]);
+    count(home, METRIC_REJECTED_NO_SPAN_ID, intake->fault_counts[SPAN_NO_SPAN_ID]);
+    count(home, METRIC_REJECTED_MALFORMED, intake->fault_counts[SPAN_MALFORMED]);
+}
+
+bool request_read(struct sampler_worker *home, struct slice bytes, const struct metadata_set *metadata, enum refusal *out_why)
+{
+    *out_why = REFUSED_MALFORMED;
+    if (!intake_read(&home->intake, bytes, metadata, home->set, home->scratch, home->headers)) /* walk and facts; nothing stored yet */
+        return false;
+    *out_why = REFUSED_MEMORY;
+    if (!intake_fits(home, bytes.len))
+        return false;
+    ottl_errors_log(home);
+    faults_count(home);
+    return true;
+}
+
+/* Alone in the world: everything is this node's, and the answer waits for nothing. */
+static void request_take(struct sampler_worker *home, struct request *request, struct buffer *held)
+{
+    const struct arrival arrival = arrival_now(home, request->received_ns);
+    struct intake *intake = &home->intake;
+    enum refusal why;
+
+    if (request_read(home, held ? buffer_slice(held) : request->bytes, request->metadata, &why)) {
+        count(home, request->transport->accepted_spans, intake->span_count);
+        spans_take(home, held, &arrival); /* sampler/buffer: into their traces */
+        request_settle(request, intake->rejected, intake->rejected_count,
+            "spans without a valid trace ID or span ID, or malformed inside", true);
+    } else {
+        refuse(request, why);
+    }
+    intake_release(intake, home->headers);
+}
+
 void sampler_on_request(void *tier, struct request *request)
 {
     struct sampler *sampler = tier;
     struct sampler_worker *home = &sampler->workers[request->worker->index];
-    struct intake *intake = &home->intake;
     struct buffer *held = NULL;
-    struct slice bytes = request->bytes;
+    uint64_t len = request->bytes.len;
 
     note_ring(home, request->peer_ring);
     if (overflows(sampler) || budget_rung(&sampler->budget) == RUNG_REFUSE) { /* sampler/buffer: the ladder's last rung */
         refuse(request, REFUSED_MEMORY);
         return;
     }
-    if (sampler->worker_count > 1) {
-        if (!admission_take(&sampler->admission, bytes.len)) {
-            refuse(request, REFUSED_MEMORY);
-            return;
-        }
-        held = request_hold(request); /* spans go to their owners by reference */
-        if (!held) {
-            admission_give(&sampler->admission, bytes.len);
-            refuse(request, REFUSED_MEMORY);
-            return;
-        }
-        bytes = buffer_slice(held);
+    if (sampler->worker_count == 1 && !home->handoff) {
+        request_take(home, request, NULL);
+        return;
     }
-    if (!intake_read(intake, bytes, request->metadata, home->set, home->scratch, home->headers)) { /* walk and facts; nothing stored yet */
-        refuse(request, REFUSED_MALFORMED);
-    } else if (!intake_fits(home, bytes.len)) {
+    if (!admission_take(&sampler->admission, len)) {
         refuse(request, REFUSED_MEMORY);
-    } else {
-        ottl_errors_log(home);
-        count(home, request->transport->accepted_spans, intake->span_count);
-        count(home, METRIC_REJECTED_NO_TRACE_ID, intake->fault_counts[SPAN_NO_TRACE_ID]);
-        count(home, METRIC_REJECTED_NO_SPAN_ID, intake->fault_counts[SPAN_NO_SPAN_ID]);
-        count(home, METRIC_REJECTED_MALFORMED, intake->fault_counts[SPAN_MALFORMED]);
-        if (held)
-            spans_share_out(home, held, request->received_ns);
-        else
-            spans_take_all(home, request->received_ns); /* sampler/buffer: into their traces */
-        request_settle(request, intake->rejected, intake->rejected_count,
-            "spans without a valid trace ID or span ID, or malformed inside", true);
+        return;
     }
-    intake_release(intake, home->headers);
-    if (held) {
-        admission_give(&sampler->admission, bytes.len);
-        buffer_unref(held);
-    }
+    held = request_hold(request); /* spans go to their owners by reference; the journal, and what waits, borrow from it */
+    if (!held)
+        refuse(request, REFUSED_MEMORY);
+    else if (home->handoff)
+        gate_request(home, request, held);
+    else
+        request_take(home, request, held);
+    admission_give(&sampler->admission, len);
+    buffer_unref(held);
 }

@@ -1,7 +1,27 @@
 /* The way in of the back tier: one request's spans into their traces. */
 #pragma once
 
-struct request;
+#include "common/ingest/receiver.h"
+#include "sampler/sampler_worker.h"
 
 /* tier: the struct sampler. Runs on the worker that received the request; common/ingest calls it. */
 void sampler_on_request(void *tier, struct request *request);
+
+/* -- its parts, for spans that come otherwise: after a wait, from another sampler, out of the journal ------------------ */
+
+/* How and when spans came. */
+struct arrival {
+    uint64_t now_ns;
+    uint64_t first_ns;    /* when the trace's first span arrived anywhere, as far as this one knows: not after now_ns */
+    uint64_t deadline_ns; /* when the trace is due, if this is its first span */
+    enum book book;       /* BOOK_RECEIVED, _RECOVERED or _TAKEN_OVER */
+    uint8_t delivered;    /* exporters that have it already (fan_out.h) */
+};
+struct arrival arrival_now(const struct sampler_worker *home, uint64_t now_ns);
+
+/* Walks an OTLP request into home->intake, counts what is rejected. False: *out_why to refuse it. Ends with intake_release either way. */
+bool request_read(struct sampler_worker *home, struct slice bytes, const struct metadata_set *metadata, enum refusal *out_why);
+/* All good spans of home->intake go to the workers that own them. held: what they borrow from; NULL with one worker only. */
+void spans_take(struct sampler_worker *home, struct buffer *held, const struct arrival *arrival);
+/* One span, at the worker that owns its trace. header: borrowed. */
+void span_take(struct sampler_worker *home, const struct intake_span *span, struct header *header, const struct arrival *arrival);

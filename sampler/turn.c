@@ -2,6 +2,7 @@
 #include "sampler/turn.h"
 
 #include "common/base/num.h"
+#include "sampler/handoff/turn.h"
 #include "sampler/sampler_worker.h"
 #include "sampler/verdict.h"
 
@@ -89,7 +90,7 @@ uint64_t sampler_worker_run(struct turn_hook *hook, uint64_t now_ns)
 {
     struct sampler_worker *home = container_of(hook, struct sampler_worker, hook);
     bool more = decide_due(home, now_ns);
-    uint64_t next_ns;
+    uint64_t next_ns, handoff_ns;
 
     home->begun = 0;
     more |= decide_early(home, now_ns);
@@ -97,6 +98,7 @@ uint64_t sampler_worker_run(struct turn_hook *hook, uint64_t now_ns)
         more |= finish_some(home, now_ns);
     decision_cache_tend(home->cache, trace_table_count(home->traces), now_ns);
     next_ns = worker_backends_run(home->backends, now_ns);
+    handoff_ns = home->handoff ? worker_handoff_run(home->handoff, now_ns) : UINT64_MAX;
     votes_publish(home);
     gauges_publish(home, now_ns);
     books_publish(home);
@@ -104,5 +106,6 @@ uint64_t sampler_worker_run(struct turn_hook *hook, uint64_t now_ns)
         sampler_worker_finished(home);
     if (more)
         return now_ns;
+    next_ns = u64_min(next_ns, handoff_ns);
     return u64_min(u64_min(next_ns, u64_max(trace_table_next_ns(home->traces), home->batch.next_ns)), now_ns + IDLE_TURN_NS);
 }

@@ -7,10 +7,21 @@
 #include "common/base/num.h"
 #include "common/run/clock.h"
 #include "sampler/export/survivors.h"
+#include "sampler/handoff/held.h"
 
 #define DUE_PER_TURN 128u      /* decided each turn at the least: some 5 us each, cold; requests wait behind a turn */
 #define EARLY_PER_TURN 128u
 #define HASH_SCRATCH_KEEP (512u * 1024u) /* hashes */
+
+uint64_t *worker_hash_scratch(struct sampler_worker *home, size_t count)
+{
+    if (count > home->hash_capacity) {
+        home->hash_capacity = size_max(count, home->hash_capacity * 2);
+        home->hash_scratch = realloc(home->hash_scratch, home->hash_capacity * sizeof(uint64_t));
+        ASSERT(home->hash_scratch != NULL);
+    }
+    return home->hash_scratch;
+}
 
 static void record_keep(struct sampler_worker *home, struct trace *trace, const struct trace_info *info,
     struct decision_record *record, uint64_t now_ns)
@@ -18,12 +29,7 @@ static void record_keep(struct sampler_worker *home, struct trace *trace, const 
     size_t hash_count = 0;
 
     if (record->decision == DECISION_SAMPLED) {
-        if (info->span_count > home->hash_capacity) {
-            home->hash_capacity = size_max(info->span_count, home->hash_capacity * 2);
-            home->hash_scratch = realloc(home->hash_scratch, home->hash_capacity * sizeof(uint64_t));
-            ASSERT(home->hash_scratch != NULL);
-        }
-        trace_hashes(trace, home->hash_scratch);
+        trace_hashes(trace, worker_hash_scratch(home, info->span_count));
         hash_count = info->span_count;
     }
     record->generation = (uint32_t)policy_set_generation(trace_policy_set(trace));
@@ -71,6 +77,8 @@ static void trace_settle(struct sampler_worker *home, struct trace *trace, struc
         .threshold = decided.threshold};
 
     home->votes_changed = true;
+    if (UNLIKELY(home->handoff != NULL))
+        handoff_on_decided(home, hash_trace(&info.id));
     if (decided.policy != UINT16_MAX)
         home->credits[decided.policy]++;
     count(home, METRIC_POLICY_ERRORS, decided.error_count);
@@ -152,6 +160,46 @@ static void batch_add(struct sampler_worker *home, struct trace *trace)
     batch->traces[batch->count++] = trace;
 }
 
+/* A sampled trace that waited for its slot to be settled. */
+static void waiting_export(struct sampler_worker *home, struct trace *trace, uint64_t now_ns)
+{
+    const struct trace_id *id = trace_id_of(trace);
+    struct sampling_note note = {.policy = NULL};
+    struct decision_record record;
+
+    if (decision_cache_find(home->cache, id, hash_trace(id), false, now_ns, &record))
+        note = (struct sampling_note){.policy = record_policy_name(home, &record), .threshold = record.threshold};
+    trace_table_take(home->traces, trace);
+    survivors_take(home, trace, &note, now_ns);
+}
+
+/* D1, D2: false: it may not be decided here and now, or it was before, and is on its way to the backend. */
+static bool due_for_decision(struct sampler_worker *home, struct trace *trace, uint64_t now_ns)
+{
+    if (LIKELY(!home->handoff))
+        return true;
+    if (!handoff_may_decide(home, hash_trace(trace_id_of(trace)))) {
+        trace_hold(home->traces, trace);
+        return false;
+    }
+    if (!trace_is_sampled(trace))
+        return true;
+    waiting_export(home, trace, now_ns);
+    return false;
+}
+
+struct trace *oldest_that_may_be_decided(struct sampler_worker *home)
+{
+    struct trace *trace;
+
+    while ((trace = trace_table_oldest(home->traces))) {
+        if (handoff_may_decide(home, hash_trace(trace_id_of(trace))))
+            return trace;
+        trace_hold(home->traces, trace);
+    }
+    return NULL;
+}
+
 static void batch_tick(struct sampler_worker *home, uint64_t now_ns)
 {
     struct trace *trace;
@@ -160,6 +208,8 @@ static void batch_tick(struct sampler_worker *home, uint64_t now_ns)
         return;
     home->batch.next_ns = now_ns + BATCH_TICK_NS;
     while ((trace = trace_table_due(home->traces, now_ns))) {
+        if (!due_for_decision(home, trace, now_ns))
+            continue;
         if (home->batch.count > 0 && trace_policy_set(trace) != trace_policy_set(home->batch.traces[0]))
             batch_decide(home, now_ns);
         batch_add(home, trace);
@@ -181,7 +231,8 @@ bool decide_due(struct sampler_worker *home, uint64_t now_ns)
         trace = trace_table_due(home->traces, now_ns);
         if (!trace)
             return false;
-        trace_decide(home, trace, now_ns);
+        if (due_for_decision(home, trace, now_ns))
+            trace_decide(home, trace, now_ns);
     }
     return true;
 }
@@ -194,7 +245,7 @@ bool decide_early(struct sampler_worker *home, uint64_t now_ns)
 
     metric_set(home->worker.metrics, METRIC_LADDER_RUNG, home->worker.index == 0 ? (uint64_t)rung : 0);
     for (unsigned i = 0; i < EARLY_PER_TURN && budget_deciding_early(budget); i++) {
-        trace = trace_table_oldest(home->traces);
+        trace = oldest_that_may_be_decided(home);
         if (!trace)
             return false;
         count(home, METRIC_DECIDED_EARLY, 1);
@@ -202,5 +253,5 @@ bool decide_early(struct sampler_worker *home, uint64_t now_ns)
         if (i % 16 == 15)
             (void)budget_rung(budget);
     }
-    return budget_deciding_early(budget) && trace_table_count(home->traces) > 0;
+    return budget_deciding_early(budget) && trace_table_oldest(home->traces) != NULL;
 }

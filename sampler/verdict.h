@@ -19,15 +19,18 @@ bool decide_due(struct sampler_worker *home, uint64_t now_ns);
 /* Once a turn: the ladder (sampler/buffer/budget.h), the oldest first. True: there is more to do. */
 bool decide_early(struct sampler_worker *home, uint64_t now_ns);
 
+/* The first of the undecided traces, if it may be decided here and now; what may not is put on hold on the way. NULL: none. */
+struct trace *oldest_that_may_be_decided(struct sampler_worker *home);
+
 /* For people; NULL: none is credited. */
 static inline const char *policy_name(const struct policy_set *set, uint16_t policy)
 {
     return policy == UINT16_MAX ? NULL : policy_set_name(set, policy);
 }
-/* The same for a record, which may have come from another node. */
+/* The same of what is remembered, another node's policies too; NULL too when the set of that time is gone. */
 static inline const char *record_policy_name(const struct sampler_worker *home, const struct decision_record *record)
 {
     if (decision_policy_is_foreign(record->policy))
         return decision_cache_policy_name(home->cache, record->policy);
-    return policy_name(home->set, record->policy);
+    return record->generation == policy_set_generation(home->set) ? policy_name(home->set, record->policy) : NULL;
 }

@@ -16,6 +16,10 @@ enum plant {
     PLANT_INFLATE_UNBOUNDED,           /* bodies are inflated whole before their size is judged */
     PLANT_ANYBODY_MAY_SEND,            /* credentials of clients are not looked at */
     PLANT_SETTLE_OFF,                  /* slots that a sampler gains are settled at once */
+    PLANT_HANDOFF_OFF,                 /* samplers keep what is another's, and give nothing away */
+    PLANT_ACKNOWLEDGE_BEFORE_WRITE,    /* a sampler answers OK before its journal, or the owner of a forwarded span, has it */
+    PLANT_CLOCK_RESTARTED_BY_MOVE,     /* a trace that was taken over begins a new decision_wait */
+    PLANT_SENDER_FORGETS_EARLY,        /* what is given away is forgotten when it is sent */
 };
 
 static inline bool planted(enum plant which)

@@ -504,6 +504,11 @@ const struct trace_id *trace_id_of(const struct trace *trace)
     return &trace->id;
 }
 
+bool trace_is_sampled(const struct trace *trace)
+{
+    return trace->state != TRACE_PENDING;
+}
+
 struct trace_info trace_info(const struct trace *trace)
 {
     return (struct trace_info){

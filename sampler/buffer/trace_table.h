@@ -111,6 +111,7 @@ void trace_add_cost(struct trace_table *table, struct trace *trace, const struct
 struct policy_set *trace_policy_set(struct trace *trace);
 const struct trace_id *trace_id_of(const struct trace *trace);
 struct trace_info trace_info(const struct trace *trace);
+bool trace_is_sampled(const struct trace *trace); /* decided; in the table: SAMPLED_WAITING */
 /* Of a trace that is out of the table. Zeroed at first. */
 struct trace_way_out *trace_way_out(struct trace *trace);
 struct trace *trace_of_way_out(struct trace_way_out *out);

@@ -7,6 +7,7 @@
 #include "common/otlp/ot_tracestate.h"
 #include "common/otlp/patch.h"
 #include "common/otlp/span_view.h"
+#include "sampler/handoff/held.h"
 #include "sampler/sampler_worker.h"
 
 #define UNIT_OVERHEAD_BYTES 256u /* a trace's share of headers in a request, about */
@@ -226,6 +227,8 @@ static void trace_leave(struct sampler_worker *home, struct trace *trace)
             part_return(home, trace, &parts->each[i].unit);
         free(parts);
     }
+    if (home->handoff)
+        handoff_on_exported(home, trace);
     trace_free(home->traces, trace);
 }
 
