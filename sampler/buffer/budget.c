@@ -4,7 +4,8 @@
 
 #include "common/base/num.h"
 
-#define STEP_FRACTION 32 /* of the limit, between refuse and on, and on and off */
+#define STEP_FRACTION 32 /* of the limit, between refuse and on, on and off, off and the end of spilling */
+#define HANDOFF_FRACTION 10 /* of the limit, kept for handoff */
 
 static uint64_t floor_bytes(unsigned workers)
 {
@@ -19,9 +20,38 @@ static uint64_t bytes_in_use(const struct budget *budget)
            atomic_load_explicit(&budget->beside, memory_order_relaxed);
 }
 
+static uint64_t handoff_reserve(const struct budget *budget)
+{
+    return budget->handoff ? extent_pool_limit_bytes(budget->pool) / HANDOFF_FRACTION : 0;
+}
+
+/* Above this nothing is admitted, from nobody. */
+static uint64_t full_above(const struct budget *budget)
+{
+    uint64_t limit = extent_pool_limit_bytes(budget->pool);
+
+    return limit - u64_min(floor_bytes(budget->workers), limit / 4);
+}
+
 uint64_t budget_room(const struct budget *budget)
 {
-    return u64_sub_floor(extent_pool_limit_bytes(budget->pool), bytes_in_use(budget));
+    return u64_sub_floor(extent_pool_limit_bytes(budget->pool) - handoff_reserve(budget), bytes_in_use(budget));
+}
+
+uint64_t budget_handoff_room(const struct budget *budget)
+{
+    if (atomic_load_explicit(&budget->disk_full, memory_order_relaxed))
+        return 0;
+    return u64_sub_floor(full_above(budget), bytes_in_use(budget));
+}
+
+void budget_disk(struct budget *budget, uint64_t room_bytes, uint64_t max_bytes)
+{
+    uint64_t step = max_bytes / STEP_FRACTION;
+    bool low = atomic_load_explicit(&budget->disk_low, memory_order_relaxed);
+
+    atomic_store_explicit(&budget->disk_low, room_bytes < (low ? 4 : 3) * step, memory_order_relaxed);
+    atomic_store_explicit(&budget->disk_full, room_bytes < step, memory_order_relaxed);
 }
 
 void budget_beside(struct budget *budget, uint64_t *mine, uint64_t bytes)
@@ -32,28 +62,43 @@ void budget_beside(struct budget *budget, uint64_t *mine, uint64_t bytes)
     *mine = bytes;
 }
 
+/* On above one mark, off under another, and between them what it was. */
+static void turn(atomic_bool *is_on, bool above, bool under)
+{
+    if (above)
+        atomic_store_explicit(is_on, true, memory_order_relaxed);
+    else if (under)
+        atomic_store_explicit(is_on, false, memory_order_relaxed);
+}
+
 enum rung budget_rung(struct budget *budget)
 {
     uint64_t limit = extent_pool_limit_bytes(budget->pool);
     uint64_t in_use = bytes_in_use(budget);
-    uint64_t refuse_above = limit - u64_min(floor_bytes(budget->workers), limit / 4);
+    uint64_t refuse_above = full_above(budget) - handoff_reserve(budget);
     uint64_t step = u64_max(limit / STEP_FRACTION, EXTENT_BYTES);
     uint64_t on_above = u64_sub_floor(refuse_above, step);
     uint64_t off_under = u64_sub_floor(on_above, step);
+    uint64_t spill_off_under = u64_max(u64_sub_floor(off_under, step), floor_bytes(budget->workers)); /* an empty node spills nothing */
+    bool disk_low = atomic_load_explicit(&budget->disk_low, memory_order_relaxed);
 
-    if (in_use > on_above)
-        atomic_store_explicit(&budget->deciding_early, budget->decide_early_allowed, memory_order_relaxed);
-    else if (in_use <= off_under)
-        atomic_store_explicit(&budget->deciding_early, false, memory_order_relaxed);
-
-    if (in_use > refuse_above)
+    turn(&budget->deciding_early, budget->decide_early_allowed && (in_use > on_above || disk_low), in_use <= off_under && !disk_low);
+    turn(&budget->spilling, budget->spill_allowed && in_use > off_under, in_use <= spill_off_under);
+    if (in_use > refuse_above || atomic_load_explicit(&budget->disk_full, memory_order_relaxed))
         return RUNG_REFUSE;
-    return budget_deciding_early(budget) ? RUNG_DECIDE_EARLY : RUNG_NONE;
+    if (budget_deciding_early(budget))
+        return RUNG_DECIDE_EARLY;
+    return budget_spilling(budget) ? RUNG_SPILL : RUNG_NONE;
 }
 
 bool budget_deciding_early(const struct budget *budget)
 {
     return atomic_load_explicit(&budget->deciding_early, memory_order_relaxed);
+}
+
+bool budget_spilling(const struct budget *budget)
+{
+    return atomic_load_explicit(&budget->spilling, memory_order_relaxed);
 }
 
 uint64_t budget_least_bytes(unsigned workers)
