@@ -75,6 +75,7 @@ static void gauges_publish(struct sampler_worker *home, uint64_t now_ns)
     struct decision_cache_stats cache = decision_cache_stats(home->cache);
 
     metric_set(cell, METRIC_TRACES_HELD, trace_table_count(home->traces));
+    metric_set(cell, METRIC_SPANS_SPILLED, trace_table_spilled_count(home->traces));
     metric_set(cell, METRIC_HEADERS, header_table_count(home->headers));
     budget_beside(&home->sampler->budget, &home->beside_bytes,
         header_table_bytes(home->headers) + trace_table_cost_bytes(home->traces) + worker_backends_bytes(home->backends));
