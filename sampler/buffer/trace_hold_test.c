@@ -121,6 +121,9 @@ static void test_random(void **state)
             trace_hold(fixture.table, at->trace);
             at->held = true;
             at->given = false;
+        } else if (dice < 21) {
+            trace_release(fixture.table, at->trace); /* of one that is not on hold: nothing */
+            at->held = false;
         } else if (dice < 22) {
             trace_table_release(fixture.table);
             for (unsigned i = 0; i < TRACES; i++)

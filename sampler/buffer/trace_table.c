@@ -206,12 +206,12 @@ static struct trace *released_take(struct trace_table *table, uint64_t now_ns)
 
 struct trace *trace_table_due(struct trace_table *table, uint64_t now_ns)
 {
-    struct deadline *deadline = deadlines_take_due(&table->deadlines, now_ns);
-    struct deadline *next;
-    struct trace *trace;
+    struct deadline *deadline, *next;
+    struct trace *trace = released_take(table, now_ns); /* they have waited longest */
 
-    if (!deadline && (trace = released_take(table, now_ns)))
+    if (UNLIKELY(trace != NULL))
         return trace;
+    deadline = deadlines_take_due(&table->deadlines, now_ns);
     if (!deadline) {
         extent_store_settle(table->store); /* the turn's traces are done with */
         return NULL;
@@ -284,6 +284,17 @@ void trace_hold(struct trace_table *table, struct trace *trace)
     ASSERT(trace->in_table);
     trace_unlink(table, trace);
     held_add(table, trace);
+}
+
+void trace_release(struct trace_table *table, struct trace *trace)
+{
+    struct list *node = &trace->as.waiting.deadline.node;
+
+    ASSERT(trace->in_table);
+    if (!trace->held)
+        return;
+    list_del(node);
+    list_add_tail(&table->released, node);
 }
 
 void trace_table_release(struct trace_table *table)

@@ -49,7 +49,7 @@ void trace_hasten(struct trace_table *table, struct trace *trace, uint64_t deadl
 /* Earlier only: its first span arrived at another node before, or at this one before a restart. */
 void trace_first_at(struct trace *trace, uint64_t first_ns);
 
-/* The next trace that is due, still in the table; NULL: none, and what trace_free put off is freed. Its deadline is spent: the caller
+/* The next trace that is due, those that were released first, still in the table; NULL: none, and what trace_free put off is freed. Its deadline is spent: the caller
  * takes it, frees it, puts it on hold, or gives it another one (trace_hasten). Pending, but for one that was on hold. */
 struct trace *trace_table_due(struct trace_table *table, uint64_t now_ns);
 uint64_t trace_table_next_ns(const struct trace_table *table);
@@ -60,6 +60,8 @@ void trace_table_take(struct trace_table *table, struct trace *trace);
 
 /* It may not be decided, or exported, yet: until the next release it is neither due nor among the oldest. */
 void trace_hold(struct trace_table *table, struct trace *trace);
+/* Ends its hold: trace_table_due gives it once more. Nothing happens to one that is not on hold. */
+void trace_release(struct trace_table *table, struct trace *trace);
 /* Ends every hold: trace_table_due gives each of them once more; a pending one whose deadline is still to come only then. */
 void trace_table_release(struct trace_table *table);
 /* A pending trace learns a verdict: SAMPLED_WAITING, on hold. */

@@ -64,7 +64,7 @@ static void trace_follow(struct sampler_worker *home, struct trace *trace, uint6
     decision_cache_join(home->cache, &verdict->id, id_hash, hashes, info.span_count, now_ns);
     trace_await_export(home->traces, trace);
     if (handoff_may_decide(home, id_hash))
-        trace_table_release(home->traces);
+        trace_release(home->traces, trace);
 }
 
 void join_verdict(struct sampler_worker *home, uint64_t id_hash, const struct join_verdict *verdict, uint64_t now_ns)

@@ -161,7 +161,7 @@ static void on_survivor_back(struct sampler_worker *home, struct trace *trace)
         trace_mark(trace, handoff->view->ring_no);
         travel_ended(handoff, &entry);
     } else if (handoff_may_decide(home, id_hash)) { /* lost and settled again meanwhile */
-        trace_table_release(home->traces);
+        trace_release(home->traces, trace);
     }
 }
 
