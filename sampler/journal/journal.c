@@ -169,6 +169,7 @@ static int next_segment(struct journal *journal, enum journal_stream stream, uin
         .seed = segment_seed(journal->id, journal->next_number),
         .first_sequence = journal->next_sequence,
         .created_unix_ns = journal->now.unix_ns,
+        .created_ns = journal->now.ns,
         .tail = SEGMENT_HEAD_BYTES,
         .file = NO_FILE};
     if (journal_add_segment(journal, segment)) {
@@ -229,6 +230,21 @@ static int refers_add(struct segment *segment, uint32_t number)
     return 0;
 }
 
+/* And what that one's spans were copied from, as long as it is there: a span's older copy must not outlive its verdict either. */
+static int refers_add_all(const struct journal *journal, struct segment *segment, uint32_t number)
+{
+    const struct segment *source = journal_find(journal, number);
+    int r;
+
+    if (!source || source == segment)
+        return 0;
+    r = refers_add(segment, number);
+    for (size_t i = 0; r == 0 && source->stream == STREAM_COPIES && i < source->refer_count; i++)
+        if (source->refers[i] != segment->number && journal_find(journal, source->refers[i]))
+            r = refers_add(segment, source->refers[i]);
+    return r;
+}
+
 void journal_member_remember(struct journal *journal, struct slice head, struct slice body, uint64_t sequence, uint32_t segment)
 {
     struct buffer *member;
@@ -262,9 +278,9 @@ int journal_append_locked(struct journal *journal, struct journal_write *write)
         segment = journal->streams[stream].current;
     }
     for (size_t i = 0; i < write->refer_count; i++)
-        if (write->refers[i] != 0 && refers_add(segment, write->refers[i]))
+        if (refers_add_all(journal, segment, write->refers[i]))
             return -ENOMEM;
-    write->sequence = journal->next_sequence++;
+    write->sequence = segment->last_sequence = journal->next_sequence++;
     write->at = (struct journal_pos){segment->number, (uint32_t)segment->tail + FRAME_BYTES};
     segment->tail += record_bytes;
     segment->live_bytes += write->hold_bytes;
@@ -274,8 +290,7 @@ int journal_append_locked(struct journal *journal, struct journal_write *write)
     if (stream == STREAM_COPIES)
         journal->stats.copied_bytes += payload_len(write);
     if (write->kind == JOURNAL_MEMBER)
-        journal_member_remember(journal, write->head ? buffer_slice(write->head) : (struct slice){NULL, 0}, write->body, write->sequence,
-            segment->number);
+        journal->members_queued++;
     queue_push(journal, write);
     if (stream == STREAM_DATA)
         journal_room_changed(journal);

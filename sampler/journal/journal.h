@@ -9,7 +9,8 @@
  * Sync     none: done = written, a process may crash. interval: the same, and synced at that interval. always: done = synced; one
  *          sync serves all that waited (group commit).
  * Space    a data segment is free when none of its bytes is held (hold_bytes, journal_hold, journal_release); a verdict segment when
- *          it is older than verdict_keep and every data segment that its records refer to is gone, on disk too.
+ *          it is older than verdict_keep, and every request that came before its verdicts is gone, and every copy that they refer to;
+ *          gone means: on disk too.
  * Failing  I/O errors are counted and shown. on_error refuse: appends are turned away until a probe, once a second, succeeds.
  *          memory: they are done without being written. Nothing here stops the process.
  * Threads  append, read, room and stats: any. An account: its owner. Run functions: the threads of journal_thread.h, or the simulator.
@@ -94,8 +95,8 @@ struct journal_write {
     struct buffer *head; /* NULL: none. One reference, which the journal gives up before `done` */
     struct slice body;   /* borrowed until `done` */
     uint32_t hold_bytes; /* of a data record: the sum of what its holders will release, held from now on */
-    const uint32_t *refers; /* data segments that a verdict record speaks of; borrowed for the call of journal_append only */
-    size_t refer_count;
+    const uint32_t *refers; /* segments: of a verdict record, where the spans lie that it speaks of; of a copy, where they lay. Borrowed for */
+    size_t refer_count;     /* the call of journal_append only */
     /* out, set by journal_append */
     uint64_t sequence;
     struct journal_pos at; /* of the payload; segment 0: it is kept in memory only (on_error memory) */
@@ -109,8 +110,9 @@ struct journal_write {
  *
  *   - hold_bytes are held whatever comes of the write, and released in parts by whoever lets go of the spans. Where `at.segment`
  *     is 0 nothing is held, and releasing for segment 0 does nothing.
- *   - A verdict record names all segments where spans lie that it subtracts at recovery, or whose verdict it carries. A span that joins
- *     a remembered verdict later needs a verdict record that names its segment too, or the verdict may be recycled before the span.
+ *   - `refers` is complete, or a verdict may be recycled before a span that it speaks of. (Requests could do without: those that came
+ *     before a verdict keep it by their order, resends of the same spans included.) A held span that came after its verdict, a late one,
+ *     needs a verdict record after its request.
  *   - A TRACES record says all that is known of its traces (verdict, hashes of exported spans): older records may be gone.
  *
  * 0: queued, `done` will be called. Else nothing is kept, the head's reference included: */

@@ -34,7 +34,9 @@ struct segment {
     uint64_t sealed_ns;
     uint64_t pending;          /* records queued and not yet done with */
     uint64_t clean_again_ns;   /* not asked to be emptied before */
-    uint32_t *refers;          /* of verdicts: the data segments they speak of, ascending */
+    uint64_t created_ns;
+    uint64_t last_sequence;    /* of verdicts; recovered ones: an upper bound */
+    uint32_t *refers;          /* ascending; of verdicts, where copies lie that they speak of; of copies, where there may be older ones */
     size_t refer_count, refer_capacity;
     uint32_t file;             /* NO_FILE: the writer has not got to it */
     /* the writer's */
@@ -80,7 +82,8 @@ struct journal {
     uint64_t next_sequence;
     struct write_queue queue;
     uint64_t queued_bytes;
-    struct buffer *member;     /* the newest MEMBER record's payload */
+    struct buffer *member;     /* the newest written MEMBER record's payload */
+    uint32_t members_queued;
     uint64_t member_sequence;
     uint32_t member_segment;
     bool recovery_begun, recovering;

@@ -224,8 +224,10 @@ static int find_all(struct journal *journal, struct opening *opening, char *out_
         journal->next_sequence += SKIP_SEQUENCES;
     }
     journal->recovering = journal->segment_count > 0;
-    for (size_t i = 0; i < journal->segment_count; i++)
+    for (size_t i = 0; i < journal->segment_count; i++) {
+        journal->segments[i]->last_sequence = journal->next_sequence;
         journal->stats.recovery_total_bytes += journal->segments[i]->size_bytes;
+    }
     if (!journal->head_written)
         head_write(journal);
     journal_room_changed(journal);

@@ -77,10 +77,10 @@ int journal_recovery_begin(struct journal *journal, struct journal_recovery **ou
 
 /* -- the window -------------------------------------------------------------------------------------------------------- */
 
-static void count_read_error(struct journal *journal)
+static void count_error(struct journal *journal, uint64_t *counter)
 {
     journal_lock(journal);
-    journal->stats.read_errors++;
+    (*counter)++;
     journal_unlock(journal);
 }
 
@@ -119,7 +119,7 @@ static const uint8_t *window_bytes(struct journal_recovery *recovery, const stru
     recovery->window_at = at;
     recovery->window_len = (size_t)u64_min(size_max(want, WINDOW_BYTES), segment->size_bytes - at);
     if (recovery->bad_pieces >= BAD_PIECES_MAX || journal_file_read(recovery->file, at, recovery->window, recovery->window_len, &got)) {
-        count_read_error(recovery->journal);
+        count_error(recovery->journal, &recovery->journal->stats.read_errors);
         fill_pieces(recovery, at, recovery->window, recovery->window_len);
     } else {
         memset(recovery->window + got, 0, recovery->window_len - got); /* a file that was cut */
@@ -193,10 +193,13 @@ static bool segment_begin(struct journal_recovery *recovery, const struct segmen
     recovery->window_at = recovery->window_len = 0;
     recovery->gap = false;
     recovery->bad_pieces = 0;
+    /* The process may have died between a write and its sync: what is acted upon from now on must outlive the node too. */
+    if (r == 0 && recovery->journal->options.sync != JOURNAL_SYNC_NONE && journal_file_sync(recovery->file))
+        count_error(recovery->journal, &recovery->journal->stats.sync_errors);
     if (r == 0)
         return true;
     recovery->file = NULL;
-    count_read_error(recovery->journal);
+    count_error(recovery->journal, &recovery->journal->stats.read_errors);
     recovery->progress.unreadable_bytes += segment->size_bytes;
     return false;
 }

@@ -159,10 +159,20 @@ static bool may_die(const struct journal *journal, const struct segment *segment
     return !segment->recovered || (!journal->recovering && !segment->unread);
 }
 
-static bool any_refers(const struct journal *journal, const struct segment *verdicts)
+/* With the lock: whether data is there that its verdicts may speak of. Requests that came before them count by their order, because one
+ * that was sent twice lies in two places of which its holder knows one; so do recovered copies, of which it is not known what
+ * they were copied from. */
+static bool is_needed(const struct journal *journal, const struct segment *verdicts)
 {
     if (verdicts->recovered && journal->recovered_data > 0)
         return true; /* what its records named was not written down */
+    for (size_t i = 0; i < journal->segment_count; i++) {
+        const struct segment *segment = journal->segments[i];
+
+        if ((segment->stream == STREAM_DATA || (segment->stream == STREAM_COPIES && segment->recovered)) &&
+            segment->first_sequence < verdicts->last_sequence)
+            return true;
+    }
     for (size_t i = 0; i < verdicts->refer_count; i++)
         if (journal_find(journal, verdicts->refers[i]))
             return true;
@@ -192,13 +202,21 @@ static void member_copy(struct journal *journal)
 
 static bool verdicts_may_die(struct journal *journal, const struct segment *segment)
 {
-    if (journal->now.ns - segment->sealed_ns < journal->options.verdict_keep_ns || any_refers(journal, segment))
+    if (journal->now.ns - segment->sealed_ns < journal->options.verdict_keep_ns || is_needed(journal, segment))
         return false;
     if (segment->number != journal->member_segment)
         return true;
-    if (!journal->streams[STREAM_VERDICTS].failing)
+    if (!journal->streams[STREAM_VERDICTS].failing && journal->members_queued == 0) /* else a newer one comes by itself */
         member_copy(journal);
     return false;
+}
+
+/* With the lock. Of an open one nothing is held, and it is not new: it goes, and with it the verdicts that it keeps, and what a restart
+ * would read. */
+static bool is_idle(const struct journal *journal, const struct segment *segment)
+{
+    return segment->state == SEGMENT_OPEN && segment->stream != STREAM_VERDICTS && segment->live_bytes == 0 && segment->pending == 0 &&
+           journal->now.ns - segment->created_ns >= journal->options.verdict_keep_ns;
 }
 
 static bool find_dead(struct journal *journal)
@@ -209,6 +227,8 @@ static bool find_dead(struct journal *journal)
     for (size_t i = 0; i < journal->segment_count; i++) {
         struct segment *segment = journal->segments[i];
 
+        if (is_idle(journal, segment))
+            journal_seal(journal, segment);
         if (may_die(journal, segment) && (segment->stream != STREAM_VERDICTS || verdicts_may_die(journal, segment)))
             segment->state = SEGMENT_DEAD;
         any |= segment->state == SEGMENT_DEAD;

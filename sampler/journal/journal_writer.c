@@ -96,6 +96,16 @@ static void segment_broke(struct journal *journal, struct segment *segment, cons
 
 /* -- telling who waits -------------------------------------------------------------------------------------------------- */
 
+/* Only one that is written takes the place of the one before. */
+static void member_done(struct journal *journal, const struct journal_write *write)
+{
+    struct slice head = write->head ? buffer_slice(write->head) : (struct slice){NULL, 0};
+
+    journal->members_queued--;
+    if (!write->error && !write->in_memory)
+        journal_member_remember(journal, head, write->body, write->sequence, write->at.segment);
+}
+
 static void count_done(struct journal *journal, struct journal_write *write)
 {
     struct segment *segment = write->at.segment ? journal_find(journal, write->at.segment) : NULL;
@@ -104,6 +114,8 @@ static void count_done(struct journal *journal, struct journal_write *write)
         ASSERT(segment->pending > 0);
         segment->pending--;
     }
+    if (segment && write->kind == JOURNAL_MEMBER)
+        member_done(journal, write);
     journal->queued_bytes -= payload_len(write);
     if (write->in_memory) {
         journal->stats.memory_records++;
