@@ -90,8 +90,6 @@ void journal_take_segment(struct journal *journal, struct segment *segment)
     journal->segment_count--;
     memmove(&journal->segments[index], &journal->segments[index + 1], (journal->segment_count - index) * sizeof(struct segment *));
     journal->used_bytes -= segment->size_bytes;
-    if (segment->recovered && segment->stream != STREAM_VERDICTS)
-        journal->recovered_data--;
     journal_room_changed(journal);
 }
 

@@ -87,7 +87,6 @@ struct journal {
     uint64_t member_sequence;
     uint32_t member_segment;
     bool recovery_begun, recovering;
-    uint32_t recovered_data;   /* recovered data segments still there */
     struct journal_clean clean;
     uint64_t clean_until_ns;
     struct journal_read *reads, **reads_last;

@@ -36,6 +36,7 @@ struct item {
     bool holding; /* we have not released its bytes */
     bool busy;    /* a copy is under way */
     bool on_disk;
+    uint64_t since_ns; /* it is held, or gone */
     /* recovery */
     uint64_t found_sequence, exported_sequence;
     struct journal_pos found_at;
@@ -47,12 +48,15 @@ struct model {
     struct journal *journal;
     struct journal_options options;
     struct journal_now now;
+    uint64_t last_run_ns;
     struct journal_account account;
     struct item items[ITEMS_MAX];
     uint32_t item_count;
     uint64_t member_told, member_found, member_made;
     struct journal_clean clean;
-    bool power_loss; /* the last crash was one that this kind of sync does not promise anything for */
+    enum { PROMISE_ALL, PROMISE_SYNCED, PROMISE_NOTHING } promise; /* of this kind of sync, for the last crash */
+    uint64_t promised_ns; /* with PROMISE_SYNCED: what is so old */
+    bool shaken;          /* the disk failed since the last crash */
     size_t checked, back, full, failed, crashes;
 };
 
@@ -138,6 +142,7 @@ static void data_done(struct journal_write *write)
     struct item *item = &note->model->items[note->item];
 
     item->state = write->error ? ITEM_MAYBE : ITEM_HELD;
+    item->since_ns = note->model->now.ns;
     item->on_disk = !write->error;
     if (write->error)
         drop(note->model, item); /* its client was told no */
@@ -177,6 +182,7 @@ static void exported_done(struct journal_write *write)
     struct item *item = &note->model->items[note->item];
 
     item->state = write->error ? ITEM_MAYBE : ITEM_GONE;
+    item->since_ns = note->model->now.ns;
     if (!write->error)
         drop(note->model, item);
     free(note);
@@ -185,7 +191,7 @@ static void exported_done(struct journal_write *write)
 static void append_exported(struct model *model, struct item *item)
 {
     uint32_t segment = item->at.segment;
-    struct note *note = note_new(model, JOURNAL_EXPORTED, 4 + below(model, 900), (uint32_t)(item - model->items));
+    struct note *note = note_new(model, JOURNAL_EXPORTED, 4 + below(model, 6000), (uint32_t)(item - model->items));
 
     note->write.refers = &segment;
     note->write.refer_count = 1;
@@ -223,6 +229,19 @@ static void append_copy(struct model *model, struct item *item)
         item->busy = true;
 }
 
+static void resend_done(struct journal_write *write)
+{
+    free(container_of(write, struct note, write));
+}
+
+/* The same once more, of which its holder never knows where it lies. */
+static void append_resend(struct model *model, const struct item *item)
+{
+    struct note *note = note_new(model, JOURNAL_REQUEST, item->hold_bytes, (uint32_t)(item - model->items));
+
+    (void)take(model, note, resend_done);
+}
+
 static void member_done(struct journal_write *write)
 {
     struct note *note = container_of(write, struct note, write);
@@ -245,6 +264,7 @@ static void spoil_disk(struct model *model)
 {
     static const enum memory_operation which[] = {DISK_CREATE, DISK_WRITE, DISK_WRITE, DISK_SYNC, DISK_REMOVE, DISK_OPEN};
 
+    model->shaken = true;
     memory_disk_fail(model->disk, which[below(model, 6)], below(model, 8), 1 + below(model, 3), below(model, 2) ? EIO : ENOSPC);
 }
 
@@ -301,6 +321,7 @@ static void run(struct model *model, uint64_t ns)
 {
     model->now.ns += ns;
     model->now.unix_ns += ns;
+    model->last_run_ns = model->now.ns;
     (void)journal_run(model->journal, model->now);
     journal_account_flush(&model->account);
 }
@@ -333,10 +354,11 @@ static void check_item(struct model *model, uint32_t number)
 {
     struct item *item = &model->items[number];
     bool is_back = item->found_sequence > item->exported_sequence;
+    bool promised = model->promise == PROMISE_ALL || (model->promise == PROMISE_SYNCED && item->since_ns <= model->promised_ns);
 
-    if (!model->power_loss && item->state == ITEM_HELD && !is_back)
+    if (promised && item->state == ITEM_HELD && !is_back)
         fail_msg("seed %llu: item %u was written and is lost", (unsigned long long)model->seed, number);
-    if (!model->power_loss && item->state == ITEM_GONE && is_back)
+    if (promised && item->state == ITEM_GONE && is_back)
         fail_msg("seed %llu: item %u was gone and is back", (unsigned long long)model->seed, number);
     model->checked++;
     model->back += is_back;
@@ -344,6 +366,7 @@ static void check_item(struct model *model, uint32_t number)
     item->at = item->found_at;
     item->holding = item->on_disk = is_back;
     item->busy = false;
+    item->since_ns = model->now.ns;
     if (is_back)
         journal_hold(&model->account, item->at.segment, item->hold_bytes);
 }
@@ -363,7 +386,7 @@ static void recover(struct model *model)
         check_item(model, i);
     journal_account_flush(&model->account);
     journal_recovery_end(recovery);
-    if (!model->power_loss && model->member_found < model->member_told)
+    if (model->promise == PROMISE_ALL && model->member_found < model->member_told)
         fail_msg("seed %llu: the member record is lost", (unsigned long long)model->seed);
     model->member_told = model->member_found;
 }
@@ -395,7 +418,11 @@ static void crash(struct model *model, bool power)
     disk_is_well(model);
     if (power)
         memory_disk_lose(model->disk, next_random(model));
-    model->power_loss = power && model->options.sync != JOURNAL_SYNC_ALWAYS;
+    model->promise = PROMISE_ALL;
+    if (power && model->options.sync != JOURNAL_SYNC_ALWAYS)
+        model->promise = model->options.sync == JOURNAL_SYNC_NONE || model->shaken ? PROMISE_NOTHING : PROMISE_SYNCED;
+    model->promised_ns = u64_sub_floor(model->last_run_ns, model->options.sync_interval_ns);
+    model->shaken = false;
     model->crashes++;
     open_journal(model);
     recover(model);
@@ -420,7 +447,7 @@ static void step(struct model *model)
         break;
     case 12:
         item = some_held(model);
-        if (item && below(model, 4) == 0)
+        if (item)
             append_copy(model, item);
         break;
     case 13:
@@ -431,6 +458,8 @@ static void step(struct model *model)
         item = some_held(model);
         if (item)
             read_back(model, item);
+        if (item && below(model, 2))
+            append_resend(model, item);
         break;
     case 15:
         clean(model);
@@ -477,7 +506,7 @@ static void live(uint64_t seed, struct model *model)
         .now = {NS_PER_S, 1700000000 * NS_PER_S},
         .options = {.directory = "model",
             .sync = (enum journal_sync)(seed % 3),
-            .sync_interval_ns = NS_PER_S,
+            .sync_interval_ns = (1 + seed % 5) * NS_PER_S,
             .segment_bytes = SEGMENT,
             .max_bytes = (6 + seed % 7) * SEGMENT,
             .verdict_keep_ns = (1 + seed % 20) * NS_PER_S,

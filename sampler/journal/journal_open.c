@@ -57,8 +57,6 @@ static int segment_recovered(struct journal *journal, const struct segment_head 
         free(segment);
         return error_raise(-ENOMEM);
     }
-    if (head->stream != STREAM_VERDICTS)
-        journal->recovered_data++;
     journal->next_number = head->number >= journal->next_number ? head->number + 1 : journal->next_number;
     return 0;
 }

@@ -185,6 +185,15 @@ static bool read_place(struct journal_recovery *recovery, const struct segment *
 
 /* -- segments ------------------------------------------------------------------------------------------------------------- */
 
+/* The process may have died between a write and its sync: what is acted upon from now on must outlive the node too. */
+static void make_sure(struct journal *journal, struct journal_file *file)
+{
+    if (journal->options.sync == JOURNAL_SYNC_NONE)
+        return;
+    if (journal_file_sync(file) || journal_disk_sync_names(journal->disk))
+        count_error(journal, &journal->stats.sync_errors);
+}
+
 static bool segment_begin(struct journal_recovery *recovery, const struct segment *segment)
 {
     int r = journal_disk_open_file(recovery->journal->disk, segment->file, &recovery->file);
@@ -193,9 +202,8 @@ static bool segment_begin(struct journal_recovery *recovery, const struct segmen
     recovery->window_at = recovery->window_len = 0;
     recovery->gap = false;
     recovery->bad_pieces = 0;
-    /* The process may have died between a write and its sync: what is acted upon from now on must outlive the node too. */
-    if (r == 0 && recovery->journal->options.sync != JOURNAL_SYNC_NONE && journal_file_sync(recovery->file))
-        count_error(recovery->journal, &recovery->journal->stats.sync_errors);
+    if (r == 0)
+        make_sure(recovery->journal, recovery->file);
     if (r == 0)
         return true;
     recovery->file = NULL;

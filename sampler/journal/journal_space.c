@@ -160,12 +160,10 @@ static bool may_die(const struct journal *journal, const struct segment *segment
 }
 
 /* With the lock: whether data is there that its verdicts may speak of. Requests that came before them count by their order, because one
- * that was sent twice lies in two places of which its holder knows one; so do recovered copies, of which it is not known what
- * they were copied from. */
+ * that was sent twice lies in two places of which its holder knows one; so do recovered copies, of which it is not known who
+ * refers to them. */
 static bool is_needed(const struct journal *journal, const struct segment *verdicts)
 {
-    if (verdicts->recovered && journal->recovered_data > 0)
-        return true; /* what its records named was not written down */
     for (size_t i = 0; i < journal->segment_count; i++) {
         const struct segment *segment = journal->segments[i];
 

@@ -882,6 +882,72 @@ static void test_verdicts_outlive_data(void **state)
     bench_deinit(&bench);
 }
 
+static struct record *copied(struct bench *bench, uint32_t from, uint8_t fill)
+{
+    struct record *copy = record_new(JOURNAL_TRACES, 100, fill);
+
+    copy->write.copy = true;
+    copy->write.refers = &from;
+    copy->write.refer_count = 1;
+    assert_int_equal(journal_append(bench->journal, &copy->write), 0);
+    pass(bench, NS_PER_MS);
+    assert_int_equal(copy->done_count, 1);
+    return copy;
+}
+
+static void roll_copies(struct bench *bench)
+{
+    for (unsigned i = 0; i < 2 * SEGMENT / 132; i++) {
+        struct record *copy = copied(bench, 0, 9);
+
+        release(bench, copy);
+        record_free(copy);
+    }
+}
+
+/* A span that was copied twice lies in two segments of copies; its verdict, which names the second, outlives the first too. */
+static void test_verdicts_outlive_copies_of_copies(void **state)
+{
+    struct bench bench;
+    struct record *data, *first, *beside, *second, *naming;
+    struct seen *seen = seen_new(false);
+
+    (void)state;
+    bench_init(&bench, options_of());
+    data = written(&bench, JOURNAL_REQUEST, 100, 1);
+    first = copied(&bench, data->write.at.segment, 1);
+    beside = copied(&bench, data->write.at.segment, 2);
+    release(&bench, data);
+    roll_copies(&bench);
+    second = copied(&bench, first->write.at.segment, 1);
+    assert_true(second->write.at.segment > first->write.at.segment);
+    release(&bench, first);
+    roll_copies(&bench);
+    naming = record_new(JOURNAL_EXPORTED, 100, 3);
+    naming->write.refers = &second->write.at.segment;
+    naming->write.refer_count = 1;
+    assert_int_equal(journal_append(bench.journal, &naming->write), 0);
+    pass(&bench, NS_PER_MS);
+    release(&bench, second);
+    roll_verdicts(&bench);
+    for (unsigned i = 0; i < 30; i++)
+        pass(&bench, NS_PER_S);
+    crash(&bench);
+    bench_open(&bench);
+    (void)recover(&bench, seen);
+    assert_true(find_seen(seen, second) == SIZE_MAX);
+    must_have(seen, first);
+    must_have(seen, beside);
+    must_have(seen, naming);
+    record_free(data);
+    record_free(first);
+    record_free(beside);
+    record_free(second);
+    record_free(naming);
+    free(seen);
+    bench_deinit(&bench);
+}
+
 /* The newest MEMBER record moves on with the log. */
 static void test_member_stays(void **state)
 {
@@ -1173,6 +1239,7 @@ int main(void)
         cmocka_unit_test(test_no_space_on_disk),
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_verdicts_outlive_data),
+        cmocka_unit_test(test_verdicts_outlive_copies_of_copies),
         cmocka_unit_test(test_member_stays),
         cmocka_unit_test(test_outage),
         cmocka_unit_test(test_read_back),
