@@ -231,6 +231,7 @@ static void sampler_handoff_options(struct sampler *sampler)
     const struct cluster_config *cluster = &sampler->config.cluster;
 
     sampler->handoff = (struct handoff_options){.cluster = cluster->on,
+        .journal = sampler->config.journal.directory != NULL,
         .name = sampler->name,
         .ack_wait_ns = (uint64_t)cluster->ack_wait_ns,
         .forward_timeout_ns = (uint64_t)cluster->forward_timeout_ns,
@@ -352,6 +353,7 @@ static void sampler_worker_deinit(struct sampler_worker *home)
     home->handoff = NULL;
     worker_backends_free(home->backends);
     trace_table_free(home->traces);
+    worker_journal_free(home->journal);
     decision_cache_free(home->cache);
     header_table_free(home->headers);
     extent_store_free(home->store);
@@ -380,6 +382,8 @@ void sampler_free(struct sampler *sampler)
     }
     http_loops_stop(sampler->loops, sampler->loop_count); /* a start that failed halfway */
     listeners_stop(sampler->listeners);
+    for (unsigned i = 0; sampler->workers && i < sampler->worker_count; i++)
+        worker_journal_end(sampler->workers[i].journal);
     for (unsigned i = 0; sampler->workers && i < sampler->worker_count; i++)
         worker_backends_stop(sampler->workers[i].backends); /* what was not delivered is settled as stopped */
     http_loops_drain(sampler->loops, sampler->loop_count); /* calls cancelled */

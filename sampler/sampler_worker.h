@@ -16,6 +16,7 @@
 #include "sampler/decide/policy_set.h"
 #include "sampler/export/backends.h"
 #include "sampler/handoff/worker_handoff.h"
+#include "sampler/handoff/worker_journal.h"
 #include "sampler/intake.h"
 #include "sampler/sampler_config.h"
 
@@ -81,6 +82,7 @@ struct sampler_worker {
     bool finishing, finished;
     struct mail finish_mail;
     struct worker_handoff *handoff; /* NULL: neither cluster nor journal */
+    struct worker_journal *journal; /* NULL: none */
 };
 
 /* Scratch for so many hashes of one trace; its content is gone at the next call. */
@@ -111,7 +113,8 @@ struct sampler {
     atomic_bool cut_short, listeners_done;
     atomic_uint workers_finished;
     struct mail drained_mail;
-    struct handoff_options handoff; /* set before the workers are made */
+    struct handoff_options handoff; /* set before the workers are made, and so is … */
+    struct journal *journal;        /* … this; NULL: memory only */
 };
 
 /* Which worker owns a trace: bits that neither the slot nor the tables use. */

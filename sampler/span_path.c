@@ -13,6 +13,7 @@
 #include "sampler/export/survivors.h"
 #include "sampler/handoff/gate.h"
 #include "sampler/handoff/held.h"
+#include "sampler/handoff/worker_journal.h"
 #include "sampler/verdict.h"
 
 #define TRACE_BYTES_MOST 1024u /* of a trace beside its spans' bytes: its block, a record, a table slot, what is left over */
@@ -97,13 +98,24 @@ static struct trace *trace_begin(struct sampler_worker *home, const struct intak
     return trace;
 }
 
+/* Not kept. What was recovered in vain was never recovered: it is in no book. */
+static void span_gone(struct sampler_worker *home, const struct intake_span *span, const struct arrival *arrival, enum book why)
+{
+    if (UNLIKELY(arrival->book == BOOK_RECOVERED))
+        home->books[BOOK_RECOVERED]--;
+    else
+        book(home, why, 1);
+    if (arrival->at.segment)
+        worker_journal_let_go(home->journal, arrival->at.segment, span->bytes.len);
+}
+
 /* A span of a sampled trace that may not leave yet: it waits with the others of its trace. */
 static void span_await_export(struct sampler_worker *home, const struct intake_span *span, struct header *header, const struct arrival *arrival)
 {
     struct trace *trace = trace_new_apart(home->traces, &span->id, arrival->first_ns);
 
     ASSERT(trace != NULL);
-    ASSERT(trace_add_span(home->traces, trace, span->bytes, span->span_hash, header, (struct journal_pos){0, 0}) == TRACE_SPAN_ADDED);
+    ASSERT(trace_add_span(home->traces, trace, span->bytes, span->span_hash, header, arrival_place(arrival, span->bytes)) == TRACE_SPAN_ADDED);
     handoff_await_export(home, trace, span->id_hash, arrival->delivered);
 }
 
@@ -118,13 +130,15 @@ static void span_late(struct sampler_worker *home, const struct intake_span *spa
         .threshold = record->threshold};
     struct trace *trace;
 
+    if (arrival->at.segment && arrival->book != BOOK_RECOVERED)
+        worker_journal_late(home->journal, &span->id, record, arrival->at.segment);
     if (record->decision != DECISION_SAMPLED) {
         count(home, METRIC_LATE_NOT_SAMPLED_SPANS, fresh);
-        book(home, record->too_large ? BOOK_DROPPED_TOO_LARGE : fresh ? BOOK_DROPPED_LATE : BOOK_DROPPED_NOT_SAMPLED, 1);
+        span_gone(home, span, arrival, record->too_large ? BOOK_DROPPED_TOO_LARGE : fresh ? BOOK_DROPPED_LATE : BOOK_DROPPED_NOT_SAMPLED);
         return;
     }
     if (decision_cache_seen(home->cache, &span->id, span->id_hash, span->span_hash, arrival->now_ns)) {
-        book(home, BOOK_DUPLICATE, 1);
+        span_gone(home, span, arrival, BOOK_DUPLICATE);
         return;
     }
     count(home, METRIC_LATE_SAMPLED_SPANS, fresh);
@@ -134,8 +148,8 @@ static void span_late(struct sampler_worker *home, const struct intake_span *spa
     }
     trace = trace_new_apart(home->traces, &span->id, arrival->now_ns);
     ASSERT(trace != NULL);
-    ASSERT(trace_add_span(home->traces, trace, span->bytes, span->span_hash, header, (struct journal_pos){0, 0}) == TRACE_SPAN_ADDED);
-    survivors_take(home, trace, &note, arrival->now_ns);
+    ASSERT(trace_add_span(home->traces, trace, span->bytes, span->span_hash, header, arrival_place(arrival, span->bytes)) == TRACE_SPAN_ADDED);
+    handoff_leave(home, trace, &note, arrival->now_ns);
 }
 
 /* What a span that was just added makes due. */
@@ -176,11 +190,13 @@ void span_take(struct sampler_worker *home, const struct intake_span *span, stru
         if (!trace)
             trace = trace_begin(home, span, arrival);
     }
-    switch (trace_add_span(home->traces, trace, span->bytes, span->span_hash, header, (struct journal_pos){0, 0})) {
+    switch (trace_add_span(home->traces, trace, span->bytes, span->span_hash, header, arrival_place(arrival, span->bytes))) {
     case TRACE_SPAN_ADDED:
         break;
     case TRACE_SPAN_DUPLICATE:
-        book(home, BOOK_DUPLICATE, 1);
+        if (arrival->at.segment)
+            worker_journal_repeat(home->journal, arrival->at.segment, arrival->now_ns);
+        span_gone(home, span, arrival, BOOK_DUPLICATE);
         return;
     case TRACE_SPAN_NO_MEMORY:
         UNREACHABLE("there is memory for what was admitted");
@@ -311,6 +327,15 @@ void spans_take(struct sampler_worker *home, struct buffer *held, const struct a
         spans_share_out(home, held, arrival);
     else
         spans_take_all(home, arrival);
+}
+
+uint64_t intake_span_bytes(const struct sampler_worker *home)
+{
+    uint64_t bytes = 0;
+
+    for (size_t i = 0; i < home->intake.span_count; i++)
+        bytes += home->intake.spans[i].bytes.len;
+    return bytes;
 }
 
 struct arrival arrival_now(const struct sampler_worker *home, uint64_t now_ns)

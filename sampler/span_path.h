@@ -16,11 +16,22 @@ struct arrival {
     uint64_t deadline_ns; /* when the trace is due, if this is its first span */
     enum book book;       /* BOOK_RECEIVED, _RECOVERED or _TAKEN_OVER */
     uint8_t delivered;    /* exporters that have it already (fan_out.h) */
+    struct journal_pos at; /* where the bytes lie in the journal that begin at base; segment 0: nowhere */
+    const uint8_t *base;
 };
 struct arrival arrival_now(const struct sampler_worker *home, uint64_t now_ns);
 
 /* Walks an OTLP request into home->intake, counts what is rejected. False: *out_why to refuse it. Ends with intake_release either way. */
 bool request_read(struct sampler_worker *home, struct slice bytes, const struct metadata_set *metadata, enum refusal *out_why);
+static inline struct journal_pos arrival_place(const struct arrival *arrival, struct slice span)
+{
+    if (LIKELY(arrival->at.segment == 0))
+        return arrival->at;
+    return (struct journal_pos){arrival->at.segment, arrival->at.offset + (uint32_t)(span.at - arrival->base)};
+}
+
+/* Bytes of the spans in home->intake. */
+uint64_t intake_span_bytes(const struct sampler_worker *home);
 /* All good spans of home->intake go to the workers that own them. held: what they borrow from; NULL with one worker only. */
 void spans_take(struct sampler_worker *home, struct buffer *held, const struct arrival *arrival);
 /* One span, at the worker that owns its trace. header: borrowed. */

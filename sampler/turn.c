@@ -35,6 +35,8 @@ static void books_publish(struct sampler_worker *home)
     unsigned version = atomic_load_explicit(&home->book_version, memory_order_relaxed);
 
     home->books[BOOK_HELD] = trace_table_span_count(home->traces) + worker_backends_spans(home->backends);
+    if (home->journal)
+        home->books[BOOK_HELD] += worker_journal_spans(home->journal);
     atomic_store_explicit(&home->book_version, version + 1, memory_order_relaxed);
     for (int i = 0; i < BOOK_COUNT; i++)
         atomic_store_explicit(&home->published_books[i], home->books[i], memory_order_release);
@@ -100,10 +102,12 @@ uint64_t sampler_worker_run(struct turn_hook *hook, uint64_t now_ns)
     decision_cache_tend(home->cache, trace_table_count(home->traces), now_ns);
     next_ns = worker_backends_run(home->backends, now_ns);
     handoff_ns = home->handoff ? worker_handoff_run(home->handoff, now_ns) : UINT64_MAX;
+    if (home->journal)
+        handoff_ns = u64_min(handoff_ns, worker_journal_run(home->journal, now_ns));
     votes_publish(home);
     gauges_publish(home, now_ns);
     books_publish(home);
-    if (home->finishing && !more && worker_backends_units(home->backends) == 0)
+    if (home->finishing && !more && worker_backends_units(home->backends) == 0 && (!home->journal || worker_journal_spans(home->journal) == 0))
         sampler_worker_finished(home);
     if (more)
         return now_ns;

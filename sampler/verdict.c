@@ -84,10 +84,12 @@ static void trace_settle(struct sampler_worker *home, struct trace *trace, struc
     count(home, METRIC_POLICY_ERRORS, decided.error_count);
     record_evidence(facts, decided.evidence_bit, &record);
     record_keep(home, trace, &info, &record, now_ns);
+    if (UNLIKELY(home->journal != NULL))
+        worker_journal_verdict(home->journal, trace, &record);
     trace_table_take(home->traces, trace);
     if (decided.decision == DECISION_SAMPLED) {
         count(home, METRIC_DECIDED_SAMPLED, 1);
-        survivors_take(home, trace, &note, now_ns);
+        handoff_leave(home, trace, &note, now_ns);
     } else {
         count(home, decided.decision == DECISION_DROPPED ? METRIC_DECIDED_DROPPED : METRIC_DECIDED_NOT_SAMPLED, 1);
         book(home, BOOK_DROPPED_NOT_SAMPLED, info.span_count);
@@ -121,6 +123,8 @@ void trace_refuse_size(struct sampler_worker *home, struct trace *trace, uint64_
 
     count(home, METRIC_TRACES_TOO_LARGE, 1);
     record_keep(home, trace, &info, &record, now_ns);
+    if (home->journal)
+        worker_journal_verdict(home->journal, trace, &record);
     book(home, BOOK_DROPPED_TOO_LARGE, info.span_count);
     trace_table_take(home->traces, trace);
     trace_free(home->traces, trace);
@@ -170,7 +174,7 @@ static void waiting_export(struct sampler_worker *home, struct trace *trace, uin
     if (decision_cache_find(home->cache, id, hash_trace(id), false, now_ns, &record))
         note = (struct sampling_note){.policy = record_policy_name(home, &record), .threshold = record.threshold};
     trace_table_take(home->traces, trace);
-    survivors_take(home, trace, &note, now_ns);
+    handoff_leave(home, trace, &note, now_ns);
 }
 
 /* D1, D2: false: it may not be decided here and now, or it was before, and is on its way to the backend. */

@@ -32,15 +32,16 @@ struct answer_status refusal_status(enum refusal refusal)
         [REFUSED_UNAUTHENTICATED] = {RPC_UNAUTHENTICATED, 0, "credentials are missing or wrong"},
         [REFUSED_CONTENT_TYPE] = {RPC_INVALID_ARGUMENT, 0, "the content type is neither application/x-protobuf nor application/json"},
         [REFUSED_TIMEOUT] = {RPC_INVALID_ARGUMENT, 0, "the request did not arrive in time"},
+        [REFUSED_JOURNAL] = {RPC_UNAVAILABLE, 1 * NS_PER_S, "the journal cannot be written"},
     };
 
     return statuses[refusal];
 }
 
 /* The refusal counters stand in metrics.def in the order of enum refusal. */
-static_assert((int)METRIC_REFUSED_TIMEOUT - (int)METRIC_REFUSED_MALFORMED == (int)REFUSED_TIMEOUT,
+static_assert((int)METRIC_REFUSED_JOURNAL - (int)METRIC_REFUSED_MALFORMED == (int)REFUSED_JOURNAL,
     "refusal counters follow enum refusal");
-static_assert((int)REFUSED_TIMEOUT == (int)REFUSAL_COUNT - 1, "a counter each");
+static_assert((int)REFUSED_JOURNAL == (int)REFUSAL_COUNT - 1, "a counter each");
 
 void request_refuse(struct request *request, enum refusal refusal, struct answer_status status)
 {

@@ -44,6 +44,7 @@ enum refusal {
     REFUSED_UNAUTHENTICATED, /* UNAUTHENTICATED / 401: no credentials, or wrong ones */
     REFUSED_CONTENT_TYPE, /* HTTP: 415 */
     REFUSED_TIMEOUT,      /* HTTP: 408, it did not arrive in time */
+    REFUSED_JOURNAL,      /* sampler: its journal is full (RESOURCE_EXHAUSTED) or fails (UNAVAILABLE), both with RetryInfo */
     REFUSAL_COUNT,
 };
 

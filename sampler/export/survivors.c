@@ -232,6 +232,40 @@ static void trace_leave(struct sampler_worker *home, struct trace *trace)
     trace_free(home->traces, trace);
 }
 
+struct collecting { /* the hashes of one set's spans */
+    const struct metadata_set *metadata;
+    const uint64_t *all;
+    uint64_t *out;
+    size_t index, count;
+};
+
+static int hash_collect(void *context, struct header *header, struct rope bytes)
+{
+    struct collecting *collecting = context;
+    uint64_t hash = collecting->all[collecting->index++];
+
+    (void)bytes;
+    if (metadata_set_equal(header->metadata, collecting->metadata))
+        collecting->out[collecting->count++] = hash;
+    return 0;
+}
+
+/* After a restart these spans are not sent again. */
+static void unit_journal(struct sampler_worker *home, struct trace *trace, const struct export_unit *unit)
+{
+    size_t all = trace_info(trace).span_count;
+    uint64_t *hashes = worker_hash_scratch(home, 2 * all);
+    struct collecting collecting = {.metadata = unit->metadata, .all = hashes + all, .out = hashes};
+
+    trace_hashes(trace, hashes + all);
+    if (trace_way_out(trace)->parts) {
+        (void)trace_spans(trace, hash_collect, &collecting);
+        worker_journal_exported(home->journal, trace, hashes, collecting.count);
+    } else {
+        worker_journal_exported(home->journal, trace, hashes + all, all);
+    }
+}
+
 static void unit_settled(void *context, struct export_unit *unit, enum export_outcome outcome)
 {
     struct sampler_worker *home = context;
@@ -239,6 +273,8 @@ static void unit_settled(void *context, struct export_unit *unit, enum export_ou
     struct trace_way_out *out = trace_way_out(trace);
 
     home->books[book_of(outcome)] += unit->span_count;
+    if (home->journal && outcome != EXPORT_STOPPED)
+        unit_journal(home, trace, unit);
     if (--out->settle_left == 0)
         trace_leave(home, trace);
 }

@@ -169,14 +169,35 @@ static struct judgement judge(struct worker_handoff *handoff, const struct gate_
 
 /* -- taking -------------------------------------------------------------------------------------------------------- */
 
-/* All of home->intake stays here. */
+static void refuse_unjournaled(struct gate_part *part, int error)
+{
+    struct answer_status status = refusal_status(REFUSED_JOURNAL);
+
+    if (error == JOURNAL_E_FULL) {
+        status.code = RPC_RESOURCE_EXHAUSTED;
+        status.message = "the journal is full, try again later";
+    }
+    open_refuse(part->open, REFUSED_JOURNAL, status);
+    open_outcome(part->open, TRANSFER_BUSY, status.retry_ns / NS_PER_MS);
+}
+
+/* All of home->intake stays here, once the journal has taken it in. */
 static void part_take(struct gate_part *part, uint64_t now_ns)
 {
-    struct worker_handoff *handoff = part->open->handoff;
-    struct arrival arrival = arrival_now(handoff->home, part->open->received_ns);
+    struct sampler_worker *home = part->open->handoff->home;
+    struct arrival arrival = arrival_now(home, part->open->received_ns);
 
     arrival.now_ns = now_ns;
-    spans_take(handoff->home, part->bytes, &arrival);
+    if (home->journal && home->intake.span_count > 0) {
+        int r = worker_journal_request(home->journal, part->open, part->bytes, part->otlp, intake_span_bytes(home), &arrival.at);
+
+        arrival.base = part->otlp.at;
+        if (r) {
+            refuse_unjournaled(part, r);
+            return;
+        }
+    }
+    spans_take(home, part->bytes, &arrival);
 }
 
 /* -- cutting and forwarding ----------------------------------------------------------------------------------------- */

@@ -7,6 +7,8 @@
 #pragma once
 
 #include "common/base/cleanup.h"
+#include "sampler/export/survivors.h"
+#include "sampler/handoff/worker_journal.h"
 #include "sampler/sampler_worker.h"
 
 struct arrival;
@@ -15,6 +17,15 @@ bool handoff_may_decide_asked(const struct sampler_worker *home, uint64_t id_has
 HOT_INLINE bool handoff_may_decide(const struct sampler_worker *home, uint64_t id_hash)
 {
     return LIKELY(!home->handoff) || handoff_may_decide_asked(home, id_hash);
+}
+
+/* A sampled trace out of the table leaves; with a journal when its verdict is written. */
+static inline void handoff_leave(struct sampler_worker *home, struct trace *trace, const struct sampling_note *note, uint64_t now_ns)
+{
+    if (LIKELY(!home->journal))
+        survivors_take(home, trace, note, now_ns);
+    else
+        worker_journal_leave(home->journal, trace, note, now_ns);
 }
 
 /* Only with a handoff: a span was added to a trace of the table. */

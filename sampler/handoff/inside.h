@@ -34,5 +34,7 @@ static inline uint32_t slot_of(uint64_t id_hash)
     return (uint32_t)(id_hash >> (64 - RING_SLOT_BITS));
 }
 
+/* The journal was read back: what waits for that goes on. */
+void handoff_recovered(struct sampler_worker *home);
 /* This member as it introduces itself in Give and Forward. */
 struct transfer_sender handoff_sender(const struct worker_handoff *handoff);

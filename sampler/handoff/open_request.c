@@ -100,3 +100,10 @@ void open_outcome(struct open_request *open, enum transfer_outcome outcome, uint
     open->outcome = outcome;
     open->retry_ms = retry_ms;
 }
+
+void open_not_accepted(struct open_request *open)
+{
+    for (size_t i = 0; i < open->outcome_count; i++)
+        if (open->outcomes[i] == TRANSFER_ACCEPTED)
+            open->outcomes[i] = TRANSFER_BUSY;
+}

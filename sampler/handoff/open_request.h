@@ -53,5 +53,7 @@ static inline void open_wait(struct open_request *open)
 void open_done(struct open_request *open);
 /* The answer will be this refusal, unless there was one before. Ends no wait. */
 void open_refuse(struct open_request *open, enum refusal refusal, struct answer_status status);
+/* Of a Give: what would have been accepted is busy. */
+void open_not_accepted(struct open_request *open);
 /* Of a Forward: the whole of it. Ends no wait. */
 void open_outcome(struct open_request *open, enum transfer_outcome outcome, uint64_t retry_ms);

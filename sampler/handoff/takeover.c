@@ -22,21 +22,37 @@
 
 struct verdict_mail {
     struct mail mail;
+    enum verdict_news news;
     struct join_verdict verdict; /* its slices point behind this struct */
     uint64_t id_hash;
     uint64_t hashes[];
 };
+
+static void verdict_news_take(struct sampler_worker *home, enum verdict_news news, uint64_t id_hash, const struct join_verdict *verdict)
+{
+    switch (news) {
+    case VERDICT_IS:
+        join_verdict(home, id_hash, verdict, home->worker.now_ns);
+        break;
+    case VERDICT_GONE:
+        (void)decision_cache_remove(home->cache, &verdict->id, id_hash);
+        break;
+    case VERDICT_HASHES:
+        decision_cache_join(home->cache, &verdict->id, id_hash, verdict->hashes, verdict->hash_count, home->worker.now_ns);
+        break;
+    }
+}
 
 static void owner_on_verdict(struct mail *mail, void *receiver)
 {
     struct verdict_mail *news = container_of(mail, struct verdict_mail, mail);
     struct sampler_worker *home = container_of((struct worker *)receiver, struct sampler_worker, worker);
 
-    join_verdict(home, news->id_hash, &news->verdict, home->worker.now_ns);
+    verdict_news_take(home, news->news, news->id_hash, &news->verdict);
     free(news);
 }
 
-void verdict_share_out(struct sampler_worker *home, const struct join_verdict *verdict)
+void verdict_share_out(struct sampler_worker *home, enum verdict_news what, const struct join_verdict *verdict)
 {
     uint64_t id_hash = hash_trace(&verdict->id);
     unsigned owner = sampler_owner(home->sampler, id_hash);
@@ -45,12 +61,13 @@ void verdict_share_out(struct sampler_worker *home, const struct join_verdict *v
     uint8_t *policy;
 
     if (owner == home->worker.index) {
-        join_verdict(home, id_hash, verdict, home->worker.now_ns);
+        verdict_news_take(home, what, id_hash, verdict);
         return;
     }
     news = malloc(sizeof(*news) + hash_bytes + verdict->policy.len);
     ASSERT(news != NULL);
     news->mail.deliver = owner_on_verdict;
+    news->news = what;
     news->verdict = *verdict;
     news->id_hash = id_hash;
     policy = (uint8_t *)news->hashes + hash_bytes;
@@ -87,7 +104,7 @@ struct arrival takeover_arrival(const struct sampler_worker *home, const struct 
     return arrival;
 }
 
-static uint8_t delivered_bits(const struct sampler_worker *home, const struct transfer_trace *trace)
+uint8_t takeover_delivered(const struct sampler_worker *home, const struct transfer_trace *trace)
 {
     struct wire names = wire_of(trace->body);
     struct slice name;
@@ -98,7 +115,7 @@ static uint8_t delivered_bits(const struct sampler_worker *home, const struct tr
     return bits;
 }
 
-static void verdict_take(struct sampler_worker *home, const struct transfer_trace *trace, uint64_t now_ns)
+void takeover_verdict(struct sampler_worker *home, const struct transfer_trace *trace, uint64_t now_ns)
 {
     const struct transfer_verdict *in = &trace->verdict;
     struct transfer_hashes reader = transfer_hashes(trace);
@@ -117,32 +134,38 @@ static void verdict_take(struct sampler_worker *home, const struct transfer_trac
     verdict.hashes = hashes;
     if (in->decision != DECISION_SAMPLED)
         verdict.hash_count = 0;
-    verdict_share_out(home, &verdict);
+    verdict_share_out(home, VERDICT_IS, &verdict);
 }
 
 /* The spans of a part, walked as those of any request. */
-static void part_take(struct sampler_worker *home, struct buffer *bytes, const struct transfer_part *part, const struct arrival *arrival)
+static uint64_t part_take(struct sampler_worker *home, struct buffer *bytes, const struct transfer_part *part, const struct arrival *arrival)
 {
     struct metadata_set *metadata = NULL;
+    uint64_t taken = 0;
 
     ASSERT(transfer_part_metadata(part, &metadata) == 0);
-    if (intake_read(&home->intake, part->spans, metadata, home->set, home->scratch, home->headers))
+    if (intake_read(&home->intake, part->spans, metadata, home->set, home->scratch, home->headers)) {
+        taken = intake_span_bytes(home);
         spans_take(home, bytes, arrival);
+    }
     count(home, METRIC_TRANSFER_UNREADABLE, home->intake.rejected_count);
     intake_release(&home->intake, home->headers);
     metadata_set_unref(metadata);
+    return taken;
 }
 
-void takeover_trace(struct sampler_worker *home, struct buffer *bytes, const struct transfer_trace *trace, struct arrival arrival)
+uint64_t takeover_trace(struct sampler_worker *home, struct buffer *bytes, const struct transfer_trace *trace, struct arrival arrival)
 {
     struct wire parts = wire_of(trace->body);
     struct transfer_part part;
+    uint64_t taken = 0;
 
-    arrival.delivered = delivered_bits(home, trace);
+    arrival.delivered = takeover_delivered(home, trace);
     if (trace->verdict.decision != DECISION_PENDING)
-        verdict_take(home, trace, arrival.now_ns);
+        takeover_verdict(home, trace, arrival.now_ns);
     while (transfer_part_next(&parts, &part))
-        part_take(home, bytes, &part, &arrival);
+        taken += part_take(home, bytes, &part, &arrival);
+    return taken;
 }
 
 /* -- a Give ------------------------------------------------------------------------------------------------------------------ */
@@ -182,16 +205,31 @@ static struct buffer *accepted_copy(struct slice message, const uint8_t *outcome
     return copy;
 }
 
-static void traces_take(struct sampler_worker *home, struct buffer *bytes)
+/* at: where bytes begin in the journal. What is held there of them is at first all of their length. */
+static void traces_take(struct sampler_worker *home, struct buffer *bytes, struct journal_pos at)
 {
     struct wire w = wire_of(buffer_slice(bytes));
     struct transfer_trace trace;
+    uint64_t taken = 0;
 
     while (transfer_trace_next(&w, &trace)) {
-        takeover_trace(home, bytes, &trace, takeover_arrival(home, &trace, home->worker.now_ns));
+        struct arrival arrival = takeover_arrival(home, &trace, home->worker.now_ns);
+
+        arrival.at = at;
+        arrival.base = bytes->bytes;
+        taken += takeover_trace(home, bytes, &trace, arrival);
         count(home, METRIC_TAKEN_OVER_TRACES, 1);
     }
     count(home, METRIC_TAKEN_OVER_BYTES, bytes->len);
+    if (at.segment)
+        worker_journal_let_go(home->journal, at.segment, bytes->len - taken);
+}
+
+/* False: the journal does not take it now. */
+static bool traces_journal(struct sampler_worker *home, struct open_request *open, struct buffer *bytes, struct journal_pos *out_at)
+{
+    *out_at = (struct journal_pos){0, 0};
+    return !home->journal || bytes->len == 0 || worker_journal_traces(home->journal, open, bytes, bytes->len, out_at) == 0;
 }
 
 static enum transfer_outcome outcome_of_mine(const struct worker_handoff *handoff)
@@ -209,6 +247,7 @@ int give_serve(void *tier, struct worker *worker, struct slice request, void *ca
     struct buffer *bytes;
     uint8_t *outcomes;
     size_t trace_count, accepted;
+    struct journal_pos at;
 
     (void)out_answer;
     if (!handoff || !handoff->options.cluster)
@@ -229,7 +268,10 @@ int give_serve(void *tier, struct worker *worker, struct slice request, void *ca
     open->outcomes = outcomes;
     open->outcome_count = trace_count;
     open->retry_ms = BUSY_MS;
-    traces_take(home, bytes);
+    if (traces_journal(home, open, bytes, &at))
+        traces_take(home, bytes, at);
+    else
+        open_not_accepted(open);
     open_done(open);
     return -1;
 }

@@ -213,6 +213,7 @@ void travel_begin(struct worker_handoff *handoff, uint64_t now_ns)
     travel->ring_no = handoff->view->ring_no;
     travel->stage = TRAVEL_AWAIT_VERDICTS;
     travel->cursor = 0;
+    travel->verdicts_before = handoff->home->journal ? worker_journal_now(handoff->home->journal) : 0;
     travel->ended_count = 0;
     for (struct list *node = travel->calls.next; node != &travel->calls; node = node->next)
         container_of(node, struct give_call, node)->member = UINT32_MAX; /* of a ring that is no more */
@@ -270,7 +271,8 @@ static void sweep(struct worker_handoff *handoff)
 
     switch (travel->stage) {
     case TRAVEL_AWAIT_VERDICTS:
-        travel->stage = TRAVEL_SWEEP_TRACES;
+        if (!home->journal || worker_journal_wrote(home->journal, travel->verdicts_before))
+            travel->stage = TRAVEL_SWEEP_TRACES;
         break;
     case TRAVEL_SWEEP_TRACES:
         if (!trace_table_step(home->traces, &travel->cursor, trace_visit, handoff)) {
@@ -536,6 +538,9 @@ static void trace_forget(struct worker_handoff *handoff, struct give_call *call,
     struct trace *trace = trace_table_find(home->traces, &item->entry.id, id_hash);
     uint64_t removed = 0;
 
+    if (home->journal)
+        worker_journal_given(home->journal, &item->entry.id, trace, call->hashes + item->first_hash, item->hash_count, item->decided_ns > 0);
+
     if (trace && item->hash_count > 0) {
         removed = trace_remove_spans(home->traces, trace, call->hashes + item->first_hash, item->hash_count);
         book(home, BOOK_HANDED_OVER, removed);
@@ -717,7 +722,7 @@ uint64_t travel_run(struct worker_handoff *handoff, uint64_t now_ns)
         return UINT64_MAX;
     if (travel->stage != TRAVEL_SWEPT) {
         sweep(handoff);
-        return now_ns;
+        return travel->stage == TRAVEL_AWAIT_VERDICTS ? UINT64_MAX : now_ns; /* their mail wakes us */
     }
     ended_list(handoff);
     return send_one(handoff, now_ns) ? now_ns : next_retry_ns(travel, now_ns);

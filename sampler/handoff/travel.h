@@ -53,6 +53,7 @@ struct travel {
     struct travel_list *lists; /* by index of the view's members */
     size_t list_count;
     enum travel_stage stage;
+    uint64_t verdicts_before; /* numbered so far when the ring came: they are written before anything is told */
     uint64_t cursor;
     struct travel_running *running; /* sorted by ID, when running_known */
     size_t running_count, running_capacity;

@@ -18,6 +18,13 @@
 
 static void on_survivor_back(struct sampler_worker *home, struct trace *trace);
 
+static void on_let_go(void *context, uint32_t segment, uint64_t bytes)
+{
+    const struct sampler_worker *home = context;
+
+    worker_journal_let_go(home->journal, segment, bytes);
+}
+
 int worker_handoff_new(struct sampler_worker *home, const struct handoff_options *options, struct worker_handoff **out_handoff)
 {
     struct worker_handoff *handoff;
@@ -40,6 +47,14 @@ int worker_handoff_new(struct sampler_worker *home, const struct handoff_options
     list_init(&handoff->open);
     list_init(&handoff->parked);
     travel_init(&handoff->travel);
+    if (options->journal) {
+        home->journal = worker_journal_new(home, home->sampler->journal);
+        if (!home->journal) {
+            worker_handoff_free(handoff);
+            return error_raise(-ENOMEM);
+        }
+        trace_table_journal(home->traces, on_let_go, home);
+    }
     home->on_survivor_back = on_survivor_back;
     *out_handoff = handoff;
     return 0;
@@ -78,6 +93,13 @@ void worker_on_view(struct sampler_worker *home, struct view *view)
     if (!old || old->settled != view->settled || old->ring_no != view->ring_no)
         trace_table_release(home->traces); /* each is looked at once more */
     view_unref(old);
+}
+
+void handoff_recovered(struct sampler_worker *home)
+{
+    home->handoff->recovering = false;
+    home->handoff->parked_anew = true;
+    trace_table_release(home->traces);
 }
 
 /* -- whose a trace is ---------------------------------------------------------------------------------------------------- */
@@ -205,7 +227,7 @@ void worker_holds(struct sampler_worker *home, struct holds *out)
     out->open_requests = handoff->open_count;
     out->traces = trace_table_count(home->traces);
     out->survivors = worker_backends_units(home->backends);
-    out->verdicts = 0;
+    out->verdicts = home->journal ? worker_journal_unwritten(home->journal) : 0;
     out->oldest_ns = 0;
     for (size_t i = 0; out->members && i < out->member_count; i++)
         out->members[i] = (struct held_for){0, 0, 0};
