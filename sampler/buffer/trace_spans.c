@@ -67,8 +67,8 @@ static unsigned record_class(const struct trace *trace, uint32_t record_count)
             class_index++;
         return class_index;
     }
-    if (trace->span_count < 16)
-        return BLOCK_CLASS_256;
+    if (trace->span_count < 16) /* with places 256 bytes take ten: few traces need a second block, and then not much of it */
+        return trace->journaled && trace->last_records ? BLOCK_CLASS_128 : BLOCK_CLASS_256;
     return trace->span_count < 128 ? BLOCK_CLASS_512 : BLOCK_CLASS_4096;
 }
 
