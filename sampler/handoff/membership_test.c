@@ -405,6 +405,94 @@ static void a_ring_says_nothing_before_it_is_adopted(void **state)
     teardown(&node);
 }
 
+/* A peer is told that it was heard only when all workers act by what it said: its claim is answered by then, or not. */
+static void heard_is_said_when_all_act_by_it(void **state)
+{
+    struct node node;
+    Tailrace__V1__Status *status;
+
+    (void)state;
+    setup_settled(&node);
+    status = status_to(&node, "a");
+    assert_int_equal(status->heard_ring_no, 7);
+    assert_int_equal(status->heard_incarnation, LIFE);
+    tailrace__v1__status__free_unpacked(status, NULL);
+    node.hold_adoption = true;
+    told(&node, (struct says){.name = "a", .state = MEMBER_READY, .life = LIFE + 1, .claim_no = 1});
+    status = status_to(&node, "a");
+    assert_int_equal(status->heard_ring_no, 0); /* of the same F: it would be in step with me */
+    assert_null(status->clear);
+    tailrace__v1__status__free_unpacked(status, NULL);
+    membership_adopted(node.membership, node.view->ring_no, node.now_ns);
+    drive(&node);
+    status = status_to(&node, "a");
+    assert_int_equal(status->heard_ring_no, 7);
+    assert_int_equal(status->heard_incarnation, LIFE + 1);
+    assert_non_null(status->clear);
+    tailrace__v1__status__free_unpacked(status, NULL);
+    teardown(&node);
+}
+
+/* What a status tells of others, as "c 2" for a name and a state; `gone` or members. */
+static bool lists(struct node *node, bool gone, const char *name, Tailrace__V1__State as)
+{
+    Tailrace__V1__Status *status = status_to(node, "a");
+    size_t count = gone ? status->n_gone : status->n_members;
+    bool found = false;
+
+    for (size_t i = 0; i < count; i++) {
+        const Tailrace__V1__Member *member = gone ? status->gone[i] : status->members[i];
+
+        found |= strcmp(member->name, name) == 0 && member->state == as && member->incarnation == LIFE;
+    }
+    tailrace__v1__status__free_unpacked(status, NULL);
+    return found;
+}
+
+static void words_are_passed_on_to_who_knows_another_ring(void **state)
+{
+    struct membership_options options = options_of();
+    struct buffer *record;
+    struct node node;
+    uint32_t ring_no;
+
+    (void)state;
+    setup_settled(&node);
+    meet(&node, "c", MEMBER_READY);
+    told(&node, (struct says){.name = "a", .state = MEMBER_READY});
+    assert_false(lists(&node, false, "c", TAILRACE__V1__STATE__STATE_READY)); /* it agrees: no need */
+    told(&node, (struct says){.name = "a", .state = MEMBER_READY, .otherwise = true});
+    assert_true(lists(&node, false, "c", TAILRACE__V1__STATE__STATE_READY));
+    told(&node, (struct says){.name = "c", .state = MEMBER_LEFT, .left_clean = true});
+    wait_for(&node, MEMBERSHIP_RING_GAP_NS);
+    told(&node, (struct says){.name = "a", .state = MEMBER_READY, .otherwise = true});
+    assert_false(lists(&node, false, "c", TAILRACE__V1__STATE__STATE_READY));
+    assert_true(lists(&node, true, "c", TAILRACE__V1__STATE__STATE_LEFT));
+    wait_for(&node, MEMBERSHIP_GONE_NS);
+    assert_false(lists(&node, true, "c", TAILRACE__V1__STATE__STATE_LEFT));
+    teardown(&node);
+
+    /* What the record alone says is not passed on: it may be of a member long gone. */
+    setup(&node);
+    meet(&node, "c", MEMBER_READY);
+    node.hold_adoption = true;
+    membership_replayed(node.membership, node.now_ns);
+    node.now_ns += MEMBERSHIP_RING_GAP_NS;
+    assert_int_equal(membership_tend(node.membership, node.now_ns), 0);
+    assert_true(membership_take_record(node.membership, &record, &ring_no));
+    teardown(&node);
+    options.record = slice_make(record->bytes, record->len);
+    setup_with(&node, &options);
+    drive(&node);
+    assert_string_equal(ring_text(&node), "b=joining c=ready");
+    told(&node, (struct says){.name = "a", .state = MEMBER_READY, .otherwise = true});
+    assert_false(lists(&node, false, "c", TAILRACE__V1__STATE__STATE_READY));
+    told(&node, (struct says){.name = "c", .state = MEMBER_READY});
+    assert_true(lists(&node, false, "c", TAILRACE__V1__STATE__STATE_READY));
+    buffer_unref(record);
+    teardown(&node);
+}
+
 /* -- R2, R3, R4: words and silence ---------------------------------------------------------------------------------- */
 
 /* One word of "c" after "a" is known as ready; then the ring. */
@@ -1090,6 +1178,8 @@ int main(void)
         cmocka_unit_test(starts_joining_and_is_silent_until_adopted),
         cmocka_unit_test(record_brings_the_ring_back_silent),
         cmocka_unit_test(a_ring_says_nothing_before_it_is_adopted),
+        cmocka_unit_test(heard_is_said_when_all_act_by_it),
+        cmocka_unit_test(words_are_passed_on_to_who_knows_another_ring),
         cmocka_unit_test(words_change_the_ring),
         cmocka_unit_test(a_new_life_is_a_new_ring),
         cmocka_unit_test(silence_drops_after_handoff_timeout),
