@@ -40,6 +40,8 @@ const struct config_key cluster_keys[] = {
     CONFIG_NESTED(struct sampler_config, cluster.resolver, "resolver", resolver_keys,
         "Who says where the other samplers are, written as under exporters.loadbalancing; absent: this sampler is alone and hands "
         "nothing over."),
+    CONFIG_NESTED(struct sampler_config, cluster.fallback, "resolver_fallback", resolver_fallback_keys,
+        "Who says it while resolver.k8s cannot; absent: the last good list stays."),
     CONFIG_KEY_NAMED(struct sampler_config, cluster.advertise, "advertise", CONFIG_STRING,
         "Where the others reach this sampler, host:port; absent: the host of its gRPC endpoint if that is one address, else the "
         "machine's first address that is not loopback."),
@@ -177,7 +179,8 @@ int cluster_config_check(
         return 0;
     }
     own->on = true;
-    if (resolver_config_check(context, resolver, cluster, failed, &own->resolver))
+    if (resolver_config_check(context, resolver, cluster, failed, &own->resolver) ||
+        resolver_fallback_check(context, config_node_get(cluster, "resolver_fallback"), failed, &own->resolver, &own->fallback))
         result = CONFIG_E_INVALID;
     if (!own->name || !name_ok(own->name))
         result = config_error(

@@ -11,6 +11,7 @@ struct cluster_config {
     bool on;                              /* there is a resolver; else standalone, and nothing below counts */
     const char *name;                     /* of the cluster: members of another are refused */
     struct resolver_config resolver;
+    struct resolver_config fallback;      /* name NULL: none */
     const char *advertise;                /* host:port at which others reach this one; NULL: found out at start */
     const struct tls_options *tls;        /* NULL: plain text */
     const struct auth_options *auth;      /* how this one shows who it is to the others; NULL: not at all */

@@ -17,7 +17,12 @@
 #include "common/base/num.h"
 #include "common/run/clock.h"
 #include "common/security/security.h"
+#include "sampler/drain_run.h"
 #include "sampler/export/survivors.h"
+#include "sampler/handoff/cluster.h"
+#include "sampler/journal/journal.h"
+#include "sampler/journal/journal_thread.h"
+#include "sampler/journal_run.h"
 #include "sampler/sampler_worker.h"
 #include "sampler/span_path.h"
 #include "sampler/turn.h"
@@ -28,10 +33,10 @@
 #define HASH_SHARE 20u         /* … and so may hashes of exported spans */
 #define BIG_TRACE_SHARE 20u
 
-static void control_on_drained(struct mail *mail, void *receiver)
+static void control_on_finished(struct mail *mail, void *receiver)
 {
-    (void)mail;
-    control_break(receiver);
+    (void)receiver;
+    sampler_drain_tend(container_of(mail, struct sampler, drain_run.finished_mail), clock_now_ns());
 }
 
 void sampler_worker_finished(struct sampler_worker *home)
@@ -42,55 +47,8 @@ void sampler_worker_finished(struct sampler_worker *home)
         return;
     home->finished = true;
     if (atomic_fetch_add(&sampler->workers_finished, 1) + 1 == sampler->worker_count) {
-        sampler->drained_mail.deliver = control_on_drained;
-        control_post(&sampler->control, &sampler->drained_mail);
-    }
-}
-
-static void worker_on_finish(struct mail *mail, void *receiver)
-{
-    (void)receiver;
-    container_of(mail, struct sampler_worker, finish_mail)->finishing = true;
-}
-
-/* The last request was answered: from here on nothing comes in. */
-static void sampler_on_listeners_done(void *context)
-{
-    struct sampler *sampler = context;
-
-    atomic_store(&sampler->listeners_done, true);
-    if (atomic_load(&sampler->cut_short)) {
-        control_break(&sampler->control);
-        return;
-    }
-    for (unsigned i = 0; i < sampler->worker_count; i++) {
-        sampler->workers[i].finish_mail.deliver = worker_on_finish;
-        worker_post(&sampler->workers[i].worker, &sampler->workers[i].finish_mail);
-    }
-}
-
-static void sampler_cut_short(struct sampler *sampler, const char *why)
-{
-    if (atomic_exchange(&sampler->cut_short, true))
-        return;
-    log_event(LOG_WARN, "drain_cut_short", "reason=%s", why);
-    if (atomic_load(&sampler->listeners_done))
-        control_break(&sampler->control);
-    else
-        listeners_cancel_all(sampler->listeners); /* sampler_on_listeners_done breaks the loop */
-}
-
-static void sampler_on_stop(void *context, unsigned signal_count)
-{
-    struct sampler *sampler = context;
-
-    if (signal_count == 1) {
-        sampler->draining = true;
-        sampler->drain_began_ns = clock_now_ns();
-        log_event(LOG_INFO, "draining", "traces_held=%llu", (unsigned long long)metrics_sum(&sampler->metrics, METRIC_TRACES_HELD));
-        listeners_shutdown(sampler->listeners, sampler_on_listeners_done, sampler);
-    } else {
-        sampler_cut_short(sampler, "second_signal");
+        sampler->drain_run.finished_mail.deliver = control_on_finished;
+        control_post(&sampler->control, &sampler->drain_run.finished_mail);
     }
 }
 
@@ -110,8 +68,9 @@ static void sampler_tend(void *context, uint64_t now_ns)
     metric_set(cell, METRIC_STORE_COMMITTED_BYTES, extent_pool_committed_bytes(sampler->pool));
     metric_set(cell, METRIC_STORE_IDLE_BYTES, extent_pool_idle_bytes(sampler->pool));
     metric_set(cell, METRIC_STORE_LIMIT_BYTES, extent_pool_limit_bytes(sampler->pool));
-    if (sampler->draining && now_ns - sampler->drain_began_ns >= (uint64_t)sampler->config.tailrace.drain_timeout_ns)
-        sampler_cut_short(sampler, "drain_timeout");
+    if (sampler->cluster)
+        cluster_tend(sampler->cluster, now_ns);
+    sampler_drain_tend(sampler, now_ns);
 }
 
 static int sampler_listen(struct sampler *sampler, char *out_error, size_t error_size)
@@ -275,6 +234,11 @@ int sampler_new(const struct sampler_config *config, struct policy_set *set, str
     sampler->decides_early = config->tail_sampling.span_ingest || (config->tailrace.early_keep && !policy_set_needs(set)->state);
     sampler->budget = (struct budget){.pool = sampler->pool, .decide_early_allowed = config->tailrace.at_limit == AT_LIMIT_DECIDE_EARLY && !config->tail_sampling.block_on_overflow,
         .workers = sampler->worker_count};
+    if (config->journal.directory) {
+        r = sampler_journal_open(sampler, out_error, error_size);
+        if (r)
+            return error_pass(r);
+    }
     r = http_loops_new(sampler->loops, sampler->loop_count);
     if (r)
         return error_pass(r);
@@ -292,6 +256,11 @@ int sampler_new(const struct sampler_config *config, struct policy_set *set, str
     r = sampler_listen(sampler, out_error, error_size);
     if (r)
         return error_pass(r);
+    if (config->cluster.on) {
+        r = cluster_new(sampler, &sampler->cluster, out_error, error_size);
+        if (r)
+            return error_pass(r);
+    }
     r = sampler_admin_new(sampler, out_error, error_size);
     if (r)
         return error_pass(r);
@@ -314,10 +283,19 @@ int sampler_start(struct sampler *sampler)
         return error_pass(r);
     listeners_start(sampler->listeners);
     listeners_health(sampler->listeners, true);
+    sampler->replayed = !sampler->journal;
+    if (sampler->journal) {
+        r = sampler_journal_start(sampler);
+        if (r)
+            return error_pass(r);
+    }
     log_event(LOG_INFO, "started", "member=%s %s admin_port=%d workers=%u policies=%zu memory_limit_bytes=%llu",
         sampler->name, listeners_ports(sampler->listeners, ports, sizeof(ports)), sampler->admin ? admin_port(sampler->admin) : 0, sampler->worker_count,
         policy_set_count(sampler->set), (unsigned long long)extent_pool_limit_bytes(sampler->pool));
-    log_event(LOG_INFO, "standalone", "text=\"traces are not handed over\"");
+    if (sampler->cluster)
+        cluster_start(sampler->cluster);
+    else
+        log_event(LOG_INFO, "standalone", "text=\"traces are not handed over\"");
     return 0;
 }
 
@@ -332,9 +310,10 @@ int sampler_stop(struct sampler *sampler)
         sampler_books_read(&sampler->workers[i], books);
         held += books[BOOK_HELD];
     }
-    log_event(held ? LOG_WARN : LOG_INFO, "stopped", "spans_left=%llu clean=%s", (unsigned long long)held,
-        atomic_load(&sampler->cut_short) ? "false" : "true");
-    return atomic_load(&sampler->cut_short) ? 1 : 0;
+    log_event(held ? LOG_WARN : LOG_INFO, "stopped", "traces_left=%llu spans_left=%llu left_in=%s clean=%s",
+        (unsigned long long)metrics_sum(&sampler->metrics, METRIC_TRACES_HELD), (unsigned long long)held,
+        held == 0 ? "nothing" : sampler->journal ? "journal" : "nowhere", sampler->drain_run.drain.cut ? "false" : "true");
+    return sampler->drain_run.drain.cut ? 1 : 0;
 }
 
 int sampler_run(struct sampler *sampler)
@@ -369,17 +348,24 @@ static void sampler_worker_deinit(struct sampler_worker *home)
     free(home->policy_counts);
 }
 
+static void workers_deliver(struct sampler *sampler)
+{
+    for (unsigned i = 0; sampler->workers && i < sampler->worker_count; i++)
+        (void)mailbox_deliver(&sampler->workers[i].worker.mailbox, &sampler->workers[i].worker);
+}
+
 /* In reverse order of sampler_new; also after it failed halfway. */
 void sampler_free(struct sampler *sampler)
 {
     if (!sampler)
         return;
+    cluster_stop(sampler->cluster);
+    (void)mailbox_deliver(&sampler->control.mailbox, &sampler->control);
     /* Mail that came after a loop had ended: twice, because an answer goes back to the worker that asked. */
-    for (unsigned i = 0; sampler->workers && i < 2 * sampler->worker_count; i++) {
-        struct worker *worker = &sampler->workers[i % sampler->worker_count].worker;
-
-        (void)mailbox_deliver(&worker->mailbox, worker);
-    }
+    workers_deliver(sampler);
+    workers_deliver(sampler);
+    journal_thread_stop(sampler->journal_thread);
+    workers_deliver(sampler); /* what was written says so */
     http_loops_stop(sampler->loops, sampler->loop_count); /* a start that failed halfway */
     listeners_stop(sampler->listeners);
     for (unsigned i = 0; sampler->workers && i < sampler->worker_count; i++)
@@ -393,6 +379,7 @@ void sampler_free(struct sampler *sampler)
         (void)mailbox_deliver(&worker->mailbox, worker); /* ... and ended; their links may say so to the loops once more */
         worker_deinit(worker);                           /* runs what gRPC still has for us */
     }
+    workers_deliver(sampler); /* calls to peers that were cancelled come home */
     listeners_free(sampler->listeners);
     http_loops_free(sampler->loops, sampler->loop_count);
     for (unsigned i = 0; sampler->workers && i < sampler->worker_count; i++)
@@ -400,7 +387,10 @@ void sampler_free(struct sampler *sampler)
     admin_free(sampler->admin);
     control_timer_free(sampler->tend_timer);
     (void)mailbox_deliver(&sampler->control.mailbox, &sampler->control);
+    cluster_free(sampler->cluster);
+    sampler_drain_deinit(sampler);
     control_deinit(&sampler->control);
+    journal_close(sampler->journal);
     extent_pool_free(sampler->pool);
     policy_set_unref(sampler->set);
     security_free(sampler->security); /* after all that connects */

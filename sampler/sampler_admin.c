@@ -11,6 +11,10 @@
 #include "common/run/grpc_pump.h"
 #include "common/run/program.h"
 #include "proto/peer.h"
+#include "sampler/explain.h"
+#include "sampler/handoff/cluster.h"
+#include "sampler/handoff/worker_handoff.h"
+#include "sampler/journal_run.h"
 #include "sampler/sampler_worker.h"
 #include "sampler/verdict.h"
 
@@ -135,7 +139,12 @@ static void sampler_metrics(void *context, struct text *out)
     books_sum(sampler, books);
     for (int i = 0; i < BOOK_COUNT; i++)
         metric_set(cell, (enum metric_id)(METRIC_BOOK_RECEIVED + i), books[i]);
+    if (sampler->cluster)
+        cluster_gauges(sampler->cluster);
+    sampler_journal_gauges(sampler);
     metrics_write(&sampler->metrics, METRICS_SAMPLER, out);
+    if (sampler->cluster)
+        cluster_metrics(sampler->cluster, out);
     backends_metrics(sampler->backends, out);
     policies_metrics(sampler, out);
 }
@@ -146,9 +155,15 @@ static bool sampler_ready(void *context, const char **out_reason)
 {
     struct sampler *sampler = context;
 
-    if (sampler->draining)
+    if (sampler->draining) {
         *out_reason = "draining";
-    return !sampler->draining;
+        return false;
+    }
+    if (!sampler->replayed) {
+        *out_reason = "the journal is being read";
+        return false;
+    }
+    return !sampler->cluster || cluster_is_ready(sampler->cluster, out_reason);
 }
 
 static void status_policies(struct sampler *sampler, struct text *out)
@@ -183,16 +198,26 @@ static void status_books(struct sampler *sampler, struct text *out)
 static void sampler_status(void *context, struct text *out)
 {
     static const char *const rungs[] = {"none", "spill", "decide_early", "refuse"};
+    static const char *const at_limits[] = {"refuse", "decide_early", "spill"};
     struct sampler *sampler = context;
     const struct metrics *metrics = &sampler->metrics;
+    const char *reason = "";
+    bool ready = sampler_ready(sampler, &reason);
 
     text_append(out, "{\n  \"program\": \"tailrace-sampler\", \"version\": \"%s\", \"grpc\": \"%s\", \"member\": ", TAILRACE_VERSION,
         pump_library_version());
     text_append_json(out, slice_text(sampler->name));
-    text_append(out, ",\n  \"started_unix_ns\": %llu, \"ready\": %s, \"draining\": %s, \"workers\": %u,\n",
-        (unsigned long long)sampler->started_unix_ns, yes_no(!sampler->draining), yes_no(sampler->draining), sampler->worker_count);
-    text_append(out, "  \"cluster\": \"standalone: traces are not handed over\",\n  \"policy_generation\": %llu,\n",
-        (unsigned long long)policy_set_generation(sampler->set));
+    text_append(out, ",\n  \"started_unix_ns\": %llu, \"ready\": %s, \"reason\": ",
+        (unsigned long long)sampler->started_unix_ns, yes_no(ready));
+    text_append_json(out, slice_text(ready ? "" : reason));
+    text_append(out, ", \"draining\": %s, \"workers\": %u,\n  \"cluster\": ", yes_no(sampler->draining), sampler->worker_count);
+    if (sampler->cluster)
+        cluster_status(sampler->cluster, out);
+    else
+        text_append(out, "\"standalone: traces are not handed over\"");
+    text_append(out, ",\n  \"journal\": ");
+    sampler_journal_status(sampler, out);
+    text_append(out, ",\n  \"policy_generation\": %llu,\n", (unsigned long long)policy_set_generation(sampler->set));
     text_append(out, "  \"traces_held\": %llu, \"headers\": %llu, \"ring_disagreements\": %llu,\n",
         (unsigned long long)metrics_sum(metrics, METRIC_TRACES_HELD), (unsigned long long)metrics_sum(metrics, METRIC_HEADERS),
         (unsigned long long)metrics_sum(metrics, METRIC_RING_DISAGREEMENTS));
@@ -205,7 +230,7 @@ static void sampler_status(void *context, struct text *out)
     text_append(out, "  \"memory\": {\"limit_bytes\": %llu, \"committed_bytes\": %llu, \"used_bytes\": %llu, \"rung\": \"%s\", \"at_limit\": \"%s\"},\n",
         (unsigned long long)extent_pool_limit_bytes(sampler->pool), (unsigned long long)extent_pool_committed_bytes(sampler->pool),
         (unsigned long long)metrics_sum(metrics, METRIC_STORE_USED_BYTES), rungs[metrics_sum(metrics, METRIC_LADDER_RUNG) & 3],
-        sampler->budget.decide_early_allowed ? "decide_early" : "refuse");
+        at_limits[sampler->config.tailrace.at_limit]);
     text_append(out, "  \"exporters\": ");
     backends_status(sampler->backends, out);
     text_append(out, ",\n");
@@ -216,182 +241,6 @@ static void sampler_status(void *context, struct text *out)
     text_append(out, "}\n");
 }
 
-/* -- /traces/{id}: answered by the worker that owns the trace -------------------------------------------------------- */
-
-struct explain {
-    struct mail mail;
-    struct sampler *sampler;
-    struct trace_id id;
-    struct admin_call *admin_call; /* asked over HTTP … */
-    void *peer_call;               /* … or by a peer: then answered on its own worker */
-    struct worker *peer_worker;
-    char *json;
-    bool found;
-};
-
-static void explain_held(struct sampler_worker *home, struct trace *trace, struct text *out)
-{
-    const struct trace_info info = trace_info(trace);
-    const struct facts *facts = trace_facts(trace);
-    uint64_t now_ns = home->worker.now_ns;
-
-    text_append(out, ", \"state\": \"%s\", \"spans\": %u, \"bytes\": %llu, \"age_ns\": %llu, \"decided_in_ns\": %llu, \"root_seen\": %s",
-        info.state == TRACE_SAMPLED_WAITING ? "sampled, waits to be exported" : "pending",
-        info.span_count, (unsigned long long)info.bytes, (unsigned long long)u64_sub_floor(now_ns, info.first_ns),
-        (unsigned long long)u64_sub_floor(info.deadline_ns, now_ns), yes_no(facts->root_seen));
-}
-
-static void explain_record(struct sampler_worker *home, const struct decision_record *record, struct text *out)
-{
-    const char *policy = record_policy_name(home, record);
-    struct text because = {0};
-    uint8_t span_id[8];
-
-    text_append(out, ", \"state\": \"%s\", \"policy\": ", decision_name(record->decision));
-    text_append_json(out, slice_text(policy ? policy : ""));
-    memcpy(span_id, &record->evidence_span_id, sizeof(span_id));
-    if (record->too_large)
-        text_append(out, ", \"evidence\": \"the trace was larger than maximum_trace_size_bytes\"");
-    else if (record->evidence_span_id != 0)
-        text_append(out, ", \"evidence\": \"span %02x%02x%02x%02x%02x%02x%02x%02x\"", span_id[0], span_id[1], span_id[2], span_id[3],
-            span_id[4], span_id[5], span_id[6], span_id[7]);
-    else if (record->evidence_bit != UINT16_MAX)
-        text_append(out, ", \"evidence\": \"its resource, or a span among many\"");
-    else if (record->policy != UINT16_MAX)
-        text_append(out, ", \"evidence\": \"the trace as a whole\"");
-    else
-        text_append(out, ", \"evidence\": \"no policy wanted it\"");
-    /* A set that is gone may have numbered its questions otherwise. */
-    if (record->generation == (uint32_t)policy_set_generation(home->set) && !decision_policy_is_foreign(record->policy))
-        policy_set_explain(home->set, record->policy, record->evidence_bit, NULL, &because);
-    if (because.len > 0) {
-        text_append(out, ", \"because\": ");
-        text_append_json(out, slice_make(because.at, because.len));
-    }
-    text_deinit(&because);
-    text_append(out, ", \"spans\": %u, \"decided_ago_ns\": %llu", record->span_count,
-        (unsigned long long)u64_sub_floor(home->worker.now_ns, record->decided_ns));
-}
-
-static char *explain_json(struct sampler_worker *home, const struct trace_id *id, bool *out_found)
-{
-    struct text out = {0};
-    uint64_t hash = hash_trace(id);
-    struct trace *trace = trace_table_find(home->traces, id, hash);
-    struct decision_record record;
-
-    *out_found = true;
-    text_append(&out, "{\"trace_id\": \"");
-    for (size_t i = 0; i < sizeof(id->bytes); i++)
-        text_append(&out, "%02x", id->bytes[i]);
-    text_append(&out, "\", \"owner\": ");
-    text_append_json(&out, slice_text(home->sampler->name));
-    if (trace) {
-        explain_held(home, trace, &out);
-    } else if (decision_cache_find(home->cache, id, hash, false, home->worker.now_ns, &record)) {
-        explain_record(home, &record, &out);
-    } else {
-        *out_found = false;
-        text_append(&out, ", \"state\": \"unknown\", \"evidence\": \"never seen here, or its record is gone\"");
-    }
-    text_append(&out, "}\n");
-    return out.failed ? NULL : out.at;
-}
-
-static void explain_free(struct explain *explain)
-{
-    free(explain->json);
-    free(explain);
-}
-
-static void control_on_explained(struct mail *mail, void *receiver)
-{
-    struct explain *explain = container_of(mail, struct explain, mail);
-
-    (void)receiver;
-    admin_answer(explain->admin_call, explain->json ? explain->found ? 200 : 404 : 500, explain->json ? explain->json : "{}\n");
-    explain_free(explain);
-}
-
-static void peer_on_explained(struct mail *mail, void *receiver)
-{
-    struct explain *explain = container_of(mail, struct explain, mail);
-    Tailrace__V1__ExplainResponse response;
-    struct buffer *answer = NULL;
-
-    (void)receiver;
-    tailrace__v1__explain_response__init(&response);
-    response.json = explain->json;
-    if (explain->json)
-        answer = buffer_new(tailrace__v1__explain_response__get_packed_size(&response));
-    if (answer)
-        answer->len = tailrace__v1__explain_response__pack(&response, answer->bytes);
-    peer_call_answer(explain->peer_call, answer ? RPC_OK : RPC_INTERNAL, answer);
-    explain_free(explain);
-}
-
-static void owner_on_explain(struct mail *mail, void *receiver)
-{
-    struct explain *explain = container_of(mail, struct explain, mail);
-    struct sampler_worker *home = container_of((struct worker *)receiver, struct sampler_worker, worker);
-
-    explain->json = explain_json(home, &explain->id, &explain->found);
-    if (explain->admin_call) {
-        explain->mail.deliver = control_on_explained;
-        control_post(&explain->sampler->control, &explain->mail);
-    } else {
-        explain->mail.deliver = peer_on_explained;
-        worker_post(explain->peer_worker, &explain->mail);
-    }
-}
-
-static struct explain *explain_new(struct sampler *sampler, const struct trace_id *id)
-{
-    struct explain *explain = calloc(1, sizeof(*explain));
-
-    ASSERT(explain != NULL);
-    explain->sampler = sampler;
-    explain->id = *id;
-    explain->mail.deliver = owner_on_explain;
-    return explain;
-}
-
-static void explain_post(struct explain *explain)
-{
-    struct sampler *sampler = explain->sampler;
-
-    worker_post(&sampler->workers[sampler_owner(sampler, hash_trace(&explain->id))].worker, &explain->mail);
-}
-
-static void sampler_explain(void *context, const struct trace_id *id, struct admin_call *call)
-{
-    struct explain *explain = explain_new(context, id);
-
-    explain->admin_call = call;
-    explain_post(explain);
-}
-
-static int peer_explain(void *tier, struct worker *worker, struct slice request, void *call, struct buffer **out_answer)
-{
-    Tailrace__V1__ExplainRequest *asked = tailrace__v1__explain_request__unpack(NULL, request.len, request.at);
-    struct explain *explain = NULL;
-    struct trace_id id;
-
-    (void)out_answer;
-    if (asked && asked->trace_id.len == sizeof(id.bytes)) {
-        memcpy(id.bytes, asked->trace_id.data, sizeof(id.bytes));
-        explain = explain_new(tier, &id);
-    }
-    if (asked)
-        tailrace__v1__explain_request__free_unpacked(asked, NULL);
-    if (!explain)
-        return RPC_INVALID_ARGUMENT;
-    explain->peer_call = call;
-    explain->peer_worker = worker;
-    explain_post(explain);
-    return -1; /* answered when the owner has */
-}
-
 /* -- Hello --------------------------------------------------------------------------------------------------------- */
 
 static int peer_hello(void *tier, struct worker *worker, struct slice request, void *call, struct buffer **out_answer)
@@ -399,7 +248,7 @@ static int peer_hello(void *tier, struct worker *worker, struct slice request, v
     struct sampler *sampler = tier;
     Tailrace__V1__Status *theirs = tailrace__v1__status__unpack(NULL, request.len, request.at);
     Tailrace__V1__Status mine;
-    char software[] = "tailrace-sampler " TAILRACE_VERSION;
+    char software[] = "tailrace-sampler " TAILRACE_VERSION, cluster[132];
     uint64_t room;
 
     (void)worker;
@@ -415,7 +264,16 @@ static int peer_hello(void *tier, struct worker *worker, struct slice request, v
     mine.incarnation = sampler->incarnation;
     mine.state = sampler->draining ? TAILRACE__V1__STATE__STATE_DRAINING : TAILRACE__V1__STATE__STATE_READY;
     mine.room_bytes = room;
-    mine.hands_over = 0;
+    mine.hands_over = sampler->cluster != NULL;
+    if (sampler->cluster) {
+        const struct cluster_word word = cluster_word(sampler->cluster);
+
+        (void)snprintf(cluster, sizeof(cluster), "%s", sampler->config.cluster.name);
+        mine.cluster = cluster;
+        mine.incarnation = word.incarnation;
+        mine.state = (Tailrace__V1__State)word.state;
+        mine.ring_fingerprint = word.fingerprint;
+    }
     mine.software = software;
     *out_answer = buffer_new(tailrace__v1__status__get_packed_size(&mine));
     if (!*out_answer)
@@ -426,7 +284,10 @@ static int peer_hello(void *tier, struct worker *worker, struct slice request, v
 
 const struct peer_method sampler_peer_methods[] = {
     {"/tailrace.v1.Peer/Hello", peer_hello},
-    {"/tailrace.v1.Peer/Explain", peer_explain},
+    {"/tailrace.v1.Peer/Tell", cluster_serve_tell},
+    {"/tailrace.v1.Peer/Give", give_serve},
+    {"/tailrace.v1.Peer/Forward", forward_serve},
+    {"/tailrace.v1.Peer/Explain", explain_serve},
     {NULL, NULL},
 };
 
@@ -445,7 +306,7 @@ int sampler_admin_new(struct sampler *sampler, char *out_error, size_t error_siz
         .serving = sampler_serving,
         .metrics = sampler_metrics,
         .status = sampler_status,
-        .explain = sampler_explain,
+        .explain = explain_ask,
     };
     const struct admin_options options = program_admin_options(&sampler->config.tailrace);
 

@@ -131,6 +131,7 @@ const struct config_key sampler_tailrace_keys[] = {
         "stays there."),
     CONFIG_SECTION("journal", journal_keys, "What outlives the process."),
     CONFIG_NESTED(struct sampler_config, dns, "dns", tailrace_dns_keys, "How cluster.resolver.dns asks."),
+    CONFIG_NESTED(struct sampler_config, kubernetes, "kubernetes", tailrace_kubernetes_keys, "How cluster.resolver.k8s asks."),
     {.name = "record_policy", .type = CONFIG_CHOICE, .offset = offsetof(struct sampler_config, record_policy), .choices = "off|scope|span",
         .set_offset = offsetof(struct sampler_config, record_policy_set),
         .help = "Where exported spans are told which policy kept them, as attributes tailsampling.policy and others: on their scope, as the "
@@ -254,7 +255,7 @@ int sampler_config_read(
     if (failed)
         result = CONFIG_E_INVALID;
     if (cluster_config_check(context, &file, failed, &config) || journal_config_check(context, &file, &config) ||
-        dns_config_check(context, file.tailrace, &config.dns))
+        dns_config_check(context, file.tailrace, &config.dns) || k8s_config_check(context, file.tailrace, &config.kubernetes))
         result = CONFIG_E_INVALID;
     if (check_self(context, &file, &config.tailrace))
         result = CONFIG_E_INVALID;

@@ -31,6 +31,7 @@ struct sampler_config {
     struct cluster_config cluster;
     struct journal_config journal;
     struct dns_config dns;                 /* tailrace.dns */
+    struct k8s_config kubernetes;          /* tailrace.kubernetes */
     struct telemetry_config telemetry;
     enum record_policy record_policy;      /* tailrace.record_policy, or the gate recordpolicy: scope */
     bool record_policy_set;

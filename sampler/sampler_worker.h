@@ -15,6 +15,8 @@
 #include "sampler/decide/decision_cache.h"
 #include "sampler/decide/policy_set.h"
 #include "sampler/export/backends.h"
+#include "sampler/drain.h"
+#include "sampler/handoff/hold_poll.h"
 #include "sampler/handoff/worker_handoff.h"
 #include "sampler/handoff/worker_journal.h"
 #include "sampler/intake.h"
@@ -80,13 +82,26 @@ struct sampler_worker {
     struct policy_count *policy_counts;
     bool votes_changed;
     bool finishing, finished;
-    struct mail finish_mail;
     struct worker_handoff *handoff; /* NULL: neither cluster nor journal */
     struct worker_journal *journal; /* NULL: none */
 };
 
 /* Scratch for so many hashes of one trace; its content is gone at the next call. */
 uint64_t *worker_hash_scratch(struct sampler_worker *home, size_t count);
+
+struct drain_run { /* drain_run.c */
+    struct drain drain;
+    struct hold_poll poll;
+    enum drain_phase asked_phase;
+    uint64_t asked_ns;
+    bool idle, listeners_done;
+    unsigned stops;
+    struct mail listeners_mail, finished_mail;
+};
+
+struct cluster;
+struct journal;
+struct journal_thread;
 
 struct sampler {
     struct sampler_config config;
@@ -108,13 +123,16 @@ struct sampler {
     struct policy_set *set;
     uint64_t big_trace_bytes;   /* a trace larger than this is decided and streamed: 5 % of the budget */
     char name[256];
-    uint64_t incarnation, started_unix_ns, drain_began_ns;
+    struct journal *journal;             /* NULL: memory only. Set before the workers are made */
+    struct journal_thread *journal_thread;
+    struct mail replayed_mail;
+    struct cluster *cluster;             /* NULL: standalone */
+    uint64_t incarnation, started_unix_ns;
     bool draining, decides_early;
-    atomic_bool cut_short, listeners_done;
+    bool replayed;                       /* the journal, or there is none */
     atomic_uint workers_finished;
-    struct mail drained_mail;
-    struct handoff_options handoff; /* set before the workers are made, and so is … */
-    struct journal *journal;        /* … this; NULL: memory only */
+    struct handoff_options handoff;      /* set before the workers are made */
+    struct drain_run drain_run;
 };
 
 /* Which worker owns a trace: bits that neither the slot nor the tables use. */

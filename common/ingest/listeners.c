@@ -170,6 +170,11 @@ const char *listeners_ports(const struct listeners *listeners, char *text, size_
     return text;
 }
 
+int listeners_grpc_port(const struct listeners *listeners)
+{
+    return listeners->grpc_count > 0 ? receiver_port(listeners->grpc[0]) : 0;
+}
+
 static void listeners_release(void *context)
 {
     struct listeners *listeners = context;

@@ -40,6 +40,8 @@ void listeners_health(struct listeners *listeners, bool serving);
 /* "otlp_grpc_port=4317 otlp_http_port=4318" for the log; several ports of a kind stand with a comma between. Returns text. */
 const char *listeners_ports(const struct listeners *listeners, char *text, size_t size);
 #define LISTENERS_PORTS_SIZE 256
+/* Of the first gRPC receiver; 0: there is none. */
+int listeners_grpc_port(const struct listeners *listeners);
 /* As receiver_shutdown: on_done runs once, on any thread, after the last of them. */
 void listeners_shutdown(struct listeners *listeners, void (*on_done)(void *context), void *context);
 /* The end of the grace period. */

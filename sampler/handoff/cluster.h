@@ -45,7 +45,11 @@ void cluster_drain(struct cluster *cluster, uint64_t now_ns);
 /* Nothing is held any more (clean), or the grace is over: left, said to all. */
 void cluster_leave(struct cluster *cluster, bool clean, uint64_t now_ns);
 /* Every reachable peer has heard the present state. */
-bool cluster_heard(const struct cluster *cluster, uint64_t now_ns);
+bool cluster_heard(const struct cluster *cluster);
+/* Is there a ready member, reachable, that takes what this one gives away? */
+bool cluster_has_fellows(const struct cluster *cluster);
+/* Of the view that the workers have last been sent. */
+size_t cluster_view_members(const struct cluster *cluster);
 
 /* -- what it shows ---------------------------------------------------------------------------------------------- */
 
@@ -59,6 +63,8 @@ struct cluster_word {
 };
 struct cluster_word cluster_word(const struct cluster *cluster);
 void cluster_status(struct cluster *cluster, struct text *out);
+/* Gauges into the control thread's cell; then the families with a label for each peer. */
+void cluster_gauges(struct cluster *cluster);
 void cluster_metrics(struct cluster *cluster, struct text *out);
 /* A reachable link to the present owner of a trace, with a reference (NULL: it is this node, or cannot be asked); its name
  * in *out_name, borrowed until the next turn. */

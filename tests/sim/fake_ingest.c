@@ -249,6 +249,12 @@ const char *listeners_ports(const struct listeners *listeners, char *text, size_
     return text;
 }
 
+int listeners_grpc_port(const struct listeners *listeners)
+{
+    (void)listeners;
+    return 4317; /* of whatever address the node has */
+}
+
 void listeners_shutdown(struct listeners *listeners, void (*on_done)(void *context), void *context)
 {
     listeners->open = false;

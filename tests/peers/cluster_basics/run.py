@@ -1,0 +1,253 @@
+#!/usr/bin/env python3
+"""Samplers that know each other: a ring forms, everybody agrees on it, one goes and comes back, strangers are refused by name.
+
+What traces do in all that is tests/cluster's; here the process around them is judged.
+"""
+import json
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+
+from kit import certs, otlp
+from kit.proc import Node, Stage, free_port, sampler_config
+from kit.suite import Suite, check, equal, slowness, until
+
+suite = Suite("cluster_basics")
+
+KEEP = [{"name": "all", "type": "always_sample"}]
+SLOTS = 1 << 18
+
+
+class Fleet:
+    """Samplers sampler-0 … at ports that all of them list."""
+
+    def __init__(self, stage, count, **times):
+        slow = slowness()
+        self.stage = stage
+        self.ports = [free_port() for _ in range(count)]
+        self.times = {"status_interval": f"{int(100 * slow)}ms", "peer_timeout": f"{int(1000 * slow)}ms",
+                      "hello_wait": f"{int(500 * slow)}ms", "handoff_timeout": f"{int(20000 * slow)}ms", **times}
+        self.nodes = {}
+
+    def config(self, index, hostnames=None, cluster=None, grpc=None, scheme_host="127.0.0.1"):
+        config = sampler_config(f"sampler-{index}", 1, KEEP, grpc=grpc)
+        config["@port"] = self.ports[index]
+        config["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"] = f"127.0.0.1:{self.ports[index]}"
+        config["tailrace"]["cluster"] = {
+            "self": f"sampler-{index}", **self.times,
+            "resolver": {"static": {"hostnames": hostnames or [f"{scheme_host}:{port}" for port in self.ports]}}, **(cluster or {})}
+        return config
+
+    def start(self, index, again=0, **options):
+        name = f"sampler-{index}" + (f"-again{again}" if again else "")
+        node = self.stage.add(Node(name, "sampler/tailrace-sampler", self.config(index, **options), self.stage.directory))
+        self.nodes[index] = node
+        return wait_serving(node)
+
+    def start_all(self, **options):
+        for index in range(len(self.ports)):
+            self.start(index, **options)
+        return self
+
+
+def wait_serving(node):
+    """Until it can be asked."""
+    def serving():
+        check(node.running(), f"{node.name} ended\n{node.tail() if not node.running() else ''}")
+        try:
+            return node.get("/livez")[0] == 200
+        except OSError:
+            return False
+    until(serving, f"{node.name} serves")
+    return node
+
+
+def cluster_of(node):
+    return node.status()["cluster"]
+
+
+def agreed(nodes, members):
+    """Every node has a ring of so many members, the same one, is in step, and all its slots are settled."""
+    seen = [cluster_of(node) for node in nodes]
+    return all("ring" in cluster for cluster in seen) and \
+        len({cluster["ring"]["fingerprint"] for cluster in seen}) == 1 and \
+        all(cluster["ring"]["members"] == members and cluster["ring"]["agreed"] and cluster["in_step"] and cluster["settled"]
+            for cluster in seen) and \
+        sum(cluster["ring"]["slots_settled"] for cluster in seen) == SLOTS
+
+
+def wait_agreed(nodes, members, timeout_s=30.0):
+    try:
+        until(lambda: agreed(nodes, members), f"{len(nodes)} nodes agree on a ring of {members}", timeout_s)
+    except AssertionError as error:
+        raise AssertionError(str(error) + "\n" + "\n".join(json.dumps(cluster_of(node), indent=1) for node in nodes)) from None
+
+
+def peer(node, name):
+    found = [entry for entry in cluster_of(node)["peers"] if entry["name"] == name]
+    return found[0] if found else None
+
+
+@suite.case()
+def three_form_a_ring():
+    """Three samplers find each other, agree, share the slots, settle, and are ready; each says so of the others."""
+    with Stage() as stage:
+        fleet = Fleet(stage, 3).start_all()
+        nodes = list(fleet.nodes.values())
+        for node in nodes:
+            node.wait_ready()
+        wait_agreed(nodes, 3)
+        for index, node in fleet.nodes.items():
+            cluster = cluster_of(node)
+            equal(cluster["state"], "ready", "state")
+            equal(cluster["self"], f"sampler-{index}", "self")
+            check(0.25 * SLOTS < cluster["ring"]["slots_owned"] < 0.42 * SLOTS, f"slots: {cluster['ring']}")
+            equal(sorted(entry["name"] for entry in cluster["peers"]),
+                  sorted(f"sampler-{other}" for other in fleet.nodes if other != index), "peers")
+            check(all(entry["reachable"] and entry["agrees"] for entry in cluster["peers"]), f"peers: {cluster['peers']}")
+            numbers = node.metrics()
+            equal(numbers.value("tailrace_cluster_members"), 3, "members")
+            equal(numbers.value("tailrace_cluster_ring_agreed"), 1, "agreed")
+            equal(numbers.value("tailrace_cluster_state"), 2, "state")
+            equal(numbers.value("tailrace_peer_reachable", peer=f"sampler-{(index + 1) % 3}"), 1, "reachable")
+
+
+@suite.case()
+def one_leaves_and_comes_back():
+    """SIGTERM: draining, its slots go, it leaves clean with exit 0; it comes back, and the ring is the one before."""
+    with Stage() as stage:
+        fleet = Fleet(stage, 3).start_all()
+        wait_agreed(list(fleet.nodes.values()), 3)
+        before = cluster_of(fleet.nodes[0])["ring"]["fingerprint"]
+        incarnation = peer(fleet.nodes[0], "sampler-2")["incarnation"]
+        fleet.nodes[2].stop()
+        rest = [fleet.nodes[0], fleet.nodes[1]]
+        wait_agreed(rest, 2)
+        check(cluster_of(rest[0])["ring"]["fingerprint"] != before, "the ring is another one")
+        equal(cluster_of(rest[0])["counters"]["members_dropped"], 0, "dropped")
+        back = fleet.start(2, again=1).wait_ready()
+        wait_agreed([*rest, back], 3)
+        equal(cluster_of(back)["ring"]["fingerprint"], before, "the ring of before")
+        check(peer(rest[0], "sampler-2")["incarnation"] > incarnation, "a later incarnation")
+
+
+@suite.case()
+def one_dies():
+    """kill -9: its slots stay its own until handoff_timeout, then the others take them; back later, it is in again."""
+    with Stage() as stage:
+        fleet = Fleet(stage, 3, handoff_timeout=f"{int(6000 * slowness())}ms").start_all()
+        wait_agreed(list(fleet.nodes.values()), 3)
+        fleet.nodes[1].kill()
+        rest = [fleet.nodes[0], fleet.nodes[2]]
+        until(lambda: all(not peer(node, "sampler-1")["reachable"] for node in rest), "sampler-1 is silent")
+        equal([cluster_of(node)["ring"]["members"] for node in rest], [3, 3], "it keeps its place")
+        wait_agreed(rest, 2, timeout_s=60)
+        equal([cluster_of(node)["counters"]["members_dropped"] > 0 or peer(node, "sampler-1")["gone"] for node in rest],
+              [True, True], "dropped, or heard that it was")
+        back = fleet.start(1, again=1)
+        wait_agreed([*rest, back], 3)
+
+
+@suite.case()
+def grows_by_one_that_nobody_lists():
+    """A fourth that knows one of three is known to all: members name each other."""
+    with Stage() as stage:
+        fleet = Fleet(stage, 4)
+        three = [f"127.0.0.1:{port}" for port in fleet.ports[:3]]
+        for index in range(3):
+            fleet.start(index, hostnames=three)
+        wait_agreed(list(fleet.nodes.values()), 3)
+        fleet.start(3, hostnames=three[:1])
+        wait_agreed(list(fleet.nodes.values()), 4)
+
+
+@suite.case()
+def another_cluster_is_refused():
+    """An address of another cluster is refused by name on both sides, and neither ring changes."""
+    with Stage() as stage:
+        fleet = Fleet(stage, 3)
+        addresses = [f"127.0.0.1:{port}" for port in fleet.ports]
+        fleet.start(0, hostnames=addresses)
+        fleet.start(1, hostnames=addresses)
+        stranger = fleet.start(2, hostnames=addresses, cluster={"name": "green"})
+        ours = [fleet.nodes[0], fleet.nodes[1]]
+        wait_agreed(ours, 2)
+        until(lambda: any("green" in text for text in cluster_of(ours[0])["refused"]), "sampler-0 names the other cluster")
+        until(lambda: any("tailrace" in text for text in cluster_of(stranger)["refused"]), "the stranger names ours")
+        until(lambda: ours[0].metrics().value("tailrace_cluster_statuses_refused_total") > 0, "counted")
+        equal(cluster_of(stranger)["ring"]["members"], 1, "the stranger's ring")
+        check(b"peer_refused" in ours[0].log(), "the log says so")
+
+
+@suite.case()
+def one_name_twice_is_refused():
+    """Two processes of one name: the second is told, and the ring does not take both."""
+    with Stage() as stage:
+        fleet = Fleet(stage, 3)
+        addresses = [f"127.0.0.1:{port}" for port in fleet.ports]
+        fleet.start(0, hostnames=addresses)
+        fleet.start(1, hostnames=addresses)
+        wait_agreed([fleet.nodes[0], fleet.nodes[1]], 2)
+        twin = fleet.start(2, hostnames=addresses, cluster={"self": "sampler-0"})
+        until(lambda: any("sampler-0" in text for text in cluster_of(fleet.nodes[0])["refused"]), "sampler-0 hears of its twin")
+        until(lambda: any("sampler-0" in text for text in cluster_of(twin)["refused"]), "and the twin of it")
+        twin.kill()
+        until(lambda: agreed([fleet.nodes[0], fleet.nodes[1]], 2) or cluster_of(fleet.nodes[1])["ring"]["members"] == 2, "a ring of two")
+
+
+@suite.case()
+def peers_speak_tls():
+    """With certificates on both sides samplers find each other; one without a certificate is not let in."""
+    with Stage() as stage:
+        authority = certs.Authority()
+        ca_file = certs.write(os.path.join(stage.directory, "ca.pem"), authority.cert_pem)
+        cert_file, key_file = authority.sign("sampler", ["127.0.0.1", "localhost"]).write(stage.directory, "sampler")
+        server = {"tls": {"cert_file": cert_file, "key_file": key_file, "client_ca_file": ca_file}}
+        client = {"tls": {"ca_file": ca_file, "cert_file": cert_file, "key_file": key_file}}
+        fleet = Fleet(stage, 3)
+        for index in range(2):
+            fleet.start(index, grpc=server, cluster=client)
+        bare = fleet.start(2, grpc=server, cluster={"tls": {"ca_file": ca_file}})
+        with_certificate = [fleet.nodes[0], fleet.nodes[1]]
+        until(lambda: all(peer(node, name) and peer(node, name)["reachable"]
+                          for node, name in zip(with_certificate, ("sampler-1", "sampler-0"))), "the two speak")
+        until(lambda: b"tls_connection_failed" in bare.log(), "the third's connections fail, and it says why")
+        check(all(not entry["reachable"] for entry in cluster_of(bare)["peers"]), "and reaches nobody")
+
+
+@suite.case()
+def peers_show_credentials():
+    """Receivers that ask for a password ask other samplers too, who have it by tailrace.cluster.auth."""
+    with Stage() as stage:
+        fleet = Fleet(stage, 2)
+        for index in range(2):
+            config = fleet.config(index, grpc={"auth": {"authenticator": "basicauth/server"}},
+                                  cluster={"auth": {"authenticator": "basicauth/client"}})
+            config["extensions"] = {"basicauth/server": {"htpasswd": {"inline": "peer:s3cr3t"}},
+                                    "basicauth/client": {"client_auth": {"username": "peer", "password": "s3cr3t"}}}
+            config["service"]["extensions"] = ["basicauth/server", "basicauth/client"]
+            fleet.nodes[index] = wait_serving(
+                stage.add(Node(f"sampler-{index}", "sampler/tailrace-sampler", config, stage.directory)))
+        wait_agreed(list(fleet.nodes.values()), 2)
+
+
+@suite.case()
+def explain_names_the_owner():
+    """/traces/{id} of any sampler is answered by the trace's owner."""
+    with Stage() as stage:
+        fleet = Fleet(stage, 3).start_all()
+        nodes = list(fleet.nodes.values())
+        wait_agreed(nodes, 3)
+        owners = set()
+        for _ in range(12):
+            trace = otlp.trace_id().hex()
+            answers = [json.loads(node.get(f"/traces/{trace}")[1]) for node in nodes]
+            equal(len({answer["owner"] for answer in answers}), 1, f"owners of {trace}: {answers}")
+            equal({answer["answered_by"] for answer in answers}, {answers[0]["owner"]}, "answered by")
+            owners.add(answers[0]["owner"])
+        check(len(owners) > 1, f"owners: {owners}")
+
+
+if __name__ == "__main__":
+    sys.exit(suite.main())
