@@ -10,6 +10,7 @@
  * Bounds  MEMBERSHIP_PEERS_MAX names and MEMBERSHIP_TARGETS_MAX addresses, whatever others say; what exceeds is counted.
  * Cost    owners and sets of slots are computed once a ring; everything else is a pass over the peers.
  * Owner   one thread. No clock, no randomness: the same calls make the same states.
+ * Source  the handoff protocol, sections 2 to 4; docs/decisions/0017-membership.md for what is sharper here.
  */
 #pragma once
 
