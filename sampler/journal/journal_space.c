@@ -270,18 +270,28 @@ static int segment_wipe(struct journal *journal, struct segment *segment)
     return r == -ENOENT ? 0 : r;
 }
 
+/* The first dead segment whose number is above; NULL: there is no more. Dead ones are the writer's alone. */
+static struct segment *next_dead(struct journal *journal, uint32_t above)
+{
+    struct segment *found = NULL;
+
+    journal_lock(journal);
+    for (size_t i = 0; !found && i < journal->segment_count; i++)
+        if (journal->segments[i]->state == SEGMENT_DEAD && journal->segments[i]->number > above)
+            found = journal->segments[i];
+    journal_unlock(journal);
+    return found;
+}
+
 /* Segments that can be wiped now leave the list; the others are tried again at the next turn. */
 static void wipe_dead(struct journal *journal)
 {
-    for (size_t i = 0; i < journal->segment_count;) {
-        struct segment *segment = journal->segments[i];
-        int r;
+    struct segment *segment = next_dead(journal, 0);
 
-        if (segment->state != SEGMENT_DEAD) {
-            i++;
-            continue;
-        }
-        r = segment_wipe(journal, segment);
+    while (segment) {
+        uint32_t number = segment->number;
+        int r = segment_wipe(journal, segment);
+
         journal_lock(journal);
         if (r == 0) {
             journal->stats.recycled_segments++;
@@ -292,8 +302,7 @@ static void wipe_dead(struct journal *journal)
         journal_unlock(journal);
         if (r == 0)
             segment_free(segment);
-        else
-            i++;
+        segment = next_dead(journal, number);
     }
 }
 

@@ -364,16 +364,16 @@ static void write_all_queued(struct journal *journal, struct journal_now now)
 
 static void probe_on_time(struct journal *journal, uint64_t now_ns)
 {
+    bool failed;
+
     if (!atomic_load(&journal->failing) || now_ns < journal->retry_at_ns)
         return;
-    if (journal_probe(journal)) {
-        journal->retry_at_ns = now_ns + TICK_NS;
-        return;
-    }
+    failed = journal_probe(journal) != 0;
     journal_lock(journal);
+    journal->retry_at_ns = now_ns + TICK_NS;
     for (unsigned i = 0; i < STREAM_COUNT; i++)
-        journal->streams[i].failing = false;
-    atomic_store(&journal->failing, false);
+        journal->streams[i].failing &= failed;
+    atomic_store(&journal->failing, failed);
     journal_unlock(journal);
 }
 
