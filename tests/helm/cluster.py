@@ -128,10 +128,10 @@ def lb_address():
     return cluster().get("--namespace", NAMESPACE, "service", "tr-tailrace-lb")["spec"]["clusterIP"] + ":4317"
 
 
-def ring_sizes():
+def ring_sizes(pods=None):
     """Members in the ring of each balancer that answers."""
     sizes = []
-    for pod in cluster().pods(NAMESPACE, "lb"):
+    for pod in pods or cluster().pods(NAMESPACE, "lb"):
         try:
             with urllib.request.urlopen(f"http://{pod['status']['podIP']}:13133/metrics", timeout=10) as answer:
                 sizes.append(metrics.Metrics(answer.read().decode()).value("otelcol_loadbalancer_num_backends"))
@@ -250,6 +250,41 @@ def a_change_of_policies_takes_effect():
     with Load() as load:
         load.send(20)
     expect_arrived(load.acknowledged, "after the rollback")
+
+
+@suite.case()
+def a_broken_policy_stops_at_one_pod():
+    """Policies that no program can read get no further than one sampler, which says why; spans pass, and rollback mends it."""
+    broken = json.loads(values(ALL))
+    broken["tailSampling"]["policies"] = [{"name": "cart", "type": "ottl_condition", "ottl_condition": {"span": ["attributes[ > 5"]}}]
+    path = pathlib.Path(cluster().directory, "broken.json")
+    path.write_text(json.dumps(broken), encoding="utf-8")
+    cluster().helm("upgrade", chart.RELEASE, CHART, "--namespace", NAMESPACE, "--values", path)
+    last = "tr-tailrace-sampler-2"  # the highest number goes first
+    until(lambda: "attributes[ > 5" in cluster().process(["kubectl", "-n", NAMESPACE, "logs", last]).stdout, "its reason in the log", 60, every_s=0.5)
+    equal(cluster().ready(NAMESPACE, "sampler"), ["tr-tailrace-sampler-0", "tr-tailrace-sampler-1"], "samplers that go on")
+    with Load() as load:
+        load.send(20)
+    expect_arrived(load.acknowledged, "beside a sampler that does not start")
+    patiently("helm", "rollback", chart.RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout", "150s")
+    cluster().wait_ready(NAMESPACE, "sampler", 3)
+
+
+@suite.case()
+def the_api_server_may_be_away():
+    """While the API server is stopped and after, spans pass and rings stay."""
+    wait_ring(3)
+    with Load() as load:
+        pods = cluster().pods(NAMESPACE, "lb")
+        cluster().chaos("api-down", "-")
+        time.sleep(5)
+        sizes = ring_sizes(pods)
+        cluster().chaos("api-up", "-")
+        until(lambda: cluster().process(["kubectl", "get", "--raw", "/readyz"]).returncode == 0, "the API server is back", 60, every_s=0.3)
+    equal(sizes, [3, 3], "rings while the API server is away")
+    expect_arrived(load.acknowledged, "without an API server")
+    equal(load.refusals, 0, "refusals")
+    wait_ring(3)
 
 
 @suite.case()

@@ -328,6 +328,28 @@ def sizes_are_values():
     check(done.returncode == 2 and "'10' is no duration" in done.stderr, done.stderr)
 
 
+@suite.case()
+def the_pages_values_hold():
+    """Values that docs/kubernetes.md shows render, and mean what the Collector's files beside them mean."""
+    page = (ROOT / "docs/kubernetes.md").read_text(encoding="utf-8")
+    block = {name: text for name, text in re.findall(r"```yaml\n# (\w+)\.yaml.*?\n(.*?)```", page, re.DOTALL)}
+    items = chart.objects(must("helm", "template", chart.RELEASE, CHART, "--namespace", chart.NAMESPACE, "--values", "-", stdin=block["values"]))
+    made = {tier: config_of(items, one(items, kind)) for tier, kind in (("lb", "Deployment"), ("sampler", "StatefulSet"))}
+    was = {tier: yaml.safe_load(block[tier]) for tier in made}
+    # The chart's own decision_cache stays, as the Collector has none set.
+    del made["sampler"]["processors"]["tail_sampling"]["decision_cache"]
+    equal(made["sampler"]["processors"], was["sampler"]["processors"], "policies")
+    exporter = made["sampler"]["exporters"]["otlp"]
+    exporter["endpoint"] = exporter["endpoint"].replace("http://", "")
+    equal(exporter, was["sampler"]["exporters"]["otlp"], "the backend")
+    equal(made["lb"]["receivers"]["otlp"]["protocols"]["grpc"]["max_recv_msg_size_mib"], 16, "what the first layer has of its own")
+    equal(list(made["lb"]["exporters"]["loadbalancing"]["resolver"]), list(was["lb"]["exporters"]["loadbalancing"]["resolver"]), "the resolver")
+    for kind in ("Deployment", "StatefulSet"):
+        with tempfile.TemporaryDirectory() as directory:
+            pod = chart.Pod(items, one(items, kind), directory, {})
+            must(*pod.argv(proc.BUILD), "--check", env=pod.env())
+
+
 # -- deploy/ --------------------------------------------------------------------------------------------
 
 
