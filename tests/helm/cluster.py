@@ -43,6 +43,8 @@ def cluster():
         sink = state["sink"] = otlp.Sink()
         sink.host = state["cluster"].gateway
         sink.start()
+        for name in (NAMESPACE, "observability", "tailrace"):
+            state["cluster"].kubectl("apply", "-f", "-", stdin=RESTRICTED.replace("NAME", name))
     return state["cluster"]
 
 
@@ -56,8 +58,6 @@ def the_operators_kinds_are_known():
     for name in ("servicemonitors", "prometheusrules"):
         cluster().kubectl("apply", "--server-side", "-f", f"{module['Dir']}/example/prometheus-operator-crd/monitoring.coreos.com_{name}.yaml")
     cluster().kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
-    for name in (NAMESPACE, "observability", "tailrace"):
-        cluster().kubectl("apply", "-f", "-", stdin=RESTRICTED.replace("NAME", name))
 
 
 def dry_run(text):
@@ -110,6 +110,14 @@ def helm_upgrade(text):
     path = pathlib.Path(cluster().directory, "values.json")
     path.write_text(text, encoding="utf-8")
     patiently("helm", "upgrade", "--install", chart.RELEASE, CHART, "--namespace", NAMESPACE, "--values", path, "--wait", "--timeout", "150s")
+
+
+def need_release():
+    """The release that the cases share, made by the first of them."""
+    if not state.get("installed"):
+        helm_upgrade(values(ALL))
+        state["installed"] = True
+    wait_ring(3)
 
 
 def patiently(*argv):
@@ -200,9 +208,8 @@ def expect_arrived(wanted, what, doubled=0):
 @suite.case()
 def a_default_install_works():
     """With the backend's endpoint, helm install gives ready pods, helm test passes, and spans pass whole."""
-    helm_upgrade(values(ALL))
+    need_release()
     equal((len(cluster().ready(NAMESPACE, "lb")), len(cluster().ready(NAMESPACE, "sampler"))), (2, 3), "pods that are ready")
-    wait_ring(3)
     done = cluster().process(["helm", "test", chart.RELEASE, "--namespace", NAMESPACE, "--timeout", "90s"], timeout_s=120)
     check(done.returncode == 0 and "Succeeded" in done.stdout, done.stdout + done.stderr + cluster().explain(NAMESPACE))
     with Load() as load:
@@ -214,6 +221,7 @@ def a_default_install_works():
 @suite.case()
 def balancers_roll_without_a_loss():
     """While balancers are replaced under load, each acknowledged span arrives, once."""
+    need_release()
     with Load() as load:
         patiently("kubectl", "-n", NAMESPACE, "rollout", "restart", "deployment/tr-tailrace-lb")
         rollout("deployment/tr-tailrace-lb")
@@ -224,12 +232,15 @@ def balancers_roll_without_a_loss():
 @suite.case()
 def scaling_loses_nothing():
     """Samplers 3, 5, 2 under load: rings follow, and each acknowledged span arrives."""
+    need_release()
     with Load() as load:
         for count in (5, 2):
             cluster().kubectl("-n", NAMESPACE, "scale", "statefulset/tr-tailrace-sampler", f"--replicas={count}")
             cluster().wait_ready(NAMESPACE, "sampler", count)
             wait_ring(count)
         until(lambda: len(cluster().pods(NAMESPACE, "sampler")) == 2, "samplers that went have ended", 90, every_s=0.5)
+        cluster().kubectl("-n", NAMESPACE, "scale", "statefulset/tr-tailrace-sampler", "--replicas=3")
+        wait_ring(3)
     # Repeats are recognised by the sampler that has the span; samplers that do not hand traces over know nothing of each other's.
     expect_arrived(load.acknowledged, "scaling", doubled=None)
 
@@ -237,6 +248,7 @@ def scaling_loses_nothing():
 @suite.case()
 def a_change_of_policies_takes_effect():
     """helm upgrade with other policies: the samplers roll, decide by the new ones, and helm rollback brings the old back."""
+    need_release()
     helm_upgrade(values(ERRORS))
     wait_ring(3)
     with Load() as good, Load(error=True) as bad:
@@ -255,6 +267,7 @@ def a_change_of_policies_takes_effect():
 @suite.case()
 def a_broken_policy_stops_at_one_pod():
     """Policies that no program can read get no further than one sampler, which says why; spans pass, and rollback mends it."""
+    need_release()
     broken = json.loads(values(ALL))
     broken["tailSampling"]["policies"] = [{"name": "cart", "type": "ottl_condition", "ottl_condition": {"span": ["attributes[ > 5"]}}]
     path = pathlib.Path(cluster().directory, "broken.json")
@@ -273,7 +286,7 @@ def a_broken_policy_stops_at_one_pod():
 @suite.case()
 def the_api_server_may_be_away():
     """While the API server is stopped and after, spans pass and rings stay."""
-    wait_ring(3)
+    need_release()
     with Load() as load:
         pods = cluster().pods(NAMESPACE, "lb")
         cluster().chaos("api-down", "-")
@@ -290,6 +303,7 @@ def the_api_server_may_be_away():
 @suite.case()
 def uninstall_leaves_nothing():
     """helm uninstall ends every pod in order and leaves no object behind."""
+    need_release()
     cluster().run(["helm", "uninstall", chart.RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout", "120s"], timeout_s=150)
     until(lambda: not cluster().get("--namespace", NAMESPACE, "pods")["items"], "every pod has ended", 90, every_s=0.5)
     kinds = "deployments,statefulsets,services,configmaps,serviceaccounts,poddisruptionbudgets,roles,rolebindings,persistentvolumeclaims"
