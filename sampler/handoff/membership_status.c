@@ -107,7 +107,7 @@ static void list_gone(const struct membership *membership, const struct peer *re
     }
 }
 
-static void status_fill(struct membership *membership, const struct peer *peer, Tailrace__V1__Status *out)
+static void status_fill(struct membership *membership, Tailrace__V1__Status *out)
 {
     tailrace__v1__status__init(out);
     out->cluster = membership->cluster;
@@ -125,62 +125,68 @@ static void status_fill(struct membership *membership, const struct peer *peer, 
     out->hands_over = 1;
     out->software = membership->software;
     out->journal_id = membership->options.journal_id;
-    if (peer) {
-        out->heard_incarnation = peer->incarnation;
-        out->heard_ring_no = heard_ring_no(peer);
-    }
 }
 
-static struct buffer *bytes_of(const Tailrace__V1__Status *status)
+/* What is said to this peer alone; clear and holds are the caller's memory. */
+static void status_fill_for(const struct membership *membership, const struct peer *peer, Tailrace__V1__Clear *clear,
+    Tailrace__V1__Holds *holds, Tailrace__V1__Status *out)
 {
-    struct buffer *bytes = buffer_new(tailrace__v1__status__get_packed_size(status));
+    out->heard_incarnation = peer->incarnation;
+    out->heard_ring_no = heard_ring_no(peer);
+    tailrace__v1__holds__init(holds);
+    holds->traces = peer->held.traces;
+    holds->bytes = peer->held.bytes;
+    out->holds = holds;
+    if (!settle_may_clear(membership, peer))
+        return;
+    tailrace__v1__clear__init(clear);
+    clear->claim_no = peer->claim_no;
+    clear->ring_fingerprint = membership->adopted_fingerprint;
+    out->clear = clear;
+}
 
+static struct buffer *status_bytes(struct membership *membership, const struct peer *peer, struct member_list *members,
+    struct member_list *gone)
+{
+    Tailrace__V1__Status status;
+    Tailrace__V1__Clear clear;
+    Tailrace__V1__Holds holds;
+    struct buffer *bytes;
+
+    status_fill(membership, &status);
+    if (peer)
+        status_fill_for(membership, peer, &clear, &holds, &status);
+    if (!peer || peer->fingerprint != membership->adopted_fingerprint) {
+        list_ring(membership, peer, members);
+        list_gone(membership, peer, gone);
+    }
+    status.n_members = members->count;
+    status.members = members->at;
+    status.n_gone = gone->count;
+    status.gone = gone->at;
+    bytes = buffer_new(tailrace__v1__status__get_packed_size(&status));
     if (bytes)
-        bytes->len = tailrace__v1__status__pack(status, bytes->bytes);
+        bytes->len = tailrace__v1__status__pack(&status, bytes->bytes);
     return bytes;
 }
 
 struct buffer *status_pack(struct membership *membership, struct peer *peer)
 {
     struct member_list members, gone;
-    Tailrace__V1__Status status;
-    Tailrace__V1__Clear clear;
-    Tailrace__V1__Holds holds;
     struct buffer *bytes = NULL;
     bool room = list_init(&members, membership->peer_count);
 
-    if (list_init(&gone, membership->peer_count) && room) {
-        status_fill(membership, peer, &status);
-        if (peer) {
-            tailrace__v1__holds__init(&holds);
-            holds.traces = peer->held.traces;
-            holds.bytes = peer->held.bytes;
-            status.holds = &holds;
-        }
-        if (peer && settle_may_clear(membership, peer)) {
-            tailrace__v1__clear__init(&clear);
-            clear.claim_no = peer->claim_no;
-            clear.ring_fingerprint = membership->adopted_fingerprint;
-            status.clear = &clear;
-        }
-        if (!peer || peer->fingerprint != membership->adopted_fingerprint) {
-            list_ring(membership, peer, &members);
-            list_gone(membership, peer, &gone);
-        }
-        status.n_members = members.count;
-        status.members = members.at;
-        status.n_gone = gone.count;
-        status.gone = gone.at;
-        bytes = bytes_of(&status);
-    }
-    if (bytes && peer) {
-        peer->told = status_hash(membership, peer);
-        peer->clear_told_no = status.clear ? peer->claim_no : 0;
-    }
-    if (bytes)
-        membership->counters.statuses_out++;
+    if (list_init(&gone, membership->peer_count) && room)
+        bytes = status_bytes(membership, peer, &members, &gone);
     list_deinit(&members);
     list_deinit(&gone);
+    if (!bytes)
+        return NULL;
+    membership->counters.statuses_out++;
+    if (peer) {
+        peer->told = status_hash(membership, peer);
+        peer->clear_told_no = settle_may_clear(membership, peer) ? peer->claim_no : 0;
+    }
     return bytes;
 }
 

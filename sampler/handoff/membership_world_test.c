@@ -831,11 +831,21 @@ static void run_world(uint64_t seed, bool faithful, bool trace)
 static uint64_t first_seed = 1, last_seed = 12;
 static bool talkative;
 
+/* Seeds beyond these that have found something. */
+static const struct {
+    uint64_t seed;
+    const char *what;
+} kept[] = {
+    {41, "in step with whom has not heard of the present ring"},
+};
+
 static void promises_hold_while_members_are_faithful(void **state)
 {
     (void)state;
     for (uint64_t seed = first_seed; seed <= last_seed; seed++)
         run_world(seed, true, talkative);
+    for (size_t i = 0; !talkative && i < sizeof(kept) / sizeof(kept[0]); i++)
+        run_world(kept[i].seed, true, false);
 }
 
 static void after_anything_it_comes_to_rest(void **state)
