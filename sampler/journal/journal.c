@@ -309,7 +309,7 @@ static int append_with_policy(struct journal *journal, struct journal_write *wri
     bool failing = journal->streams[stream_of(write)].failing, memory = journal->options.on_error == JOURNAL_MEMORY;
     int r = failing ? JOURNAL_E_FAILED : journal_append_locked(journal, write);
 
-    if (r > 0 && memory) {
+    if (r > 0 && memory && !write->copy) { /* a copy that cannot be made leaves what it would have replaced */
         append_to_memory(journal, write);
         return 0;
     }

@@ -12,7 +12,7 @@
  *          it is older than verdict_keep, and every request that came before its verdicts is gone, and every copy that they refer to;
  *          gone means: on disk too.
  * Failing  I/O errors are counted and shown. on_error refuse: appends are turned away until a probe, once a second, succeeds.
- *          memory: they are done without being written. Nothing here stops the process.
+ *          memory: they are done without being written, but for copies. Nothing here stops the process.
  * Threads  append, read, room and stats: any. An account: its owner. Run functions: the threads of journal_thread.h, or the simulator.
  * No clock and no randomness: times and seeds are passed in.
  */

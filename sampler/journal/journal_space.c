@@ -159,18 +159,25 @@ static bool may_die(const struct journal *journal, const struct segment *segment
     return !segment->recovered || (!journal->recovering && !segment->unread);
 }
 
-/* With the lock: whether data is there that its verdicts may speak of. Requests that came before them count by their order, because one
- * that was sent twice lies in two places of which its holder knows one; so do recovered copies, of which it is not known who
- * refers to them. */
-static bool is_needed(const struct journal *journal, const struct segment *verdicts)
+/* With the lock: where the oldest data begins that verdicts may speak of without naming it. Requests count by their order, because one that
+ * was sent twice lies in two places of which its holder knows one; so do recovered copies, of which it is not known who refers to them. */
+static uint64_t oldest_sequence(const struct journal *journal)
 {
+    uint64_t oldest = UINT64_MAX;
+
     for (size_t i = 0; i < journal->segment_count; i++) {
         const struct segment *segment = journal->segments[i];
 
-        if ((segment->stream == STREAM_DATA || (segment->stream == STREAM_COPIES && segment->recovered)) &&
-            segment->first_sequence < verdicts->last_sequence)
-            return true;
+        if (segment->stream == STREAM_DATA || (segment->stream == STREAM_COPIES && segment->recovered))
+            oldest = u64_min(oldest, segment->first_sequence);
     }
+    return oldest;
+}
+
+static bool is_needed(const struct journal *journal, const struct segment *verdicts, uint64_t oldest)
+{
+    if (oldest < verdicts->last_sequence)
+        return true;
     for (size_t i = 0; i < verdicts->refer_count; i++)
         if (journal_find(journal, verdicts->refers[i]))
             return true;
@@ -198,9 +205,9 @@ static void member_copy(struct journal *journal)
     }
 }
 
-static bool verdicts_may_die(struct journal *journal, const struct segment *segment)
+static bool verdicts_may_die(struct journal *journal, const struct segment *segment, uint64_t oldest)
 {
-    if (journal->now.ns - segment->sealed_ns < journal->options.verdict_keep_ns || is_needed(journal, segment))
+    if (journal->now.ns - segment->sealed_ns < journal->options.verdict_keep_ns || is_needed(journal, segment, oldest))
         return false;
     if (segment->number != journal->member_segment)
         return true;
@@ -220,14 +227,16 @@ static bool is_idle(const struct journal *journal, const struct segment *segment
 static bool find_dead(struct journal *journal)
 {
     bool any = false;
+    uint64_t oldest;
 
     journal_lock(journal);
+    oldest = oldest_sequence(journal); /* what dies now is still there until it is wiped */
     for (size_t i = 0; i < journal->segment_count; i++) {
         struct segment *segment = journal->segments[i];
 
         if (is_idle(journal, segment))
             journal_seal(journal, segment);
-        if (may_die(journal, segment) && (segment->stream != STREAM_VERDICTS || verdicts_may_die(journal, segment)))
+        if (may_die(journal, segment) && (segment->stream != STREAM_VERDICTS || verdicts_may_die(journal, segment, oldest)))
             segment->state = SEGMENT_DEAD;
         any |= segment->state == SEGMENT_DEAD;
     }

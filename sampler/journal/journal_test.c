@@ -748,6 +748,44 @@ static void test_failing_memory(void **state)
     bench_deinit(&bench);
 }
 
+/* memory, at max_bytes: requests go on without the disk; a copy does not, for what it would replace is better where it is. */
+static void test_full_memory(void **state)
+{
+    struct journal_options options = options_of();
+    struct bench bench;
+    struct record *record, *copy;
+    unsigned in_memory = 0;
+
+    (void)state;
+    options.on_error = JOURNAL_MEMORY;
+    bench_init(&bench, options);
+    for (unsigned i = 0; i < 16 * 70; i++) {
+        record = written(&bench, JOURNAL_REQUEST, 1000, 1);
+        assert_int_equal(record->write.in_memory, record->write.at.segment == 0);
+        in_memory += record->write.in_memory;
+        record_free(record);
+    }
+    assert_true(in_memory > 0);
+    assert_true(memory_disk_bytes(bench.disk) <= bench.options.max_bytes);
+    for (unsigned i = 0; i < 16 * 70; i++) {
+        int r;
+
+        copy = record_new(JOURNAL_TRACES, 1000, 1);
+        copy->write.copy = true;
+        r = journal_append(bench.journal, &copy->write);
+        pass(&bench, NS_PER_MS);
+        assert_int_equal(copy->done_count, r == 0);
+        assert_false(copy->write.in_memory);
+        record_free(copy);
+        if (r) {
+            assert_int_equal(r, JOURNAL_E_FULL);
+            break;
+        }
+        assert_true(i < 16 * 69);
+    }
+    bench_deinit(&bench);
+}
+
 /* No room on the disk for another segment: requests are turned away, verdicts still have the spare file. */
 static void test_no_space_on_disk(void **state)
 {
@@ -1236,6 +1274,7 @@ int main(void)
         cmocka_unit_test(test_options),
         cmocka_unit_test(test_failing_refuse),
         cmocka_unit_test(test_failing_memory),
+        cmocka_unit_test(test_full_memory),
         cmocka_unit_test(test_no_space_on_disk),
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_verdicts_outlive_data),

@@ -147,7 +147,7 @@ static void complete(struct journal *journal, struct write_queue *list)
 /* The outcome of a write whose bytes are not on disk. */
 static void write_failed(const struct journal *journal, struct journal_write *write, int error)
 {
-    if (journal->options.on_error == JOURNAL_MEMORY)
+    if (journal->options.on_error == JOURNAL_MEMORY && !write->copy)
         write->in_memory = true;
     else
         write->error = error;
