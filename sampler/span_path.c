@@ -194,8 +194,6 @@ void span_take(struct sampler_worker *home, const struct intake_span *span, stru
     case TRACE_SPAN_ADDED:
         break;
     case TRACE_SPAN_DUPLICATE:
-        if (arrival->at.segment)
-            worker_journal_repeat(home->journal, arrival->at.segment, arrival->now_ns);
         span_gone(home, span, arrival, BOOK_DUPLICATE);
         return;
     case TRACE_SPAN_NO_MEMORY:

@@ -217,8 +217,9 @@ void travel_begin(struct worker_handoff *handoff, uint64_t now_ns)
     travel->ended_count = 0;
     for (struct list *node = travel->calls.next; node != &travel->calls; node = node->next)
         container_of(node, struct give_call, node)->member = UINT32_MAX; /* of a ring that is no more */
-    survivors_withdraw(handoff->home, not_settled, handoff);
-    running_learn(handoff);
+    travel->running_known = false;
+    survivors_withdraw(handoff->home, not_settled, handoff); /* tells of those that came back at once: travel_ended */
+    ended_list(handoff);
 }
 
 static void trace_visit(void *context, struct trace *trace)

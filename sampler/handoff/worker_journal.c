@@ -14,7 +14,6 @@
 #include "sampler/verdict.h"
 
 #define AGAIN_NS (1 * NS_PER_S)
-#define REPEATS_MAX 16u
 
 /* Data segments that a record speaks of. */
 struct segments {
@@ -51,11 +50,6 @@ struct span_batch {
     struct segments segments;
 };
 
-struct repeat {
-    uint32_t segment;
-    uint64_t seen_ns;
-};
-
 struct worker_journal {
     struct sampler_worker *home;
     struct journal *journal;
@@ -66,8 +60,6 @@ struct worker_journal {
     uint64_t verdict_count, span_count;
     uint64_t again_ns;          /* when a batch that was refused is tried again; 0: none is */
     struct span_batch exported, given;
-    struct repeat repeats[REPEATS_MAX];
-    size_t repeat_count;
     bool ended;
 };
 
@@ -259,40 +251,6 @@ void worker_journal_let_go(struct worker_journal *mine, uint32_t segment, uint64
 }
 
 /* -- verdicts --------------------------------------------------------------------------------------------------------------- */
-
-void worker_journal_repeat(struct worker_journal *mine, uint32_t segment, uint64_t now_ns)
-{
-    size_t oldest = 0;
-
-    if (segment == 0)
-        return;
-    for (size_t i = 0; i < mine->repeat_count; i++) {
-        if (mine->repeats[i].segment == segment) {
-            mine->repeats[i].seen_ns = now_ns;
-            return;
-        }
-        if (mine->repeats[i].seen_ns < mine->repeats[oldest].seen_ns)
-            oldest = i;
-    }
-    if (mine->repeat_count < REPEATS_MAX)
-        oldest = mine->repeat_count++;
-    mine->repeats[oldest] = (struct repeat){segment, now_ns};
-}
-
-/* Repeats of traces that may still be undecided: two periods, and what a claim may take. */
-static void segments_add_repeats(struct worker_journal *mine, struct segments *set)
-{
-    const struct sampler *sampler = mine->home->sampler;
-    uint64_t keep_ns = 2 * (uint64_t)sampler->config.tail_sampling.decision_wait_ns + 2 * sampler->handoff.handoff_timeout_ns + 60 * NS_PER_S;
-
-    for (size_t i = 0; i < mine->repeat_count;) {
-        if (u64_sub_floor(mine->home->worker.now_ns, mine->repeats[i].seen_ns) > keep_ns) {
-            mine->repeats[i] = mine->repeats[--mine->repeat_count];
-            continue;
-        }
-        segments_add(set, mine->repeats[i++].segment);
-    }
-}
 
 static struct verdict_batch *batch_open(struct worker_journal *mine)
 {
@@ -513,7 +471,6 @@ static void span_batch_queue(struct worker_journal *mine, struct span_batch *bat
 uint64_t worker_journal_run(struct worker_journal *mine, uint64_t now_ns)
 {
     if (mine->open) {
-        segments_add_repeats(mine, &mine->open->segments);
         list_add_tail(&mine->batches, &mine->open->node);
         mine->open = NULL;
     }

@@ -37,8 +37,6 @@ int worker_journal_traces(struct worker_journal *mine, struct open_request *open
 
 /* A span that was not kept, or no more, lies there. */
 void worker_journal_let_go(struct worker_journal *mine, uint32_t segment, uint64_t bytes);
-/* A resent span of a trace that is not decided yet lies there: verdicts of the next while name its segment too. */
-void worker_journal_repeat(struct worker_journal *mine, uint32_t segment, uint64_t now_ns);
 
 /* Decided; trace: its spans, still here. */
 void worker_journal_verdict(struct worker_journal *mine, struct trace *trace, const struct decision_record *record);

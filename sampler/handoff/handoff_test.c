@@ -1,0 +1,675 @@
+/* Two workers of two samplers, in one process, over calls that the test delivers, repeats and loses: what one holds and the other
+ * owns gets there whole, is forgotten when it was accepted under the same ring and not otherwise, meets verdicts by T4, T5
+ * and D3, and the books of both balance at every step. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/config/yaml.h"
+#include "common/run/grpc_pump.h"
+#include "sampler/export/survivors.h"
+#include "sampler/handoff/inside.h"
+#include "sampler/handoff/peer_link.h"
+#include "sampler/handoff/takeover.h"
+#include "sampler/handoff/turn.h"
+#include "sampler/span_path.h"
+#include "sampler/verdict.h"
+#include "tests/kit/otlp_build.h"
+
+#define START_NS (1000 * NS_PER_S)
+#define WAIT_NS (10 * NS_PER_S)
+#define VERDICT_KEEP_NS (70 * NS_PER_S)
+#define CALLS_MAX 64u
+
+struct node {
+    struct sampler sampler;
+    struct sampler_worker home;
+    struct metrics metrics;
+    struct otlp_exporter_config exporter;
+    char name[16];
+};
+
+static struct node nodes[2];
+static uint64_t now_ns;
+static struct config_context *context;
+static struct policy_set *set;
+
+/* -- the network: calls wait here until a test delivers them ---------------------------------------------------------- */
+
+static struct waiting_call {
+    struct peer_call *call;
+    struct buffer *message;
+    struct node *to;
+} calls[CALLS_MAX];
+static size_t call_count;
+
+static struct peer_link *link_to(struct node *node)
+{
+    return (struct peer_link *)(void *)node;
+}
+
+void peer_link_call(struct peer_link *link, struct peer_call *call)
+{
+    assert_true(call_count < CALLS_MAX);
+    calls[call_count++] = (struct waiting_call){call, buffer_ref(call->message), (struct node *)(void *)link};
+}
+
+void peer_call_release(struct peer_call *call)
+{
+    buffer_unref(call->response);
+    call->response = NULL;
+}
+
+struct peer_link *peer_link_ref(struct peer_link *link)
+{
+    return link;
+}
+
+void peer_link_unref(struct peer_link *link)
+{
+    (void)link;
+}
+
+/* What a served call was answered with. */
+static struct answer {
+    int status;
+    struct buffer *bytes;
+    bool came;
+} answer;
+
+void peer_call_answer(void *call, int status, struct buffer *bytes)
+{
+    assert_ptr_equal(call, &answer);
+    assert_false(answer.came);
+    answer = (struct answer){status, bytes, true};
+}
+
+static void serve(struct node *to, const char *method, struct slice message)
+{
+    int (*method_serve)(void *, struct worker *, struct slice, void *, struct buffer **) =
+        strcmp(method, TRANSFER_GIVE) == 0 ? give_serve : forward_serve;
+    struct buffer *bytes = NULL;
+    int r;
+
+    answer = (struct answer){0, NULL, false};
+    r = method_serve(&to->sampler, &to->home.worker, message, &answer, &bytes);
+    if (r >= 0)
+        answer = (struct answer){r, bytes, true};
+}
+
+static void call_end(struct waiting_call waiting, int code, struct buffer *response)
+{
+    waiting.call->code = code;
+    waiting.call->response = response;
+    buffer_unref(waiting.message);
+    waiting.call->done(waiting.call);
+}
+
+static struct waiting_call call_take(void)
+{
+    struct waiting_call first = calls[0];
+
+    assert_true(call_count > 0);
+    memmove(calls, calls + 1, --call_count * sizeof(calls[0]));
+    return first;
+}
+
+/* The first call arrives, `times` times; false: its answer is lost. */
+static void deliver(unsigned times, bool answered)
+{
+    struct waiting_call waiting = call_take();
+
+    for (unsigned i = 0; i < times; i++) {
+        if (i > 0)
+            buffer_unref(answer.bytes);
+        serve(waiting.to, waiting.call->method, buffer_slice(waiting.message));
+        assert_true(answer.came);
+    }
+    if (!answered) {
+        buffer_unref(answer.bytes);
+        answer = (struct answer){14, NULL, true};
+    }
+    call_end(waiting, answer.status, answer.bytes);
+}
+
+/* -- nodes --------------------------------------------------------------------------------------------------------------- */
+
+static void node_open(struct node *node, const char *name)
+{
+    struct backends_options options = {.configs = &node->exporter, .count = 1, .workers = 1, .keeps_units = true};
+    const struct exporter_owner owner = survivors_owner(&node->home);
+    const struct decision_cache_options cache = {.verdict_keep_ns = VERDICT_KEEP_NS,
+        .resend_window_ns = 300 * NS_PER_S,
+        .max_bytes = MIB,
+        .hash_bytes = MIB,
+        .sampled_cache_size = 1000,
+        .non_sampled_cache_size = 1000};
+    const struct handoff_options handoff = {.cluster = true,
+        .name = node->name,
+        .ack_wait_ns = NS_PER_S,
+        .forward_timeout_ns = NS_PER_S,
+        .handoff_timeout_ns = 30 * NS_PER_S,
+        .verdict_keep_ns = VERDICT_KEEP_NS};
+    char error[256];
+
+    memset(node, 0, sizeof(*node));
+    (void)snprintf(node->name, sizeof(node->name), "%s", name);
+    node->exporter = (struct otlp_exporter_config){.id = (char *)(uintptr_t)"nop", .kind = EXPORTER_NOP, .num_consumers = 1};
+    node->sampler.workers = &node->home;
+    node->sampler.worker_count = 1;
+    node->sampler.config.tail_sampling.decision_wait_ns = (int64_t)WAIT_NS;
+    node->sampler.big_trace_bytes = 32 * MIB;
+    node->sampler.admission.limit_bytes = 16 * MIB;
+    node->home.sampler = &node->sampler;
+    node->home.set = set;
+    intake_init(&node->home.intake);
+    assert_int_equal(metrics_init(&node->metrics, 1), 0);
+    assert_int_equal(worker_init(&node->home.worker, 0, 1, &node->metrics.cells[0]), 0);
+    assert_int_equal(extent_pool_new(256 * MIB, &node->sampler.pool), 0);
+    node->sampler.budget = (struct budget){.pool = node->sampler.pool, .workers = 1};
+    assert_int_equal(extent_store_new(node->sampler.pool, &node->home.store), 0);
+    node->home.headers = header_table_new();
+    node->home.scratch = predicate_scratch_new(policy_set_predicates(set));
+    node->home.votes = calloc(policy_set_count(set), sizeof(*node->home.votes));
+    node->home.credits = calloc(policy_set_count(set), sizeof(*node->home.credits));
+    assert_int_equal(trace_table_new(node->home.store, node->home.headers, now_ns, &node->home.traces), 0);
+    assert_int_equal(decision_cache_new(&cache, &node->home.cache), 0);
+    assert_int_equal(backends_new(&options, &node->sampler.backends, error, sizeof(error)), 0);
+    assert_int_equal(worker_backends_new(node->sampler.backends, &node->home.worker, &owner, &node->home.backends), 0);
+    assert_int_equal(worker_handoff_new(&node->home, &handoff, &node->home.handoff), 0);
+    node->home.worker.now_ns = now_ns;
+}
+
+static void node_close(struct node *node)
+{
+    worker_backends_stop(node->home.backends);
+    (void)mailbox_deliver(&node->home.worker.mailbox, &node->home.worker);
+    worker_handoff_free(node->home.handoff);
+    worker_backends_free(node->home.backends);
+    trace_table_free(node->home.traces);
+    decision_cache_free(node->home.cache);
+    predicate_scratch_free(node->home.scratch);
+    intake_deinit(&node->home.intake);
+    worker_deinit(&node->home.worker);
+    header_table_free(node->home.headers);
+    assert_int_equal(extent_store_used_bytes(node->home.store), 0);
+    extent_store_free(node->home.store);
+    extent_pool_free(node->sampler.pool);
+    backends_free(node->sampler.backends);
+    free(node->home.votes);
+    free(node->home.credits);
+    free(node->home.hash_scratch);
+    metrics_deinit(&node->metrics);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    now_ns = START_NS;
+    call_count = 0;
+    node_open(&nodes[0], "a");
+    node_open(&nodes[1], "b");
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    while (call_count > 0)
+        call_end(call_take(), 14, NULL);
+    node_close(&nodes[0]);
+    node_close(&nodes[1]);
+    return 0;
+}
+
+/* A view of `node` in which one of the two owns every slot. */
+static void view_give(struct node *node, uint32_t ring_no, unsigned owner, bool settled, bool reachable)
+{
+    unsigned self = node == &nodes[1];
+    struct view *view = calloc(1, sizeof(*view));
+
+    assert_non_null(view);
+    atomic_init(&view->refs, 1);
+    view->ring_no = ring_no;
+    view->number = ring_no;
+    view->fingerprint = 1;
+    view->in_step = true;
+    view->all_reachable = reachable;
+    view->self = self;
+    view->member_count = 2;
+    view->members = calloc(2, sizeof(view->members[0]));
+    view->members_of_ring = calloc(2, sizeof(view->members_of_ring[0]));
+    view->ring = calloc(1, sizeof(*view->ring));
+    view->owned = slot_set_new();
+    view->settled = slot_set_new();
+    assert_true(view->members && view->members_of_ring && view->ring && view->owned && view->settled);
+    atomic_init(&view->ring->refs, 1);
+    for (unsigned i = 0; i < 2; i++) {
+        view->members[i] = (struct view_member){.name = strdup(nodes[i].name),
+            .state = MEMBER_READY,
+            .incarnation = 1,
+            .reachable = i != self && reachable,
+            .room_bytes = 16 * MIB,
+            .link = i == self ? NULL : link_to(&nodes[i])};
+        view->members_of_ring[i] = (uint16_t)i;
+    }
+    for (uint32_t slot = 0; slot < RING_SLOTS; slot++)
+        view->ring->owner[slot] = (uint16_t)owner;
+    if (owner == self)
+        memset(view->owned->words, 0xff, sizeof(view->owned->words));
+    if (owner == self && settled)
+        memset(view->settled->words, 0xff, sizeof(view->settled->words));
+    worker_on_view(&node->home, view);
+    view_unref(view);
+}
+
+static void views_give(uint32_t ring_no, unsigned owner, bool settled)
+{
+    view_give(&nodes[0], ring_no, owner, settled, true);
+    view_give(&nodes[1], ring_no, owner, settled, true);
+}
+
+/* A sum of spans. */
+static uint64_t held(const struct node *node)
+{
+    return trace_table_span_count(node->home.traces) + worker_backends_spans(node->home.backends);
+}
+
+static void books_balance(void)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        const uint64_t *books = nodes[i].home.books;
+        uint64_t in = books[BOOK_RECEIVED] + books[BOOK_RECOVERED] + books[BOOK_TAKEN_OVER], out = held(&nodes[i]);
+
+        for (int k = BOOK_EXPORTED; k < BOOK_HELD; k++)
+            out += books[k];
+        assert_int_equal(in, out);
+    }
+}
+
+static void turn(struct node *node)
+{
+    struct sampler_worker *home = &node->home;
+
+    home->worker.now_ns = now_ns;
+    (void)mailbox_deliver(&home->worker.mailbox, &home->worker);
+    (void)decide_due(home, now_ns);
+    decision_cache_tend(home->cache, trace_table_count(home->traces), now_ns);
+    (void)worker_backends_run(home->backends, now_ns);
+    (void)worker_handoff_run(home->handoff, now_ns);
+    books_balance();
+}
+
+static void turns(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        now_ns += NS_PER_MS;
+        turn(&nodes[0]);
+        turn(&nodes[1]);
+    }
+}
+
+/* -- spans ----------------------------------------------------------------------------------------------------------------- */
+
+static void spans_arrive(struct node *node, uint64_t trace, uint64_t first_span, unsigned count, bool error)
+{
+    struct arrival arrival = arrival_now(&node->home, now_ns);
+    struct otlp_build build = {0};
+
+    otlp_resource_spans(&build);
+    otlp_resource(&build, 1, (struct otlp_attribute[]){OTLP_TEXT("service.name", "cart")});
+    otlp_scope_spans(&build);
+    for (unsigned i = 0; i < count; i++)
+        otlp_span(&build, &(struct otlp_span){.trace_id = otlp_trace_id(trace), .span_id = otlp_span_id(first_span + i), .name = "GET", .status = error ? 2 : 0});
+    otlp_end(&build);
+    otlp_end(&build);
+    node->home.worker.now_ns = now_ns;
+    assert_true(intake_read(&node->home.intake, otlp_slice(&build), NULL, set, node->home.scratch, node->home.headers));
+    spans_take(&node->home, NULL, &arrival);
+    intake_release(&node->home.intake, node->home.headers);
+    otlp_build_deinit(&build);
+    books_balance();
+}
+
+static const struct trace *trace_at(const struct node *node, uint64_t number)
+{
+    const struct trace_id id = otlp_trace_id(number);
+
+    return trace_table_find(node->home.traces, &id, hash_trace(&id));
+}
+
+static bool record_at(const struct node *node, uint64_t number, struct decision_record *out_record)
+{
+    const struct trace_id id = otlp_trace_id(number);
+
+    return decision_cache_find(node->home.cache, &id, hash_trace(&id), false, now_ns, out_record);
+}
+
+static struct holds holds_of(struct node *node, struct held_for members[2])
+{
+    struct holds holds = {.members = members, .member_count = 2};
+
+    worker_holds(&node->home, &holds);
+    return holds;
+}
+
+/* -- T1, T3 ------------------------------------------------------------------------------------------------------------------ */
+
+static void a_trace_moves_whole_and_keeps_its_clock(void **state)
+{
+    struct held_for members[2];
+    struct holds holds;
+
+    (void)state;
+    views_give(1, 0, true);
+    spans_arrive(&nodes[0], 1, 1, 3, false);
+    now_ns += 4 * NS_PER_S;
+    views_give(2, 1, false);
+    assert_false(holds_of(&nodes[0], members).swept); /* until the table was walked over, nothing can be said */
+    turns(6);
+    holds = holds_of(&nodes[0], members);
+    assert_true(holds.swept);
+    assert_int_equal(members[1].traces, 1); /* it is in a call */
+    assert_int_equal(call_count, 1);
+    assert_int_equal(held(&nodes[0]), 3);
+    deliver(1, true);
+    assert_int_equal(held(&nodes[0]), 0);
+    assert_int_equal(nodes[0].home.books[BOOK_HANDED_OVER], 3);
+    assert_int_equal(nodes[1].home.books[BOOK_TAKEN_OVER], 3);
+    (void)holds_of(&nodes[0], members);
+    assert_int_equal(members[1].traces, 0);
+    assert_non_null(trace_at(&nodes[1], 1));
+    assert_in_range(trace_info(trace_at(&nodes[1], 1)).first_ns, START_NS - NS_PER_MS, START_NS + 2 * NS_PER_MS);
+    assert_in_range(trace_info(trace_at(&nodes[1], 1)).deadline_ns, START_NS + WAIT_NS - 2 * NS_PER_MS, START_NS + WAIT_NS + 10 * NS_PER_MS);
+    /* Not settled: not decided, however late; then at once. */
+    now_ns = START_NS + 2 * WAIT_NS;
+    turns(3);
+    assert_int_equal(held(&nodes[1]), 3);
+    view_give(&nodes[1], 2, 1, true, true);
+    turns(2);
+    assert_int_equal(held(&nodes[1]), 0);
+    assert_int_equal(nodes[1].home.books[BOOK_DROPPED_NOT_SAMPLED], 3);
+}
+
+static void a_repeated_call_adds_nothing(void **state)
+{
+    (void)state;
+    views_give(1, 0, true);
+    spans_arrive(&nodes[0], 1, 1, 3, true);
+    views_give(2, 1, false);
+    turns(6);
+    deliver(3, true);
+    books_balance();
+    assert_int_equal(held(&nodes[1]), 3);
+    assert_int_equal(nodes[1].home.books[BOOK_DUPLICATE], 6);
+}
+
+static void a_lost_answer_is_a_repeat_later(void **state)
+{
+    (void)state;
+    views_give(1, 0, true);
+    spans_arrive(&nodes[0], 1, 1, 3, true);
+    views_give(2, 1, false);
+    turns(6);
+    deliver(1, false);
+    assert_int_equal(held(&nodes[0]), 3);
+    turns(1);
+    assert_int_equal(call_count, 0); /* not at once */
+    now_ns += NS_PER_S;
+    turns(2);
+    deliver(1, true);
+    assert_int_equal(held(&nodes[0]), 0);
+    assert_int_equal(held(&nodes[1]), 3);
+    books_balance();
+}
+
+static void an_answer_under_a_former_ring_does_not_count(void **state)
+{
+    (void)state;
+    views_give(1, 0, true);
+    spans_arrive(&nodes[0], 1, 1, 3, true);
+    views_give(2, 1, false);
+    turns(6);
+    assert_int_equal(call_count, 1);
+    view_give(&nodes[0], 3, 1, false, true); /* the same owner: it is the ring that counts */
+    deliver(1, true);
+    assert_int_equal(held(&nodes[0]), 3);
+    turns(6);
+    deliver(1, true); /* listed anew */
+    assert_int_equal(held(&nodes[0]), 0);
+    assert_int_equal(held(&nodes[1]), 3);
+    books_balance();
+}
+
+static void who_does_not_own_it_does_not_take_it(void **state)
+{
+    (void)state;
+    views_give(1, 0, true);
+    spans_arrive(&nodes[0], 1, 1, 3, true);
+    view_give(&nodes[0], 2, 1, false, true); /* the other has not heard of it */
+    turns(6);
+    deliver(1, true);
+    assert_int_equal(held(&nodes[0]), 3);
+    assert_int_equal(held(&nodes[1]), 0);
+    view_give(&nodes[1], 2, 1, false, true);
+    now_ns += NS_PER_S;
+    turns(2);
+    deliver(1, true);
+    assert_int_equal(held(&nodes[0]), 0);
+    assert_int_equal(held(&nodes[1]), 3);
+}
+
+static void what_comes_while_the_call_is_under_way_stays(void **state)
+{
+    (void)state;
+    views_give(1, 0, true);
+    spans_arrive(&nodes[0], 1, 1, 3, true);
+    views_give(2, 1, false);
+    turns(6);
+    spans_arrive(&nodes[0], 1, 4, 2, true);
+    deliver(1, true);
+    assert_int_equal(held(&nodes[0]), 2);
+    turns(3);
+    deliver(1, true);
+    assert_int_equal(held(&nodes[0]), 0);
+    assert_int_equal(held(&nodes[1]), 5);
+    books_balance();
+}
+
+static void a_large_trace_goes_in_several_batches(void **state)
+{
+    (void)state;
+    views_give(1, 0, true);
+    for (uint64_t i = 0; i < 40; i++)
+        spans_arrive(&nodes[0], 1, 1 + i * 1000, 1000, false);
+    views_give(2, 1, false);
+    turns(6);
+    for (unsigned i = 0; i < 40 && held(&nodes[0]) > 0; i++) {
+        deliver(1, true);
+        turns(3);
+    }
+    assert_int_equal(held(&nodes[0]), 0);
+    assert_int_equal(held(&nodes[1]), 40000);
+    assert_int_equal(nodes[1].home.books[BOOK_DUPLICATE], 0);
+}
+
+/* -- verdicts ---------------------------------------------------------------------------------------------------------------- */
+
+/* Decided at node 0, which owns everything and exports what it keeps. */
+static void decided_at_first(uint64_t trace, bool error)
+{
+    views_give(1, 0, true);
+    spans_arrive(&nodes[0], trace, 1, 3, error);
+    now_ns += WAIT_NS + NS_PER_S;
+    turns(4);
+    assert_int_equal(held(&nodes[0]), 0);
+}
+
+static void a_verdict_travels_and_is_followed(void **state)
+{
+    struct decision_record record;
+
+    (void)state;
+    for (unsigned sampled = 0; sampled < 2; sampled++) {
+        uint64_t before = nodes[1].home.books[BOOK_EXPORTED], dropped = nodes[1].home.books[BOOK_DROPPED_NOT_SAMPLED];
+
+        (void)teardown(NULL);
+        (void)setup(NULL);
+        before = dropped = 0;
+        decided_at_first(1, sampled);
+        assert_int_equal(nodes[0].home.books[sampled ? BOOK_EXPORTED : BOOK_DROPPED_NOT_SAMPLED], 3);
+        views_give(2, 1, false);
+        spans_arrive(&nodes[1], 1, 3, 2, sampled); /* T5: one of them was there, one is new; they came before the verdict did */
+        turns(6);
+        assert_int_equal(call_count, 1);
+        deliver(1, true);
+        assert_false(record_at(&nodes[0], 1, &record));
+        assert_true(record_at(&nodes[1], 1, &record));
+        assert_int_equal(record.decision, sampled ? DECISION_SAMPLED : DECISION_NOT_SAMPLED);
+        assert_in_range(record.decided_ns, now_ns - 2 * NS_PER_S, now_ns);
+        books_balance();
+        if (sampled) {
+            assert_int_equal(nodes[1].home.books[BOOK_DUPLICATE], 1);
+            assert_int_equal(held(&nodes[1]), 1); /* not before it is settled: D2 */
+            turns(3);
+            assert_int_equal(held(&nodes[1]), 1);
+        } else {
+            assert_int_equal(nodes[1].home.books[BOOK_DROPPED_NOT_SAMPLED] - dropped, 2);
+        }
+        view_give(&nodes[1], 2, 1, true, true);
+        turns(4);
+        assert_int_equal(held(&nodes[1]), 0);
+        assert_int_equal(nodes[1].home.books[BOOK_EXPORTED] - before, sampled ? 1 : 0);
+        /* D3: a repeat is one, a late span follows. */
+        spans_arrive(&nodes[1], 1, 1, 4, sampled);
+        turns(4);
+        assert_int_equal(nodes[1].home.books[BOOK_DUPLICATE], sampled ? 1 + 4 : 0);
+        assert_int_equal(nodes[1].home.books[BOOK_DROPPED_LATE], sampled ? 0 : 4);
+    }
+}
+
+static void a_kept_span_is_never_decided(void **state)
+{
+    (void)state;
+    view_give(&nodes[0], 1, 1, false, false); /* the owner is away */
+    spans_arrive(&nodes[0], 1, 1, 2, true);
+    now_ns += 10 * WAIT_NS;
+    turns(5);
+    assert_int_equal(held(&nodes[0]), 2);
+    assert_int_equal(call_count, 0);
+    view_give(&nodes[1], 1, 1, true, true);
+    view_give(&nodes[0], 1, 1, false, true); /* it is back: the same ring, reachable */
+    turns(3);
+    deliver(1, true);
+    now_ns += NS_PER_S; /* it was overdue, and is decided when the clock of deadlines ticks */
+    turns(3);
+    assert_int_equal(nodes[1].home.books[BOOK_EXPORTED], 2);
+    assert_int_equal(held(&nodes[0]), 0);
+}
+
+static void two_verdicts_by_rule(void **state)
+{
+    static const struct {
+        const char *what;
+        enum decision mine, theirs;
+        int64_t later_s; /* theirs than mine */
+        enum join_outcome outcome;
+    } cases[] = {
+        {"none here", DECISION_PENDING, DECISION_SAMPLED, 0, JOIN_TAKE},
+        {"the same", DECISION_SAMPLED, DECISION_SAMPLED, 1, JOIN_KEEP},
+        {"not sampled and dropped are one", DECISION_DROPPED, DECISION_NOT_SAMPLED, 1, JOIN_KEEP},
+        {"sampled wins, theirs", DECISION_NOT_SAMPLED, DECISION_SAMPLED, -1, JOIN_CONFLICT_TAKE},
+        {"sampled wins, mine", DECISION_SAMPLED, DECISION_DROPPED, 1, JOIN_CONFLICT_KEEP},
+        {"of another period, later", DECISION_SAMPLED, DECISION_DROPPED, 71, JOIN_TAKE},
+        {"of another period, earlier", DECISION_NOT_SAMPLED, DECISION_SAMPLED, -71, JOIN_KEEP},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const struct decision_record mine = {.decision = cases[i].mine, .decided_ns = START_NS};
+        const struct join_verdict theirs = {
+            .decision = cases[i].theirs, .decided_ns = (uint64_t)((int64_t)START_NS + cases[i].later_s * (int64_t)NS_PER_S)};
+        enum join_outcome outcome = join_choose(cases[i].mine == DECISION_PENDING ? NULL : &mine, &theirs, VERDICT_KEEP_NS);
+
+        if (outcome != cases[i].outcome)
+            fail_msg("%s: %d, expected %d", cases[i].what, outcome, cases[i].outcome);
+    }
+}
+
+/* -- survivors ---------------------------------------------------------------------------------------------------------------- */
+
+/* Sampled and not exported yet when the slot is lost: it comes back, travels with its verdict, and the new owner exports it. */
+static void a_survivor_travels_with_its_verdict(void **state)
+{
+    (void)state;
+    views_give(1, 0, true);
+    spans_arrive(&nodes[0], 1, 1, 3, true);
+    now_ns += WAIT_NS + NS_PER_S;
+    nodes[0].home.worker.now_ns = now_ns;
+    (void)decide_due(&nodes[0].home, now_ns); /* decided; the exporter has not run */
+    assert_int_equal(worker_backends_spans(nodes[0].home.backends), 3);
+    views_give(2, 1, false);
+    assert_int_equal(worker_backends_spans(nodes[0].home.backends), 0);
+    turns(6);
+    deliver(1, true);
+    assert_int_equal(held(&nodes[0]), 0);
+    assert_int_equal(held(&nodes[1]), 3);
+    view_give(&nodes[1], 2, 1, true, true);
+    turns(4);
+    assert_int_equal(nodes[0].home.books[BOOK_EXPORTED], 0);
+    assert_int_equal(nodes[1].home.books[BOOK_EXPORTED], 3);
+}
+
+static int group_setup(void **state)
+{
+    static const char yaml[] = "policies:\n"
+                               "  - name: errors\n"
+                               "    type: status_code\n"
+                               "    status_code: {status_codes: [ERROR]}\n";
+    const struct config_node *root;
+
+    (void)state;
+    pump_library_init();
+    context = config_context_new();
+    assert_non_null(context);
+    root = config_load_text(context, "handoff.yaml", yaml, sizeof(yaml) - 1);
+    assert_non_null(root);
+    assert_int_equal(policy_set_new(context, config_node_get(root, "policies"), false, 1, &set), 0);
+    return 0;
+}
+
+static int group_teardown(void **state)
+{
+    (void)state;
+    policy_set_unref(set);
+    config_context_free(context);
+    pump_library_deinit();
+    return 0;
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(a_trace_moves_whole_and_keeps_its_clock),
+        CASE(a_repeated_call_adds_nothing),
+        CASE(a_lost_answer_is_a_repeat_later),
+        CASE(an_answer_under_a_former_ring_does_not_count),
+        CASE(who_does_not_own_it_does_not_take_it),
+        CASE(what_comes_while_the_call_is_under_way_stays),
+        CASE(a_large_trace_goes_in_several_batches),
+        CASE(a_verdict_travels_and_is_followed),
+        CASE(a_kept_span_is_never_decided),
+        cmocka_unit_test(two_verdicts_by_rule),
+        CASE(a_survivor_travels_with_its_verdict),
+    };
+
+    return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}
