@@ -7,7 +7,6 @@
 #include "common/export/rpc_code.h"
 #include "common/otlp/span_walk.h"
 #include "common/otlp/span_view.h"
-#include "tests/sim/memory.h"
 #include "tests/sim/net.h"
 #include "tests/sim/oracle.h"
 
@@ -36,26 +35,15 @@ void backend_set_away(bool away)
             net_reset(net.nodes[i], node);
 }
 
-struct serving {
-    struct sim_event event;
-    struct net_call *call;
-};
-
-static void served(struct sim_event *event)
+static void answer(void *context, uint64_t number)
 {
-    struct serving *serving = container_of(event, struct serving, event);
-
-    net_call_answer(serving->call);
-    sim_free(serving);
+    (void)number;
+    net_call_answer(context);
 }
 
 static void answer_later(struct net_call *call, uint64_t in_ns)
 {
-    struct serving *serving = sim_alloc(sizeof(*serving));
-
-    event_init(&serving->event, "backend", served);
-    serving->call = call;
-    event_soon(&serving->event, in_ns);
+    plan_at(world.now_ns + in_ns, "backend", answer, call, 0);
 }
 
 static void refuse(struct net_call *call)

@@ -52,11 +52,14 @@ void clients_end(void)
 
 /* -- what is sent ---------------------------------------------------------------------------------------------------------------- */
 
+static char padding[256 * 1024];
+
 static void write_span(struct otlp_build *build, const struct sim_trace *trace, unsigned i)
 {
     static const char *const marks[] = {"plain", "keep", "error", "drop"};
     const struct sim_span *span = &trace->spans[i];
-    const struct otlp_attribute attributes[] = {OTLP_TEXT("mark", marks[span->mark]), OTLP_INT("span.number", (int64_t)i)};
+    const struct otlp_attribute attributes[] = {OTLP_TEXT("mark", marks[span->mark]), OTLP_INT("span.number", (int64_t)i),
+        OTLP_BYTES("pad", padding, clients.load.pad_bytes)};
 
     otlp_span(build, &(struct otlp_span){
         .trace_id = trace->id,
@@ -66,7 +69,7 @@ static void write_span(struct otlp_build *build, const struct sim_trace *trace, 
         .start_unix_ns = 1800000000ull * NS_PER_S + span->planned_ns,
         .end_unix_ns = 1800000000ull * NS_PER_S + span->planned_ns + NS_PER_MS,
         .attributes = attributes,
-        .attributes_count = ARRAY_COUNT(attributes),
+        .attributes_count = clients.load.pad_bytes ? 3 : 2,
         .status = span->mark == SPAN_ERROR ? 2 : 0,
     });
 }
@@ -138,6 +141,8 @@ static void on_answered(struct net_call *call, const struct link_result *result)
         (int)result->message.len, (const char *)result->message.at);
     if (result->code == RPC_INVALID_ARGUMENT || result->code == RPC_UNIMPLEMENTED)
         broken("a good request was refused for good, with %d", result->code);
+    if (result->code == RPC_CANCELLED) /* who drains answers what is under way */
+        broken("a request was cancelled by %s", call->to->name);
     if (clients.stopped || world.now_ns >= sending->until_ns) {
         sending_free(sending);
         return;
@@ -233,7 +238,7 @@ static void plan_sending(struct sim_trace *trace, unsigned span)
 void clients_plan(const struct workload *load)
 {
     clients.load = *load;
-    ASSERT(load->traces <= TRACES_MAX);
+    ASSERT(load->traces <= TRACES_MAX && load->pad_bytes <= sizeof(padding));
     oracle.trace_count = load->traces;
     for (unsigned i = 0; i < load->traces; i++) {
         plan_trace(&oracle.traces[i], i);

@@ -203,13 +203,14 @@ static void resolver_on_free(struct resolver *resolver)
     sim_free(mine);
 }
 
-int resolver_static_new(const char *const *hostnames, size_t count, const struct resolver_events *events, struct resolver **out_resolver)
+int resolver_dns_new(struct control *control, const struct dns_options *options, const struct resolver_events *events,
+    struct resolver **out_resolver)
 {
-    static const struct resolver_ops ops = {"static", resolver_on_start, resolver_on_free, NULL};
+    static const struct resolver_ops ops = {"dns", resolver_on_start, resolver_on_free, NULL};
     struct sim_resolver *mine = sim_alloc(sizeof(*mine));
 
-    (void)hostnames;
-    (void)count;
+    (void)control;
+    (void)options;
     mine->resolver = (struct resolver){&ops, *events};
     mine->process = process_now;
     event_init(&mine->look, "resolver", resolver_looks);
@@ -218,14 +219,13 @@ int resolver_static_new(const char *const *hostnames, size_t count, const struct
     return 0;
 }
 
-int resolver_dns_new(struct control *control, const struct dns_options *options, const struct resolver_events *events,
-    struct resolver **out_resolver)
+int resolver_static_new(const char *const *hostnames, size_t count, const struct resolver_events *events, struct resolver **out_resolver)
 {
-    (void)control;
-    (void)options;
+    (void)hostnames;
+    (void)count;
     (void)events;
     (void)out_resolver;
-    UNREACHABLE("no scenario looks up names");
+    UNREACHABLE("every scenario looks up names");
 }
 
 int resolver_k8s_new(struct control *control, const struct k8s_options *options, const struct resolver_events *events,

@@ -10,6 +10,7 @@
 #include "tests/sim/net.h"
 #include "tests/sim/oracle.h"
 #include "tests/sim/resolve.h"
+#include "tests/sim/volume.h"
 
 #define TICK_NS (100 * NS_PER_MS)
 #define SNAPSHOTS_MAX 512u
@@ -159,7 +160,7 @@ static void sampler_yaml(const struct node *node, struct yaml *yaml)
     if (!options->clustered) {
         put(yaml, "  cluster: { self: %s }\n", node->name);
     } else {
-        put(yaml, "  cluster: { self: %s, name: sim, advertise: \"%s\", resolver: { static: { hostnames: [\"%s\"] } },\n", node->name, node->address,
+        put(yaml, "  cluster: { self: %s, name: sim, advertise: \"%s\", resolver: { dns: { hostname: samplers.sim } },\n", node->name,
             node->address);
         put(yaml, "    status_interval: %llums, peer_timeout: %llums, handoff_timeout: %llums, hello_wait: %llums, ack_wait: %llums, "
             "forward_timeout: %llums }\n", ms(options->status_interval_ns), ms(3 * options->status_interval_ns),
@@ -176,14 +177,15 @@ static void lb_yaml(const struct node *node, struct yaml *yaml)
     put(yaml, "receivers: { otlp: { protocols: { grpc: { endpoint: \"%s\" } } } }\n", node->address);
     put(yaml, "exporters:\n  loadbalancing:\n    routing_key: traceID\n"
         "    protocol: { otlp: { timeout: 2s, tls: {insecure: true} } }\n"
-        "    resolver: { static: { hostnames: [\"%s\"] } }\n", fleet.samplers[0]->address);
+        "    resolver: { dns: { hostname: samplers.sim } }\n");
     put(yaml, "service: { pipelines: { traces: { receivers: [otlp], exporters: [loadbalancing] } } }\n");
     put(yaml, "tailrace:\n  admin: { endpoint: \"127.0.0.1:13134\" }\n  workers: %u\n  drain_timeout: 5s\n", fleet.options.workers);
 }
 
 /* -- life --------------------------------------------------------------------------------------------------------------------------- */
 
-static void note_return(const struct node *node)
+/* One that did not leave cleanly, and is away so long that the others may give it up. */
+static void note_away(const struct node *node)
 {
     uint64_t away_ns = world.now_ns - node->left_ns;
 
@@ -208,7 +210,7 @@ void fleet_start(struct node *node)
 
     if (node->process)
         return;
-    note_return(node);
+    note_away(node);
     node->mono_offset_ns = rng_below(&world.fault, 1000000) * NS_PER_S;
     if (node->kind == NODE_SAMPLER) {
         fleet.terminating[index_of(node)] = false;
@@ -249,6 +251,14 @@ void fleet_crash(struct node *node, uint64_t back_after_ns, bool machine_too)
     fleet_kill(node, machine_too);
     if (back_after_ns > 0)
         plan_at(world.now_ns + back_after_ns, "restart", start_later, node, 0);
+}
+
+void fleet_succeeds(struct node *heir, struct node *node)
+{
+    heir->left_ns = node->left_ns;
+    heir->lives++;
+    heir->stopped_cleanly = false;
+    node->stopped_cleanly = true;
 }
 
 bool fleet_is_up(const struct node *node)
@@ -296,6 +306,19 @@ bool fleet_finish(void)
     return !any_runs(NODE_LB) && !any_runs(NODE_SAMPLER);
 }
 
+/* Linked with --wrap: records get the room that the scenario gives them. */
+int __real_decision_cache_new(const struct decision_cache_options *options, struct decision_cache **out_cache);
+int __wrap_decision_cache_new(const struct decision_cache_options *options, struct decision_cache **out_cache);
+
+int __wrap_decision_cache_new(const struct decision_cache_options *options, struct decision_cache **out_cache)
+{
+    struct decision_cache_options changed = *options;
+
+    if (fleet.options.verdict_bytes > 0)
+        changed.max_bytes = fleet.options.verdict_bytes;
+    return __real_decision_cache_new(&changed, out_cache);
+}
+
 /* -- what is looked at all the time ------------------------------------------------------------------------------------------------ */
 
 static uint64_t metric_of(const struct node *node, enum metric_id id)
@@ -306,6 +329,11 @@ static uint64_t metric_of(const struct node *node, enum metric_id id)
 /* Conditions that only the node can tell are broken: by its own counters, which other tests check. */
 static void conditions_look(struct node *node)
 {
+    const struct sampler *sampler = node->process->sampler;
+    uint64_t committed = extent_pool_committed_bytes(sampler->pool), limit = extent_pool_limit_bytes(sampler->pool);
+
+    if (committed > limit)
+        broken("%s has committed %llu bytes of memory, %llu are its limit", node->name, (unsigned long long)committed, (unsigned long long)limit);
     if (metric_of(node, METRIC_RECORDS_EVICTED_YOUNG) > 0)
         oracle_cause(CAUSE_FORGOT, world.now_ns - TICK_NS, world.now_ns);
 }
@@ -318,6 +346,8 @@ static void fleet_tick(struct sim_event *event)
     for (unsigned i = 0; i < fleet.options.samplers_most; i++)
         if (fleet.samplers[i]->process)
             conditions_look(fleet.samplers[i]);
+        else
+            note_away(fleet.samplers[i]);
 }
 
 void fleet_begin(const struct fleet_options *options)
@@ -341,6 +371,7 @@ void fleet_begin(const struct fleet_options *options)
         (void)snprintf(name, sizeof(name), "sampler-%u", i);
         (void)snprintf(address, sizeof(address), "10.2.0.%u:4317", i + 1);
         fleet.samplers[i] = net_node_add(NODE_SAMPLER, name, address);
+        fleet.samplers[i]->volume = options->journal ? volume_new() : NULL;
         fleet.samplers[i]->wall_offset_ns = (int64_t)rng_below(&world.fault, 100) * (int64_t)NS_PER_MS;
     }
     snapshot_take();

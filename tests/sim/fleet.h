@@ -23,6 +23,7 @@ struct fleet_options {
     const char *at_limit;
     int sampled_cache, non_sampled_cache; /* 0: none of its kind */
     uint64_t verdict_keep_ns;             /* 0: the program's default */
+    uint64_t verdict_bytes;               /* room for records, in place of what the memory limit gives; 0: that */
 };
 
 struct fleet {
@@ -45,6 +46,8 @@ void fleet_stop(struct node *node);
 void fleet_kill(struct node *node, bool machine_too);
 /* Kills it now and starts it again later; 0: never. */
 void fleet_crash(struct node *node, uint64_t back_after_ns, bool machine_too);
+/* A volume came to heir under another name: the old name is gone for good, and heir goes on where it ended. */
+void fleet_succeeds(struct node *heir, struct node *node);
 /* The other end of all faults: everything runs, everything is reachable. */
 void fleet_mend(void);
 bool fleet_is_up(const struct node *node);

@@ -7,6 +7,7 @@
 #include "common/base/hash.h"
 #include "common/export/rpc_code.h"
 #include "tests/sim/memory.h"
+#include "tests/sim/volume.h"
 
 #define HELD_BACK_NS (40 * NS_PER_MS) /* a cut is looked at again after so long: as a retransmission */
 
@@ -175,6 +176,8 @@ static void call_arrived(struct net_call *call)
 
     world_fold(call->method, strlen(call->method));
     world_fold(call->bytes->bytes, call->bytes->len);
+    if (strstr(call->method, "Peer/") && !strstr(call->method, "/Tell") && !strstr(call->method, "/Hello"))
+        story(call->to->name, "gets %s from %s, %zu bytes", strrchr(call->method, '/') + 1, call->from->name, call->bytes->len);
     call->phase = CALL_SERVED;
     if (call->to->kind == NODE_BACKEND) {
         backend_serve(call);
@@ -303,7 +306,9 @@ void net_end(void)
             process_kill(net.nodes[i], false);
     LIST_FOR_EACH_SAFE(node, following, &net.calls)
         call_free(container_of(node, struct net_call, all));
-    for (unsigned i = 0; i < net.node_count; i++)
+    for (unsigned i = 0; i < net.node_count; i++) {
+        volume_free(net.nodes[i]->volume);
         sim_free(net.nodes[i]);
+    }
     net.node_count = 0;
 }

@@ -12,6 +12,7 @@
 
 #define CAUSES_MAX 512u
 #define RECORD_LATE_NS (3 * NS_PER_S) /* an `exported` record may be that late: nothing waits for it */
+#define VERDICT_LATE_NS (1 * NS_PER_S) /* … and a verdict; but nothing is exported before it is written */
 #define ALWAYS UINT64_MAX
 
 struct oracle oracle;
@@ -148,6 +149,12 @@ void oracle_died(const struct node *node)
         if (exports[i].by == node && exports[i].life == node->lives &&
             (exports[i].code != 0 || world.now_ns - exports[i].ended_ns < RECORD_LATE_NS))
             exports[i].died = true;
+    for (unsigned i = 0; i < oracle.trace_count; i++) {
+        struct sim_trace *trace = &oracle.traces[i];
+
+        if (trace->decisions > 0 && strcmp(trace->decided_by, node->name) == 0 && world.now_ns - trace->decided_ns < VERDICT_LATE_NS)
+            trace->perhaps_void = true;
+    }
 }
 
 void oracle_exported(uint64_t number, const struct trace_id *id, const uint8_t span_id[8])
@@ -227,6 +234,14 @@ static void first_decision(struct sim_trace *trace, enum decision decision, unsi
         broken("trace %llu: %s decided %d, a single node would not", (unsigned long long)trace->number, process_now->node->name, decision);
 }
 
+static bool was_exported(const struct sim_trace *trace)
+{
+    for (unsigned i = 0; i < trace->span_count; i++)
+        if (trace->spans[i].exports > 0)
+            return true;
+    return false;
+}
+
 static void on_decided(const struct trace_id *id, enum decision decision, unsigned seen)
 {
     struct sim_trace *trace = trace_find(id);
@@ -237,6 +252,9 @@ static void on_decided(const struct trace_id *id, enum decision decision, unsign
     world_fold(&trace->number, sizeof(trace->number));
     oracle.decided++;
     oracle.sampled += decision == DECISION_SAMPLED;
+    if (trace->perhaps_void && !was_exported(trace))
+        trace->decisions = 0; /* nobody ever heard of it */
+    trace->perhaps_void = false;
     if (trace->decisions++ == 0) {
         first_decision(trace, decision, seen);
     } else {

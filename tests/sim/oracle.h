@@ -51,6 +51,7 @@ struct sim_trace {
     int first_decision; /* enum decision */
     uint64_t decided_ns; /* last */
     char decided_by[32];
+    bool perhaps_void;   /* who decided was killed at once: the verdict may not have been written down */
     bool judged_apart;   /* decisions that do not agree */
 };
 

@@ -10,6 +10,7 @@
 #include "tests/sim/memory.h"
 #include "tests/sim/net.h"
 #include "tests/sim/timer.h"
+#include "tests/sim/volume.h"
 
 struct process *process_now;
 static uint32_t last_owner;
@@ -74,6 +75,7 @@ static void process_forget(struct process *process)
     event_cancel(&process->control_turn);
     timers_forget(&process->timers);
     resolvers_forget(process);
+    threads_forget(process);
     memory_drop(process->owner);
     node->process = NULL;
     node->left_ns = world.now_ns;
@@ -134,6 +136,7 @@ void process_start(struct node *node, const char *yaml)
     list_init(&process->links);
     list_init(&process->served);
     list_init(&process->resolvers);
+    list_init(&process->threads);
     event_init(&process->control_turn, "control", control_turn);
     node->process = process;
     node->lives++;
@@ -184,4 +187,8 @@ void process_kill(struct node *node, bool machine_too)
     links_forget(process);
     listeners_forget(process);
     process_forget(process);
+    if (node->volume && machine_too)
+        volume_machine_died(node->volume);
+    else if (node->volume)
+        volume_process_died(node->volume);
 }

@@ -63,7 +63,7 @@ struct process {
     unsigned worker_count;
     struct control *control;
     struct sim_event control_turn;
-    struct list timers, links, served, resolvers;
+    struct list timers, links, served, resolvers, threads;
     struct listeners *listeners;
     struct admin_routes routes;
     uint64_t began_ns, stop_asked_ns;
@@ -97,3 +97,4 @@ struct sim_worker *sim_worker_of(const struct worker *worker);
 void listeners_forget(struct process *process);
 void links_forget(struct process *process);
 void resolvers_forget(struct process *process);
+void threads_forget(struct process *process);

@@ -1,0 +1,78 @@
+#!/usr/bin/env python3
+"""Negative controls of the simulator: with each planted defect (meson -Dplant=NAME) a scenario must fail, for that defect's reason,
+within few seeds; and on the same program a scenario that has nothing to do with it passes.
+"""
+import os
+import re
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+sys.path.insert(0, os.path.join(HERE, ".."))
+
+from kit import suite as kit_suite
+from kit.suite import Suite, check
+
+suite = Suite("sim_plants", timeout_s=1200)
+
+# plant: (scenario that must fail, seeds that find it, what it must say, scenario that must pass all the same)
+PLANTS = {
+    "dedupe_off": ("alone", "1-20", "and again by", "quiet"),
+    "fallback_on_overload": ("overload", "1-20", "but .* were acknowledged", "quiet"),
+    "acknowledge_before_delivery": ("overload", "1-20", "but .* were acknowledged", "quiet"),
+    "drain_in_a_hurry": ("balancers_roll", "1-20", "a request was cancelled by lb", "quiet"),
+    "give_up_at_once": ("backend_outage", "1-20", "it never arrived", "quiet"),
+}
+# What these break is not in the simulator: bodies over HTTP, credentials, answers of a name server.
+ELSEWHERE = {"inflate_unbounded", "anybody_may_send", "empty_answer_accepted"}
+
+
+def build_plant(name):
+    """One directory for all of them: only what asks for a plant is compiled again for the next."""
+    directory = os.path.join(ROOT, "build-plant-sim")
+    if os.path.exists(os.path.join(directory, "build.ninja")):
+        run(["meson", "configure", directory, f"-Dplant={name}"])
+    else:
+        run(["meson", "setup", directory, ROOT, "--buildtype=release", f"-Dplant={name}", "-Dbench=false"])
+    run(["ninja", "-C", directory, "tests/sim/sim"])
+    return os.path.join(directory, "tests/sim/sim")
+
+
+def run(argv):
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    check(done.returncode == 0, f"{' '.join(argv)} ended with {done.returncode}:\n{done.stdout[-3000:]}")
+
+
+def run_sim(program, scenario, seeds):
+    """(failed runs, output)"""
+    done = subprocess.run([program, "--scenario", scenario, "--seeds", seeds, "--jobs", str(os.cpu_count() or 1)], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    found = re.search(r"^sim: (\d+) passed, (\d+) failed, 0 skipped$", done.stdout, re.MULTILINE)
+    check(found and int(found[1]) + int(found[2]) > 0, f"{scenario} did not run:\n{done.stdout[-3000:]}")
+    return int(found[2]), done.stdout
+
+
+@suite.case(*PLANTS)
+def defect_is_found(plant):
+    """The scenario fails on a program with the planted defect, and says what was broken."""
+    scenario, seeds, words, unrelated = PLANTS[plant]
+    program = build_plant(plant)
+    failed, output = run_sim(program, unrelated, "1-5")
+    check(failed == 0, f"{unrelated} fails on {plant} as well, so its failures prove nothing:\n{output[-3000:]}")
+    failed, output = run_sim(program, scenario, seeds)
+    check(failed > 0, f"{scenario} passes on a program with the defect {plant}: it cannot fail")
+    check(re.search(words, output), f"{scenario} failed on {plant}, but not for its defect:\n{output[-3000:]}")
+
+
+@suite.case()
+def all_plants_are_known():
+    """Each plant of meson_options.txt is found here, or is one that only other suites can find."""
+    with open(os.path.join(ROOT, "meson_options.txt"), encoding="utf-8") as file:
+        choices = re.search(r"option\('plant'.*?choices: \[(.*?)\]", file.read(), re.DOTALL)[1]
+    plants = set(re.findall(r"'(\w+)'", choices)) - {"none"}
+    kit_suite.equal(set(PLANTS) | ELSEWHERE, plants, "plants that are found here or elsewhere")
+
+
+if __name__ == "__main__":
+    sys.exit(suite.main())
