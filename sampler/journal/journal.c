@@ -426,18 +426,25 @@ static void delta_apply(struct journal *journal, const struct journal_delta *del
     segment->came_bytes += delta->held;
     segment->changed_ns = journal->now.ns;
     journal->live_bytes += delta->change;
+    /* With half of the space in use the next tick is too far. */
+    if (segment->live_bytes == 0 && segment->state == SEGMENT_SEALED && journal->used_bytes > journal->options.max_bytes / 2)
+        journal->space_at_once = true;
 }
 
 void journal_account_flush(struct journal_account *account)
 {
     struct journal *journal = account->journal;
+    bool wake;
 
     if (account->count == 0)
         return;
     journal_lock(journal);
     for (size_t i = 0; i < account->count; i++)
         delta_apply(journal, &account->deltas[i]);
+    wake = journal->space_at_once;
     journal_unlock(journal);
+    if (wake && journal->thread)
+        journal_thread_wake_writer(journal->thread);
     account->count = 0;
     account->last = NULL;
 }

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -360,6 +361,96 @@ static void test_disk_limit(void **state)
     place_deinit(&place);
 }
 
+/* -- many at once --------------------------------------------------------------------------------------------------------- */
+
+#define CROWD 3u
+#define CROWD_RECORDS 3000u
+
+struct crowd_record {
+    struct journal_write write;
+    atomic_int state; /* 0 under way, 1 done, 2 failed */
+    uint8_t bytes[2000];
+};
+
+static void crowd_done(struct journal_write *write)
+{
+    atomic_store(&container_of(write, struct crowd_record, write)->state, write->error ? 2 : 1);
+}
+
+/* Appends, now and then a verdict, and lets go of each record a little after it is written; what is full is tried again. */
+static void *crowd_member(void *argument)
+{
+    struct journal *journal = argument;
+    struct crowd_record *ring = calloc(32, sizeof(*ring));
+    struct journal_account account;
+    struct journal_clean clean = {0};
+    uintptr_t failed = 0;
+
+    if (!ring)
+        return argument;
+    journal_account_init(&account, journal);
+    for (unsigned i = 0; i < CROWD_RECORDS + 32; i++) {
+        struct crowd_record *record = &ring[i % 32];
+
+        if (i >= 32) { /* the one that was here */
+            while (atomic_load(&record->state) == 0)
+                (void)usleep(100);
+            failed += atomic_load(&record->state) == 2;
+            journal_release(&account, record->write.at.segment, record->write.hold_bytes);
+            if (i % 5 == 0)
+                journal_account_flush(&account);
+        }
+        if (i >= CROWD_RECORDS)
+            continue;
+        atomic_store(&record->state, 0);
+        record->write = (struct journal_write){.done = crowd_done,
+            .kind = i % 7 ? JOURNAL_REQUEST : JOURNAL_EXPORTED,
+            .hold_bytes = i % 7 ? sizeof(record->bytes) : 0,
+            .body = slice_make(record->bytes, sizeof(record->bytes))};
+        while (journal_append(journal, &record->write) == JOURNAL_E_FULL) {
+            journal_account_flush(&account);
+            (void)usleep(1000);
+        }
+        (void)journal_clean_wanted(journal, &clean);
+    }
+    journal_account_deinit(&account);
+    free(ring);
+    return (void *)failed; /* NULL: none */
+}
+
+/* Several workers, more than fits at once: all is written, segments are used again and again, nothing is held in the end. */
+static void test_crowd(void **state)
+{
+    struct place place;
+    struct journal_options options;
+    struct journal *journal;
+    struct journal_thread *thread = NULL;
+    struct journal_stats stats;
+    pthread_t members[CROWD];
+    void *failed;
+
+    (void)state;
+    place_init(&place);
+    options = options_of(&place);
+    options.sync = JOURNAL_SYNC_INTERVAL;
+    options.verdict_keep_ns = 100 * NS_PER_MS;
+    journal = open_journal(&options);
+    assert_int_equal(journal_thread_start(journal, &thread), 0);
+    for (unsigned i = 0; i < CROWD; i++)
+        assert_int_equal(pthread_create(&members[i], NULL, crowd_member, journal), 0);
+    for (unsigned i = 0; i < CROWD; i++) {
+        assert_int_equal(pthread_join(members[i], &failed), 0);
+        assert_null(failed);
+    }
+    journal_thread_stop(thread);
+    journal_stats(journal, &stats);
+    assert_int_equal(stats.records_written, CROWD * CROWD_RECORDS);
+    assert_int_equal(stats.live_bytes, 0);
+    assert_true(stats.recycled_segments > 20);
+    journal_close(journal);
+    place_deinit(&place);
+}
+
 /* -- reading back on the second thread -------------------------------------------------------------------------------------------- */
 
 struct reading {
@@ -420,6 +511,7 @@ int main(void)
         cmocka_unit_test(test_killed),
         cmocka_unit_test(test_lock),
         cmocka_unit_test(test_disk_limit),
+        cmocka_unit_test(test_crowd),
         cmocka_unit_test(test_read_back),
     };
 

@@ -92,6 +92,7 @@ struct journal {
     struct journal_read *reads, **reads_last;
     struct journal_stats stats; /* the counters in it */
     uint64_t retry_at_ns;      /* the next probe */
+    bool space_at_once;        /* a segment is empty and space is short: do not wait for the tick */
     /* read by anybody */
     _Atomic uint64_t room_bytes;
     _Atomic uint32_t clean_generation;

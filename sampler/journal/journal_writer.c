@@ -377,13 +377,24 @@ static void probe_on_time(struct journal *journal, uint64_t now_ns)
     journal_unlock(journal);
 }
 
+static bool space_is_due(struct journal *journal, uint64_t now_ns)
+{
+    bool at_once;
+
+    journal_lock(journal);
+    at_once = journal->space_at_once;
+    journal->space_at_once = false;
+    journal_unlock(journal);
+    return at_once || now_ns >= journal->next_tick_ns;
+}
+
 uint64_t journal_run(struct journal *journal, struct journal_now now)
 {
     uint64_t next_ns;
 
     write_all_queued(journal, now);
     sync_on_time(journal, now.ns);
-    if (now.ns >= journal->next_tick_ns) {
+    if (space_is_due(journal, now.ns)) {
         journal->next_tick_ns = now.ns + TICK_NS;
         journal_tend_space(journal);
         journal_lock(journal);
