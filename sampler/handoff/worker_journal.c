@@ -215,6 +215,7 @@ static int data_append(struct worker_journal *mine, enum journal_kind kind, stru
     if (r) {
         if (data->open)
             data->open->waits--; /* never the last: its maker's is there */
+        buffer_unref(head);
         buffer_unref(data->bytes);
         free(data);
         return r;
@@ -370,6 +371,8 @@ static bool batch_queue(struct verdict_batch *batch)
         .refers = batch->segments.numbers,
         .refer_count = batch->segments.count};
     batch->queued = journal_append(mine->journal, &batch->write) == 0;
+    if (!batch->queued)
+        buffer_unref(head);
     return batch->queued;
 }
 
@@ -460,6 +463,7 @@ static void span_batch_queue(struct worker_journal *mine, struct span_batch *bat
         .refer_count = batch->segments.count};
     ASSERT(write->head != NULL);
     if (journal_append(mine->journal, write) != 0) {
+        buffer_unref(write->head);
         free(write);
         return;
     }
