@@ -77,6 +77,8 @@ static void verdicts_read(struct recovery *recovery, const struct journal_record
             .threshold = in.threshold,
             .decided_ns = ago(recovery, age_ns(in.decided_unix_ns))};
 
+        if (in.decision != DECISION_SAMPLED) /* the verdict may have been given away since: its spans are gone all the same */
+            gone_add(&recovery->gone, gone_trace(&in.id), record->sequence);
         verdict_share_out(recovery->home, VERDICT_IS, &verdict);
     }
 }
@@ -130,7 +132,8 @@ static void intake_subtract(struct recovery *recovery, const struct journal_reco
     for (size_t i = 0; i < intake->span_count; i++) {
         const struct intake_span *span = &intake->spans[i];
 
-        if (gone_sequence(&recovery->gone, gone_span(&span->id, span->span_hash)) > record->sequence)
+        if (gone_sequence(&recovery->gone, gone_span(&span->id, span->span_hash)) > record->sequence ||
+            gone_sequence(&recovery->gone, gone_trace(&span->id)) > record->sequence)
             continue;
         journal_hold(account, record->at.segment, span->bytes.len);
         intake->spans[kept++] = *span;

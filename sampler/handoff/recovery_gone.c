@@ -8,7 +8,8 @@
 #include "common/base/num.h"
 
 #define CAPACITY_LEAST 1024u
-#define VERDICT_SEED 0x7665726469637473ull /* apart from every span's */
+#define VERDICT_SEED 0x7665726469637473ull /* apart from any span's hash, as far as 64 bits go */
+#define TRACE_SEED 0x64726f7070656421ull
 
 void gone_deinit(struct gone_table *table)
 {
@@ -31,6 +32,11 @@ uint64_t gone_span(const struct trace_id *id, uint64_t span_hash)
 uint64_t gone_verdict(const struct trace_id *id)
 {
     return key_of(id, VERDICT_SEED);
+}
+
+uint64_t gone_trace(const struct trace_id *id)
+{
+    return key_of(id, TRACE_SEED);
 }
 
 static struct gone_entry *entry_for(const struct gone_table *table, uint64_t key)

@@ -22,6 +22,8 @@ struct gone_table { /* all zero: empty */
 void gone_deinit(struct gone_table *table);
 uint64_t gone_span(const struct trace_id *id, uint64_t span_hash);
 uint64_t gone_verdict(const struct trace_id *id);
+/* All of the trace's spans: a verdict dropped them. */
+uint64_t gone_trace(const struct trace_id *id);
 /* The highest sequence stays. */
 void gone_add(struct gone_table *table, uint64_t key, uint64_t sequence);
 /* 0: it never went. */
