@@ -407,18 +407,26 @@ static bool better(const struct candidate *a, const struct candidate *b)
     return strcmp(a->endpoint->host, b->endpoint->host) < 0;
 }
 
-/* What ends in one slice has ended in all: no pod comes back from it. */
-static void agree_on_end(struct candidate *candidates, size_t count)
+/* What several slices say of one pod's life is true at different times: the newest knows whether it serves, and who terminates in one
+ * does so in all, as no pod comes back from that. */
+static void agree_on_lives(struct candidate *candidates, size_t count)
 {
     for (size_t i = 0, end; i < count; i = end) {
-        bool terminating = candidates[i].terminating;
+        const struct candidate *newest = &candidates[i];
+        bool terminating = candidates[i].terminating, serving;
 
-        for (end = i + 1; end < count && by_life(&candidates[i], &candidates[end]) == 0; end++)
+        for (end = i + 1; end < count && by_life(&candidates[i], &candidates[end]) == 0; end++) {
             terminating |= candidates[end].terminating;
+            if (candidates[end].slice->turn > newest->slice->turn)
+                newest = &candidates[end];
+        }
         if (candidates[i].endpoint->uid[0] == '\0')
             continue; /* nobody's life: these may be different pods */
-        for (size_t k = i; k < end; k++)
+        serving = newest->serving;
+        for (size_t k = i; k < end; k++) {
             candidates[k].terminating = terminating;
+            candidates[k].serving = serving;
+        }
     }
 }
 
@@ -523,7 +531,7 @@ int k8s_slices_addresses(const struct k8s_slices *slices, struct k8s_addresses *
         return error_raise(-ENOMEM);
     }
     qsort(candidates, count, sizeof(*candidates), by_life);
-    agree_on_end(candidates, count);
+    agree_on_lives(candidates, count);
     for (size_t i = 0, end; i < count; i = end) {
         const struct candidate *best = &candidates[i];
 

@@ -3,8 +3,9 @@
  * Events     each carries a whole slice; a slice is known by its name. The list of addresses is made anew from all of them.
  * Conditions three-valued: `ready` unsaid is true, `serving` unsaid is what `ready` says, `terminating` unsaid is false. An address is ready
  *            when it is serving and not terminating: with publishNotReadyAddresses `ready` alone says nothing.
- * Pods       a pod that several slices show (two families, a move from one slice to another) is one address a port: the better
- *            condition wins, then IPv4, then what came last. Who is terminating in one is so in all.
+ * Pods       a pod that several slices show (two families, a move from one slice to another) is one address a port: IPv4, then what
+ *            came last. What they say of one life (uid) is true at different times: the newest counts, and who terminates in one does so
+ *            in all. Of two lives the better one is the pod.
  * Names      the pod's hostname, else its name: what stays while a StatefulSet's pod changes its address.
  * Source     reference/kubernetes section 6; load-balancing exporter, resolver.k8s
  */
