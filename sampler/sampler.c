@@ -68,6 +68,8 @@ static void sampler_tend(void *context, uint64_t now_ns)
     metric_set(cell, METRIC_STORE_COMMITTED_BYTES, extent_pool_committed_bytes(sampler->pool));
     metric_set(cell, METRIC_STORE_IDLE_BYTES, extent_pool_idle_bytes(sampler->pool));
     metric_set(cell, METRIC_STORE_LIMIT_BYTES, extent_pool_limit_bytes(sampler->pool));
+    if (sampler->journal)
+        budget_disk(&sampler->budget, journal_room(sampler->journal), sampler->config.journal.max_size_bytes);
     if (sampler->cluster)
         cluster_tend(sampler->cluster, now_ns);
     sampler_drain_tend(sampler, now_ns);
@@ -233,6 +235,7 @@ int sampler_new(const struct sampler_config *config, struct policy_set *set, str
     /* A rate is spent by decisions that wait: with one in the set the others wait too, or it would be spent otherwise. */
     sampler->decides_early = config->tail_sampling.span_ingest || (config->tailrace.early_keep && !policy_set_needs(set)->state);
     sampler->budget = (struct budget){.pool = sampler->pool, .decide_early_allowed = config->tailrace.at_limit == AT_LIMIT_DECIDE_EARLY && !config->tail_sampling.block_on_overflow,
+        .handoff = config->cluster.on,
         .workers = sampler->worker_count};
     if (config->journal.directory) {
         r = sampler_journal_open(sampler, out_error, error_size);

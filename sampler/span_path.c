@@ -16,7 +16,6 @@
 #include "sampler/handoff/worker_journal.h"
 #include "sampler/verdict.h"
 
-#define TRACE_BYTES_MOST 1024u /* of a trace beside its spans' bytes: its block, a record, a table slot, what is left over */
 #define PREFETCH_SLOT 8u
 #define PREFETCH_TRACE 4u
 

@@ -4,6 +4,8 @@
 #include "common/ingest/receiver.h"
 #include "sampler/sampler_worker.h"
 
+#define TRACE_BYTES_MOST 1024u /* of a trace beside its spans' bytes: its block, a record, a table slot, what is left over */
+
 /* tier: the struct sampler. Runs on the worker that received the request; common/ingest calls it. */
 void sampler_on_request(void *tier, struct request *request);
 

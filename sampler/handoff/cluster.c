@@ -152,7 +152,7 @@ static void run_once(struct cluster *cluster, uint64_t now_ns)
 {
     struct sampler *sampler = cluster->sampler;
 
-    membership_room(cluster->membership, budget_room(&sampler->budget));
+    membership_room(cluster->membership, budget_handoff_room(&sampler->budget));
     if (membership_tend(cluster->membership, now_ns)) {
         log_event(LOG_ERROR, "ring_not_made", "reason=\"no memory\"");
         return;

@@ -15,7 +15,7 @@
 #include "sampler/handoff/takeover.h"
 #include "sampler/span_path.h"
 
-#define BUSY_MS 1000u
+#define BUSY_MS 200u
 #define REMAINING_MOST_MS (24 * 3600 * 1000) /* no decision_wait is longer */
 
 /* -- verdicts, to their workers ---------------------------------------------------------------------------------------- */
@@ -232,9 +232,15 @@ static bool traces_journal(struct sampler_worker *home, struct open_request *ope
     return !home->journal || bytes->len == 0 || worker_journal_traces(home->journal, open, bytes, bytes->len, out_at) == 0;
 }
 
-static enum transfer_outcome outcome_of_mine(const struct worker_handoff *handoff)
+/* Is there room in the reserve for handoff, beside what is under way? */
+static enum transfer_outcome outcome_of_mine(const struct worker_handoff *handoff, size_t bytes, size_t traces)
 {
-    return handoff->recovering || budget_rung(&handoff->home->sampler->budget) == RUNG_REFUSE ? TRANSFER_BUSY : TRANSFER_ACCEPTED;
+    struct sampler *sampler = handoff->home->sampler;
+    uint64_t under_way = atomic_load_explicit(&sampler->admission.bytes, memory_order_relaxed);
+
+    if (handoff->recovering || under_way + bytes + traces * TRACE_BYTES_MOST > budget_handoff_room(&sampler->budget))
+        return TRANSFER_BUSY;
+    return TRANSFER_ACCEPTED;
 }
 
 int give_serve(void *tier, struct worker *worker, struct slice request, void *call, struct buffer **out_answer)
@@ -258,7 +264,7 @@ int give_serve(void *tier, struct worker *worker, struct slice request, void *ca
         return RPC_UNAVAILABLE;
     outcomes = malloc(size_max(trace_count, 1));
     ASSERT(outcomes != NULL);
-    accepted = outcomes_fill(handoff, request, outcome_of_mine(handoff), outcomes);
+    accepted = outcomes_fill(handoff, request, outcome_of_mine(handoff, request.len, trace_count), outcomes);
     bytes = accepted_copy(request, outcomes, accepted);
     if (!bytes) {
         free(outcomes);
