@@ -9,6 +9,8 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 
+import grpc
+
 from kit import certs, otlp
 from kit.proc import Node, Stage, free_port, sampler_config
 from kit.suite import Suite, check, equal, slowness, until
@@ -22,21 +24,27 @@ SLOTS = 1 << 18
 class Fleet:
     """Samplers sampler-0 … at ports that all of them list."""
 
-    def __init__(self, stage, count, **times):
+    def __init__(self, stage, count, wait="1s", journal=False, **times):
         slow = slowness()
         self.stage = stage
+        self.wait = wait
+        self.journal = journal
+        self.sink = stage.serve(otlp.Sink())
         self.ports = [free_port() for _ in range(count)]
         self.times = {"status_interval": f"{int(100 * slow)}ms", "peer_timeout": f"{int(1000 * slow)}ms",
                       "hello_wait": f"{int(500 * slow)}ms", "handoff_timeout": f"{int(20000 * slow)}ms", **times}
         self.nodes = {}
 
     def config(self, index, hostnames=None, cluster=None, grpc=None, scheme_host="127.0.0.1"):
-        config = sampler_config(f"sampler-{index}", 1, KEEP, grpc=grpc)
+        config = sampler_config(f"sampler-{index}", self.sink.port, KEEP, wait=self.wait, grpc=grpc)
         config["@port"] = self.ports[index]
         config["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"] = f"127.0.0.1:{self.ports[index]}"
         config["tailrace"]["cluster"] = {
             "self": f"sampler-{index}", **self.times,
             "resolver": {"static": {"hostnames": hostnames or [f"{scheme_host}:{port}" for port in self.ports]}}, **(cluster or {})}
+        if self.journal:
+            config["tailrace"]["journal"] = {"directory": os.path.join(self.stage.directory, f"journal-{index}"), "segment_mib": 4,
+                                             "max_size_mib": 64}
         return config
 
     def start(self, index, again=0, **options):
@@ -160,6 +168,112 @@ def grows_by_one_that_nobody_lists():
         wait_agreed(list(fleet.nodes.values()), 3)
         fleet.start(3, hostnames=three[:1])
         wait_agreed(list(fleet.nodes.values()), 4)
+
+
+def send(nodes, traces, spans_each=3):
+    """Every span of a trace to another node, whoever owns it; all acknowledged. Returns how many spans."""
+    requests = [[] for _ in nodes]
+    for number, trace in enumerate(traces):
+        for k in range(spans_each):
+            requests[(number + k) % len(nodes)].append(trace)
+    for node, chosen in zip(nodes, requests):
+        with otlp.Client(node.address) as client:
+            answer = client.export(otlp.request_of(chosen))
+            equal(answer.code, grpc.StatusCode.OK, f"{node.name}: {answer.message}")
+    return spans_each * len(traces)
+
+
+def wait_whole(fleet, traces, spans, timeout_s=40.0):
+    """All traces arrive, each whole, from one node, no span twice."""
+    until(lambda: len(fleet.sink.spans()) >= spans, f"{spans} spans at the sink", timeout_s)
+    arrived = fleet.sink.traces()
+    equal(set(arrived), set(traces), "traces")
+    for trace, items in arrived.items():
+        equal(len({item.node for item in items}), 1, f"nodes that exported {trace.hex()}")
+        equal(len({item.span.span_id for item in items}), len(items), f"spans of {trace.hex()}, none twice")
+    equal(len(fleet.sink.spans()), spans, "spans")
+
+
+def books_balance(nodes):
+    return all(node.status()["books"]["balance"] for node in nodes)
+
+
+@suite.case("memory", "journal")
+def spans_meet_at_their_owner(kind):
+    """Spans that come to whatever node are decided and exported by one."""
+    with Stage() as stage:
+        fleet = Fleet(stage, 3, journal=kind == "journal").start_all()
+        nodes = list(fleet.nodes.values())
+        wait_agreed(nodes, 3)
+        traces = [otlp.trace_id() for _ in range(200)]
+        spans = send(nodes, traces)
+        wait_whole(fleet, traces, spans)
+        until(lambda: books_balance(nodes), "the books balance")
+
+
+@suite.case("memory", "journal")
+def a_drain_loses_nothing(kind):
+    """SIGTERM while traces wait: they travel, the node ends clean long before they are due, and each is exported once, whole."""
+    with Stage() as stage:
+        fleet = Fleet(stage, 3, wait=f"{int(8 * slowness())}s", journal=kind == "journal").start_all()
+        nodes = list(fleet.nodes.values())
+        wait_agreed(nodes, 3)
+        traces = [otlp.trace_id() for _ in range(200)]
+        spans = send(nodes, traces)
+        nodes[1].stop()
+        check(b"traces_left=0" in nodes[1].log() and b"clean=true" in nodes[1].log(), "it left clean")
+        equal(fleet.sink.spans(), [], "nothing was decided for that")
+        wait_whole(fleet, traces, spans)
+        until(lambda: books_balance([nodes[0], nodes[2]]), "the books balance")
+
+
+@suite.case()
+def a_death_loses_nothing():
+    """kill -9 with a journal: back within handoff_timeout, it has its traces again, and each is exported once, whole."""
+    with Stage() as stage:
+        fleet = Fleet(stage, 3, wait=f"{int(6 * slowness())}s", journal=True).start_all()
+        nodes = list(fleet.nodes.values())
+        wait_agreed(nodes, 3)
+        traces = [otlp.trace_id() for _ in range(200)]
+        spans = send(nodes, traces)
+        nodes[1].kill()
+        nodes[1] = fleet.start(1, again=1).wait_ready()
+        check(nodes[1].metrics().value("tailrace_spans_recovered_total") > 0, "spans were recovered")
+        wait_whole(fleet, traces, spans)
+        until(lambda: books_balance(nodes), "the books balance")
+
+
+@suite.case()
+def the_last_one_keeps_them_on_disk():
+    """One node alone, with a journal, in a hurry: its last line says what is left, and that comes back with it."""
+    with Stage() as stage:
+        fleet = Fleet(stage, 1, wait=f"{int(5 * slowness())}s", journal=True).start_all()
+        node = fleet.nodes[0].wait_ready()
+        traces = [otlp.trace_id() for _ in range(100)]
+        spans = send([node], traces)
+        node.terminate()
+        until(lambda: b"draining" in node.log(), "it drains")
+        node.terminate()
+        equal(node.wait(), 3, "exit code of a stop that was cut short")
+        last = node.log().strip().splitlines()[-1].decode()
+        check("stopped" in last and "traces_left=100" in last and "left_in=journal" in last, last)
+        stage.programs.remove(node)
+        fleet.start(0, again=1)
+        wait_whole(fleet, traces, spans)
+
+
+@suite.case()
+def two_processes_never_share_a_journal():
+    """A second process with the same directory is told so and ends."""
+    with Stage() as stage:
+        fleet = Fleet(stage, 1, journal=True).start_all()
+        config = fleet.config(0)
+        config["@port"] = free_port()
+        config["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"] = "127.0.0.1:0"
+        second = stage.add(Node("second", "sampler/tailrace-sampler", config, stage.directory))
+        equal(second.wait(), 2, "exit code of a failed start")
+        check("tailrace.journal.directory" in second.tail() and "another process" in second.tail(), second.tail())
+        stage.programs.remove(second)
 
 
 @suite.case()
