@@ -11,6 +11,7 @@
 #include "sampler/sampler_worker.h"
 
 #define ASK_GAP_NS (50 * NS_PER_MS)
+#define PROGRESS_NS (5 * NS_PER_S)
 
 static void drain_on_holds(void *context, const struct holds_sum *sum)
 {
@@ -114,7 +115,7 @@ static struct drain_facts facts_of(const struct sampler *sampler)
     return (struct drain_facts){
         .cluster = sampler->cluster != NULL,
         .journal = sampler->journal != NULL,
-        .fellows = sampler->cluster && cluster_has_fellows(sampler->cluster),
+        .fellows = sampler->cluster && (sampler->config.gives_only || cluster_has_fellows(sampler->cluster)),
         .idle = run->idle,
         .heard = !sampler->cluster || cluster_heard(sampler->cluster),
         .listeners_done = run->listeners_done,
@@ -128,6 +129,22 @@ static void say_cut(const struct sampler *sampler, const struct drain_facts *fac
 {
     log_event(LOG_WARN, "drain_cut_short", "reason=%s text=\"%s\"", facts->stops > 1 ? "second_signal" : "drain_timeout",
         sampler->journal ? "what is left stays in the journal" : "what is left is decided here, or lost");
+}
+
+/* What is left, now and then: a drain may take its time. */
+static void say_progress(struct sampler *sampler, uint64_t now_ns)
+{
+    struct drain_run *run = &sampler->drain_run;
+
+    if (now_ns - run->said_ns < PROGRESS_NS || run->drain.phase == DRAIN_OVER)
+        return;
+    if (run->said_ns > 0)
+        log_event(LOG_INFO, "drain_progress", "traces_left=%llu given_traces=%llu given_bytes=%llu fellows=%s",
+            (unsigned long long)metrics_sum(&sampler->metrics, METRIC_TRACES_HELD),
+            (unsigned long long)metrics_sum(&sampler->metrics, METRIC_GIVEN_TRACES),
+            (unsigned long long)metrics_sum(&sampler->metrics, METRIC_GIVEN_BYTES),
+            sampler->cluster && cluster_has_fellows(sampler->cluster) ? "true" : "false");
+    run->said_ns = now_ns;
 }
 
 void sampler_drain_tend(struct sampler *sampler, uint64_t now_ns)
@@ -152,14 +169,15 @@ void sampler_drain_tend(struct sampler *sampler, uint64_t now_ns)
         drain_do(sampler, acts, now_ns);
     } while (moved && run->drain.phase != DRAIN_OVER);
     drain_ask(sampler, now_ns);
+    say_progress(sampler, now_ns);
 }
 
 void sampler_on_stop(void *context, unsigned signal_count)
 {
     struct sampler *sampler = context;
 
-    sampler->drain_run.stops = signal_count;
-    if (signal_count == 1) {
+    sampler->drain_run.stops = signal_count + (sampler->config.gives_only && sampler->replayed);
+    if (!sampler->draining) {
         sampler->draining = true;
         log_event(LOG_INFO, "draining", "traces_held=%llu", (unsigned long long)metrics_sum(&sampler->metrics, METRIC_TRACES_HELD));
     }

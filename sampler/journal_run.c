@@ -9,6 +9,7 @@
 #include "common/base/log.h"
 #include "common/base/num.h"
 #include "common/run/clock.h"
+#include "sampler/drain_run.h"
 #include "sampler/handoff/cluster.h"
 #include "sampler/handoff/recovery.h"
 #include "sampler/journal/journal.h"
@@ -56,7 +57,9 @@ static void control_on_replayed(struct mail *mail, void *receiver)
 
     (void)receiver;
     sampler->replayed = true;
-    if (sampler->cluster)
+    if (sampler->config.gives_only)
+        sampler_on_stop(sampler, 0); /* the drain begins where a sampler's life does */
+    else if (sampler->cluster)
         cluster_replayed(sampler->cluster, now_ns);
 }
 

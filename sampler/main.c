@@ -1,5 +1,8 @@
+#include <stdio.h>
+
 #include "common/base/error.h"
 #include "common/run/program.h"
+#include "sampler/drain_journal.h"
 #include "sampler/replay/replay.h"
 #include "sampler/sampler.h"
 
@@ -7,6 +10,7 @@
 struct sampler_setup {
     struct sampler_config config;
     struct policy_set *set;
+    bool gives_only; /* --drain-journal */
 };
 
 static int read_config(struct config_context *context, const struct config_node *root, void *opaque)
@@ -16,6 +20,7 @@ static int read_config(struct config_context *context, const struct config_node 
     const char *stateful;
     int policies;
 
+    setup->config.gives_only = setup->gives_only;
     /* Policies too, also after another error: one start shows all there is to mend. */
     policies = policy_set_new(context, setup->config.tail_sampling.policies, setup->config.tail_sampling.sample_on_first_match,
         1, &setup->set);
@@ -47,19 +52,22 @@ static int serve(void *opaque, char *out_error, size_t error_size)
 int main(int argc, char **argv)
 {
     static struct sampler_setup setup;
+    static char help[8192];
     const struct program program = {
         .name = "tailrace-sampler",
         .config = &setup,
         .read = read_config,
         .telemetry = &setup.config.telemetry,
         .serve = serve,
-        .more_help = replay_help,
+        .more_help = help,
     };
     int code;
 
+    (void)snprintf(help, sizeof(help), "%s%s", drain_journal_help, replay_help);
     if (replay_is_asked(argc, argv))
         return replay_main(argc, argv);
-    code = program_main(&program, argc, argv);
+    setup.gives_only = drain_journal_is_asked(argc, argv);
+    code = setup.gives_only ? drain_journal_main(&program, argc, argv) : program_main(&program, argc, argv);
 
     policy_set_unref(setup.set);
     return code;

@@ -193,6 +193,7 @@ static void sampler_handoff_options(struct sampler *sampler)
 
     sampler->handoff = (struct handoff_options){.cluster = cluster->on,
         .journal = sampler->config.journal.directory != NULL,
+        .gives_only = sampler->config.gives_only,
         .name = sampler->name,
         .ack_wait_ns = (uint64_t)cluster->ack_wait_ns,
         .forward_timeout_ns = (uint64_t)cluster->forward_timeout_ns,

@@ -36,6 +36,7 @@ struct sampler_config {
     enum record_policy record_policy;      /* tailrace.record_policy, or the gate recordpolicy: scope */
     bool record_policy_set;
     bool use_tracestate;                   /* the gate usetracestate */
+    bool gives_only;                       /* --drain-journal: owns and decides nothing, gives all it has, ends. No key of the file */
 };
 
 int sampler_config_read(struct config_context *context, const struct config_node *root, struct sampler_config *out_config);

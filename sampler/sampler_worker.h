@@ -93,7 +93,7 @@ struct drain_run { /* drain_run.c */
     struct drain drain;
     struct hold_poll poll;
     enum drain_phase asked_phase;
-    uint64_t asked_ns;
+    uint64_t asked_ns, said_ns;
     bool idle, listeners_done;
     unsigned stops;
     struct mail listeners_mail, finished_mail;

@@ -130,3 +130,19 @@ int program_main(const struct program *program, int argc, char **argv)
     config_context_free(context);
     return code;
 }
+
+int program_main_text(const struct program *program, const char *name, const char *text, size_t len)
+{
+    struct config_context *context = config_context_new();
+    const struct config_node *root = config_load_text(context, name, text, len);
+    int code;
+
+    if (!root || program->read(context, root, program->config)) {
+        print_lines(stderr, program->name, "error", config_errors(context));
+        code = EXIT_BAD_CONFIG;
+    } else {
+        code = program_serve(program, context);
+    }
+    config_context_free(context);
+    return code;
+}

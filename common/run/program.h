@@ -29,3 +29,5 @@ struct admin_options program_admin_options(const struct tailrace_config *config)
 bool program_has_admin(const struct tailrace_config *config);
 
 int program_main(const struct program *program, int argc, char **argv);
+/* The same with a configuration that was made here; name: what messages call it. */
+int program_main_text(const struct program *program, const char *name, const char *text, size_t len);

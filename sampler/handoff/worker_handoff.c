@@ -110,7 +110,7 @@ bool handoff_may_decide_asked(const struct sampler_worker *home, uint64_t id_has
 
     if (home->finishing)
         return true;
-    if (handoff->recovering || handoff->standing_still)
+    if (handoff->recovering || handoff->standing_still || handoff->options.gives_only)
         return false;
     return !handoff->options.cluster || (handoff->view && view_settled(handoff->view, slot_of(id_hash)));
 }

@@ -24,6 +24,7 @@ struct worker_handoff;
 struct handoff_options { /* of the process, set before its workers are made; zeroed: neither cluster nor journal */
     bool cluster;        /* there will be views: until the first one every request waits */
     bool journal;        /* sampler->journal is there */
+    bool gives_only;     /* nothing is ever decided or exported here: everything is to travel */
     const char *name;    /* this member's; borrowed */
     uint64_t incarnation;
     uint64_t ack_wait_ns, forward_timeout_ns;

@@ -170,14 +170,14 @@ def grows_by_one_that_nobody_lists():
         wait_agreed(list(fleet.nodes.values()), 4)
 
 
-def send(nodes, traces, spans_each=3):
+def send(nodes, traces, spans_each=3, credentials=None):
     """Every span of a trace to another node, whoever owns it; all acknowledged. Returns how many spans."""
     requests = [[] for _ in nodes]
     for number, trace in enumerate(traces):
         for k in range(spans_each):
             requests[(number + k) % len(nodes)].append(trace)
     for node, chosen in zip(nodes, requests):
-        with otlp.Client(node.address) as client:
+        with otlp.Client(node.address, credentials=credentials or None) as client:
             answer = client.export(otlp.request_of(chosen))
             equal(answer.code, grpc.StatusCode.OK, f"{node.name}: {answer.message}")
     return spans_each * len(traces)
@@ -241,6 +241,59 @@ def a_death_loses_nothing():
         check(nodes[1].metrics().value("tailrace_spans_recovered_total") > 0, "spans were recovered")
         wait_whole(fleet, traces, spans)
         until(lambda: books_balance(nodes), "the books balance")
+
+
+@suite.case("plain", "tls")
+def an_orphan_volume_is_drained(kind):
+    """A volume whose sampler is gone for good: --drain-journal gives its traces to the cluster, which exports each once, whole;
+    afterwards nothing is left in it."""
+    with Stage() as stage:
+        fleet = Fleet(stage, 3, wait=f"{int(10 * slowness())}s", journal=True)
+        words, tls = [], {}
+        if kind == "tls":
+            authority = certs.Authority()
+            ca_file = certs.write(os.path.join(stage.directory, "ca.pem"), authority.cert_pem)
+            cert_file, key_file = authority.sign("sampler", ["127.0.0.1"]).write(stage.directory, "sampler")
+            tls = {"grpc": {"tls": {"cert_file": cert_file, "key_file": key_file}},
+                   "cluster": {"tls": {"ca_file": ca_file, "cert_file": cert_file, "key_file": key_file}}}
+            words = ["--ca-file", ca_file, "--cert-file", cert_file, "--key-file", key_file]
+        fleet.start_all(**tls)
+        nodes = list(fleet.nodes.values())
+        wait_agreed(nodes, 3)
+        traces = [otlp.trace_id() for _ in range(200)]
+        spans = send(nodes, traces, credentials=tls and grpc.ssl_channel_credentials(authority.cert_pem))
+        nodes[1].kill()
+        orphan = os.path.join(stage.directory, "orphan")
+        os.rename(os.path.join(stage.directory, "journal-1"), orphan)
+        nodes[1] = fleet.start(1, again=1, **tls)
+        command = [nodes[0].argv[0], "--drain-journal", orphan, "--to", nodes[2].address, "--decision-wait", fleet.wait, *words]
+        drained = stage.program("drain", command)
+        equal(drained.wait(60), 0, f"exit code\n{drained.tail()}")
+        check(b"traces_left=0" in drained.log(), "nothing is left")
+        again = stage.program("drain-again", command)
+        equal(again.wait(60), 0, f"exit code\n{again.tail()}")
+        check(b"given_traces=0" in again.log() or b"spans=0" in again.log(), again.tail())
+        wait_whole(fleet, traces, spans)
+
+
+@suite.case()
+def drain_journal_says_what_is_wrong():
+    """Words that are missing or wrong, and a directory that is not there or in use, end with a clear word and their code."""
+    with Stage() as stage:
+        fleet = Fleet(stage, 1, journal=True).start_all()
+        program = fleet.nodes[0].argv[0]
+        used = os.path.join(stage.directory, "journal-0")
+        for words, code, text in [
+                (["--drain-journal", used], 1, "--to HOST:PORT is missing"),
+                (["--drain-journal", used, "--to", "nowhere:x"], 1, "--drain-journal:"),
+                (["--drain-journal", used, "--to", "a:1", "--cert-file", "c"], 1, "--key-file is missing"),
+                (["--drain-journal", used, "--to", "a:1", "--config", "c"], 1, "no option of --drain-journal"),
+                (["--drain-journal", used + "-not", "--to", "a:1"], 2, "no such directory"),
+                (["--drain-journal", used, "--to", "a:1"], 2, "another process")]:
+            ran = stage.program(f"wrong-{len(stage.programs)}", [program, *words])
+            equal(ran.wait(), code, f"exit code of {words}\n{ran.tail()}")
+            check(text in ran.tail(), f"{words}: {ran.tail()}")
+            stage.programs.remove(ran)
 
 
 @suite.case()
