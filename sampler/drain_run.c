@@ -176,7 +176,9 @@ void sampler_on_stop(void *context, unsigned signal_count)
 {
     struct sampler *sampler = context;
 
-    sampler->drain_run.stops = signal_count + (sampler->config.gives_only && sampler->replayed);
+    unsigned stops = signal_count + (sampler->config.gives_only && sampler->replayed);
+
+    sampler->drain_run.stops = stops > sampler->drain_run.stops ? stops : sampler->drain_run.stops;
     if (!sampler->draining) {
         sampler->draining = true;
         log_event(LOG_INFO, "draining", "traces_held=%llu", (unsigned long long)metrics_sum(&sampler->metrics, METRIC_TRACES_HELD));

@@ -5,7 +5,7 @@
 
 struct sampler;
 
-/* A signal: the first, the second … */
+/* A signal: the first, the second … Whoever else wants the end says 1. */
 void sampler_on_stop(void *sampler, unsigned signal_count);
 /* From the sampler's timer, and whenever something of it happened. */
 void sampler_drain_tend(struct sampler *sampler, uint64_t now_ns);

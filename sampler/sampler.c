@@ -58,6 +58,18 @@ static void sampler_on_hangup(void *context)
     log_event(LOG_WARN, "reload_not_supported", "remedy=\"restart: live reload comes in a later release\"");
 }
 
+/* What gRPC's health service says is what /readyz says. */
+static void health_follow(struct sampler *sampler)
+{
+    const char *reason;
+    bool serving = sampler_ready(sampler, &reason);
+
+    if (serving == sampler->serving)
+        return;
+    sampler->serving = serving;
+    listeners_health(sampler->listeners, serving);
+}
+
 static void sampler_tend(void *context, uint64_t now_ns)
 {
     struct sampler *sampler = context;
@@ -73,6 +85,8 @@ static void sampler_tend(void *context, uint64_t now_ns)
     if (sampler->cluster)
         cluster_tend(sampler->cluster, now_ns);
     sampler_drain_tend(sampler, now_ns);
+    if (sampler->started)
+        health_follow(sampler);
 }
 
 static int sampler_listen(struct sampler *sampler, char *out_error, size_t error_size)
@@ -286,7 +300,7 @@ int sampler_start(struct sampler *sampler)
     if (r)
         return error_pass(r);
     listeners_start(sampler->listeners);
-    listeners_health(sampler->listeners, true);
+    sampler->started = true;
     sampler->replayed = !sampler->journal;
     if (sampler->journal) {
         r = sampler_journal_start(sampler);
@@ -300,6 +314,7 @@ int sampler_start(struct sampler *sampler)
         cluster_start(sampler->cluster);
     else
         log_event(LOG_INFO, "standalone", "text=\"traces are not handed over\"");
+    health_follow(sampler);
     return 0;
 }
 

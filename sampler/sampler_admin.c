@@ -151,7 +151,7 @@ static void sampler_metrics(void *context, struct text *out)
 
 /* -- /status ---------------------------------------------------------------------------------------------------- */
 
-static bool sampler_ready(void *context, const char **out_reason)
+bool sampler_ready(void *context, const char **out_reason)
 {
     struct sampler *sampler = context;
 

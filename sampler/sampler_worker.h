@@ -129,6 +129,7 @@ struct sampler {
     struct cluster *cluster;             /* NULL: standalone */
     uint64_t incarnation, started_unix_ns;
     bool draining, decides_early;
+    bool started, serving;               /* serving: as gRPC's health service says */
     bool replayed;                       /* the journal, or there is none */
     atomic_uint workers_finished;
     struct handoff_options handoff;      /* set before the workers are made */
@@ -158,5 +159,7 @@ void sampler_worker_finished(struct sampler_worker *home);
 /* sampler_admin.c: how the tier shows itself. */
 int sampler_admin_new(struct sampler *sampler, char *out_error, size_t error_size);
 extern const struct peer_method sampler_peer_methods[];
+/* R1, and not draining. context: the sampler. */
+bool sampler_ready(void *context, const char **out_reason);
 /* A balanced reading of one worker's books; any thread. */
 void sampler_books_read(struct sampler_worker *home, uint64_t out_books[BOOK_COUNT]);

@@ -11,6 +11,7 @@
 #include "common/base/assert.h"
 #include "common/base/num.h"
 #include "sampler/export/survivors.h"
+#include "sampler/handoff/cluster.h"
 #include "sampler/handoff/gate.h"
 #include "sampler/handoff/held.h"
 #include "sampler/handoff/worker_journal.h"
@@ -350,9 +351,21 @@ static void refuse(struct request *request, enum refusal refusal)
     request_refuse(request, refusal, refusal_status(refusal));
 }
 
+/* Does the balancer see the ring that we see? Standalone, we see none: do balancers agree with each other? */
 static void note_ring(struct sampler_worker *home, uint64_t ring)
 {
-    if (ring == 0 || ring == home->last_ring)
+    struct cluster *cluster = home->sampler->cluster;
+
+    if (ring == 0)
+        return;
+    if (cluster) {
+        uint64_t own = cluster_word(cluster).fingerprint;
+
+        if (own != 0 && ring != own)
+            count(home, METRIC_RING_DISAGREEMENTS, 1);
+        return;
+    }
+    if (ring == home->last_ring)
         return;
     if (home->last_ring != 0)
         count(home, METRIC_RING_DISAGREEMENTS, 1);

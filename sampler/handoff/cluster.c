@@ -15,6 +15,7 @@
 #include "common/run/clock.h"
 #include "common/run/control.h"
 #include "common/security/security.h"
+#include "sampler/drain_run.h"
 #include "sampler/handoff/advertise.h"
 #include "sampler/handoff/cluster_inside.h"
 #include "sampler/journal/journal.h"
@@ -188,6 +189,30 @@ void cluster_tend(struct cluster *cluster, uint64_t now_ns)
 
 /* -- the resolver -------------------------------------------------------------------------------------------------- */
 
+static bool is_own_address(const struct cluster *cluster, const char *address)
+{
+    if (strcmp(address, cluster->advertise) == 0)
+        return true;
+    for (size_t i = 0; i < membership_target_count(cluster->membership); i++) {
+        const struct membership_target target = membership_target(cluster->membership, i);
+
+        if (target.is_self && strcmp(target.address, address) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* R4: a resolver that says so of this very node is believed before the signal comes. */
+static void look_for_own_end(struct cluster *cluster, const struct resolved_address *addresses, size_t count)
+{
+    for (size_t i = 0; i < count && !cluster->sampler->draining; i++) {
+        if (!addresses[i].terminating || !is_own_address(cluster, addresses[i].address))
+            continue;
+        log_event(LOG_INFO, "terminating", "resolver=%s address=%s", cluster->sampler->config.cluster.resolver.name, addresses[i].address);
+        sampler_on_stop(cluster->sampler, 1);
+    }
+}
+
 static void on_resolved(void *context, const struct resolved_address *addresses, size_t count)
 {
     struct cluster *cluster = context;
@@ -203,6 +228,7 @@ static void on_resolved(void *context, const struct resolved_address *addresses,
     membership_resolved(cluster->membership, texts, count, now_ns);
     free(texts);
     cluster_run(cluster, now_ns);
+    look_for_own_end(cluster, addresses, count);
 }
 
 static void on_resolve_failed(void *context, const char *reason)
