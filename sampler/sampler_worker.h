@@ -127,6 +127,7 @@ struct sampler {
     struct journal_thread *journal_thread;
     struct mail replayed_mail;
     struct cluster *cluster;             /* NULL: standalone */
+    _Atomic uint64_t ring_fingerprint;   /* of the ring that the cluster speaks of; 0: none yet */
     uint64_t incarnation, started_unix_ns;
     bool draining, decides_early;
     bool started, serving;               /* serving: as gRPC's health service says */

@@ -11,7 +11,6 @@
 #include "common/base/assert.h"
 #include "common/base/num.h"
 #include "sampler/export/survivors.h"
-#include "sampler/handoff/cluster.h"
 #include "sampler/handoff/gate.h"
 #include "sampler/handoff/held.h"
 #include "sampler/handoff/worker_journal.h"
@@ -354,13 +353,12 @@ static void refuse(struct request *request, enum refusal refusal)
 /* Does the balancer see the ring that we see? Standalone, we see none: do balancers agree with each other? */
 static void note_ring(struct sampler_worker *home, uint64_t ring)
 {
-    struct cluster *cluster = home->sampler->cluster;
+    uint64_t own;
 
     if (ring == 0)
         return;
-    if (cluster) {
-        uint64_t own = cluster_word(cluster).fingerprint;
-
+    if (home->sampler->cluster) {
+        own = atomic_load_explicit(&home->sampler->ring_fingerprint, memory_order_relaxed);
         if (own != 0 && ring != own)
             count(home, METRIC_RING_DISAGREEMENTS, 1);
         return;

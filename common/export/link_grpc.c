@@ -288,6 +288,7 @@ static struct grpc_link_call *call_new(struct grpc_link *link, const struct link
     struct grpc_link_call *call = node ? container_of(node, struct grpc_link_call, node) : malloc(sizeof(*call));
     grpc_completion_queue *queue = pump_queue(link->worker->pump);
     gpr_timespec deadline = deadline_of(message->deadline_ns);
+    grpc_slice method;
 
     ASSERT(call != NULL);
     memset(call, 0, sizeof(*call));
@@ -297,12 +298,15 @@ static struct grpc_link_call *call_new(struct grpc_link *link, const struct link
     grpc_metadata_array_init(&call->initial);
     grpc_metadata_array_init(&call->trailing);
     caller->transport = call;
-    if (strcmp(message->method, LINK_EXPORT) == 0)
+    if (strcmp(message->method, LINK_EXPORT) == 0) {
         call->call = grpc_channel_create_registered_call(link->current->channel, NULL, GRPC_PROPAGATE_DEFAULTS, queue,
             link->current->export_method, deadline, NULL);
-    else
-        call->call = grpc_channel_create_call(link->current->channel, NULL, GRPC_PROPAGATE_DEFAULTS, queue,
-            grpc_slice_from_copied_string(message->method), NULL, deadline, NULL);
+    } else {
+        method = grpc_slice_from_copied_string(message->method); /* borrowed by the call's making */
+        call->call = grpc_channel_create_call(
+            link->current->channel, NULL, GRPC_PROPAGATE_DEFAULTS, queue, method, NULL, deadline, NULL);
+        grpc_slice_unref(method);
+    }
     return call;
 }
 

@@ -146,7 +146,7 @@ static void take_statuses(struct cluster *cluster, uint64_t now_ns)
 static void word_publish(struct cluster *cluster)
 {
     atomic_store_explicit(&cluster->word_state, (unsigned)membership_state(cluster->membership), memory_order_relaxed);
-    atomic_store_explicit(&cluster->word_fingerprint, membership_fingerprint(cluster->membership), memory_order_relaxed);
+    atomic_store_explicit(&cluster->sampler->ring_fingerprint, membership_fingerprint(cluster->membership), memory_order_relaxed);
 }
 
 static void run_once(struct cluster *cluster, uint64_t now_ns)
@@ -323,7 +323,6 @@ int cluster_new(struct sampler *sampler, struct cluster **out_cluster, char *out
     *out_cluster = cluster;
     cluster->sampler = sampler;
     atomic_init(&cluster->word_state, MEMBER_JOINING);
-    atomic_init(&cluster->word_fingerprint, 0);
     atomic_init(&cluster->word_incarnation, sampler->incarnation);
     hold_poll_init(&cluster->poll, sampler, cluster, cluster_on_holds);
     r = secure(cluster, out_error, error_size);

@@ -51,7 +51,7 @@ struct cluster {
     char resolve_failure[256], reason[256];
     /* read by any thread */
     _Atomic unsigned word_state;
-    _Atomic uint64_t word_fingerprint, word_incarnation;
+    _Atomic uint64_t word_incarnation;
 };
 
 /* cluster.c: makes what follows from what came in; from every event. */

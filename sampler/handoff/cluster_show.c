@@ -64,7 +64,7 @@ struct cluster_word cluster_word(const struct cluster *cluster)
 {
     return (struct cluster_word){
         .state = atomic_load_explicit(&cluster->word_state, memory_order_relaxed),
-        .fingerprint = atomic_load_explicit(&cluster->word_fingerprint, memory_order_relaxed),
+        .fingerprint = atomic_load_explicit(&cluster->sampler->ring_fingerprint, memory_order_relaxed),
         .incarnation = atomic_load_explicit(&cluster->word_incarnation, memory_order_relaxed),
     };
 }

@@ -1,5 +1,6 @@
 /* Statuses: told to each peer over its link, and answered when a peer tells. A call that comes in goes to the control thread, which
  * has the only truth there is, and its answer back to the worker where it came in. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -128,20 +129,23 @@ static struct buffer *answer_to_refused(struct cluster *cluster)
 {
     Tailrace__V1__Status status;
     struct buffer *bytes;
-    char *cluster_name = strdup(cluster->sampler->config.cluster.name), *name = strdup(cluster->sampler->name);
+    char cluster_name[132], name[256], advertise[264];
 
+    (void)snprintf(cluster_name, sizeof(cluster_name), "%s", cluster->sampler->config.cluster.name);
+    (void)snprintf(name, sizeof(name), "%s", cluster->sampler->name);
+    (void)snprintf(advertise, sizeof(advertise), "%s", cluster->advertise);
     tailrace__v1__status__init(&status);
     status.hash_version = RING_HASH_VERSION;
     status.cluster = cluster_name;
     status.name = name;
+    status.number = 1;
+    status.advertise_addr = advertise;
     status.incarnation = atomic_load_explicit(&cluster->word_incarnation, memory_order_relaxed);
     status.state = (Tailrace__V1__State)membership_state(cluster->membership);
     status.hands_over = 1;
-    bytes = cluster_name && name ? buffer_new(tailrace__v1__status__get_packed_size(&status)) : NULL;
+    bytes = buffer_new(tailrace__v1__status__get_packed_size(&status));
     if (bytes)
         bytes->len = tailrace__v1__status__pack(&status, bytes->bytes);
-    free(cluster_name);
-    free(name);
     return bytes;
 }
 
