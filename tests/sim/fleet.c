@@ -334,8 +334,38 @@ static void conditions_look(struct node *node)
 
     if (committed > limit)
         broken("%s has committed %llu bytes of memory, %llu are its limit", node->name, (unsigned long long)committed, (unsigned long long)limit);
-    if (metric_of(node, METRIC_RECORDS_EVICTED_YOUNG) > 0)
-        oracle_cause(CAUSE_FORGOT, world.now_ns - TICK_NS, world.now_ns);
+    static const struct {
+        enum metric_id metric;
+        enum cause cause;
+    } conditions[] = {{METRIC_RECORDS_EVICTED_YOUNG, CAUSE_FORGOT}, {METRIC_TAKEN_OUT_OF_STEP, CAUSE_OVERRAN},
+        {METRIC_CLUSTER_SETTLE_TIMEOUTS, CAUSE_TIMED_OUT}, {METRIC_DECIDED_APART, CAUSE_APART}};
+
+    static_assert(ARRAY_COUNT(conditions) == ARRAY_COUNT(node->process->counted), "a counter each");
+    for (size_t i = 0; i < ARRAY_COUNT(conditions); i++) {
+        uint64_t now = metric_of(node, conditions[i].metric);
+
+        if (now > node->process->counted[i])
+            oracle_cause(conditions[i].cause, world.now_ns - 2 * TICK_NS, world.now_ns);
+        node->process->counted[i] = now;
+    }
+}
+
+static void on_end(struct node *node)
+{
+    if (node->kind == NODE_SAMPLER)
+        conditions_look(node);
+}
+
+static void all_drain_look(void)
+{
+    unsigned running = 0, draining = 0;
+
+    for (unsigned i = 0; i < fleet.options.samplers_most; i++) {
+        running += fleet.samplers[i]->process != NULL;
+        draining += fleet.samplers[i]->process != NULL && fleet.terminating[i];
+    }
+    if (running > 0 && running == draining)
+        oracle_cause(CAUSE_NOBODY_READY, world.now_ns - TICK_NS, world.now_ns);
 }
 
 static void fleet_tick(struct sim_event *event)
@@ -343,6 +373,7 @@ static void fleet_tick(struct sim_event *event)
     event_soon(event, TICK_NS);
     snapshot_take();
     oracle_books(false);
+    all_drain_look();
     for (unsigned i = 0; i < fleet.options.samplers_most; i++)
         if (fleet.samplers[i]->process)
             conditions_look(fleet.samplers[i]);
@@ -354,6 +385,7 @@ void fleet_begin(const struct fleet_options *options)
 {
     fleet = (struct fleet){.options = *options, .lag_most_ns = 300 * NS_PER_MS};
     snapshot_count = 0;
+    process_on_end = on_end;
     oracle.handoff_timeout_ns = options->handoff_timeout_ns;
     oracle.verdict_keep_ns = options->verdict_keep_ns ? options->verdict_keep_ns
         : options->clustered ? 2 * options->handoff_timeout_ns + options->decision_wait_ns : 70 * NS_PER_S;

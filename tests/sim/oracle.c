@@ -1,5 +1,6 @@
 #include "tests/sim/oracle.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -11,6 +12,7 @@
 #include "tests/sim/net.h"
 
 #define CAUSES_MAX 512u
+#define SUSPICIONS_MAX 200u
 #define RECORD_LATE_NS (3 * NS_PER_S) /* an `exported` record may be that late: nothing waits for it */
 #define VERDICT_LATE_NS (1 * NS_PER_S) /* … and a verdict; but nothing is exported before it is written */
 #define ALWAYS UINT64_MAX
@@ -24,6 +26,15 @@ struct caused {
 static struct caused caused[CAUSES_MAX];
 static unsigned caused_count;
 
+/* What looks broken now: whether a cause explains it is only known later, as some are found by their counters. */
+struct suspicion {
+    unsigned causes;
+    uint64_t from_ns, to_ns;
+    char text[200];
+};
+static struct suspicion suspicions[SUSPICIONS_MAX];
+static unsigned suspicion_count;
+
 struct export {
     const struct node *by;
     unsigned life;
@@ -34,12 +45,13 @@ struct export {
 static struct export *exports;
 static size_t export_count, export_capacity;
 
-static const char *const cause_texts[] = {"away_long", "memory_lost", "cut", "cut_long", "overran", "two_faults", "forgot", "timed_out", "apart"};
+static const char *const cause_texts[] = {"away_long", "memory_lost", "cut", "cut_long", "overran", "two_faults", "forgot", "timed_out",
+    "nobody_ready", "apart"};
 
 void oracle_begin(void)
 {
     memset(&oracle, 0, sizeof(oracle));
-    caused_count = 0;
+    caused_count = suspicion_count = 0;
     export_count = 0;
 }
 
@@ -71,7 +83,7 @@ void oracle_cause(enum cause cause, uint64_t from_ns, uint64_t to_ns)
 /* What of section 8 must hold for each promise. */
 #define BREAKS_ONE_VERDICT                                                                                              \
     (BIT(CAUSE_AWAY_LONG) | BIT(CAUSE_MEMORY_LOST) | BIT(CAUSE_CUT_LONG) | BIT(CAUSE_FORGOT) | BIT(CAUSE_TIMED_OUT) |   \
-        BIT(CAUSE_APART))
+        BIT(CAUSE_NOBODY_READY) | BIT(CAUSE_APART))
 #define BREAKS_SAW_ALL (BREAKS_ONE_VERDICT | BIT(CAUSE_CUT) | BIT(CAUSE_OVERRAN) | BIT(CAUSE_TWO_FAULTS))
 #define BREAKS_NO_LOSS (BIT(CAUSE_MEMORY_LOST) | BIT(CAUSE_APART))
 
@@ -84,6 +96,29 @@ static bool explained(unsigned causes, uint64_t from_ns, uint64_t to_ns)
         }
     }
     return false;
+}
+
+static void suspect(unsigned causes, uint64_t from_ns, const char *format, ...) PRINTF_LIKE(3, 4);
+static void suspect(unsigned causes, uint64_t from_ns, const char *format, ...)
+{
+    struct suspicion *suspicion = &suspicions[suspicion_count];
+    va_list arguments;
+
+    if (suspicion_count == SUSPICIONS_MAX)
+        return; /* the others say it */
+    suspicion_count++;
+    *suspicion = (struct suspicion){.causes = causes, .from_ns = from_ns, .to_ns = world.now_ns};
+    va_start(arguments, format);
+    (void)vsnprintf(suspicion->text, sizeof(suspicion->text), format, arguments);
+    va_end(arguments);
+    story(NULL, "BROKEN, unless it was caused: %s", suspicion->text);
+}
+
+static void suspicions_judge(void)
+{
+    for (unsigned i = 0; i < suspicion_count; i++)
+        if (!explained(suspicions[i].causes, suspicions[i].from_ns, suspicions[i].to_ns))
+            broken("%s", suspicions[i].text);
 }
 
 static uint64_t trace_began_ns(const struct sim_trace *trace)
@@ -225,9 +260,8 @@ static void first_decision(struct sim_trace *trace, enum decision decision, unsi
 
     trace->first_decision = (int)decision;
     if (seen < acked_count(trace)) {
-        if (!explained(BREAKS_SAW_ALL, began_ns, world.now_ns))
-            broken("trace %llu was decided by %s on %u spans, but %u were acknowledged", (unsigned long long)trace->number,
-                process_now->node->name, seen, acked_count(trace));
+        suspect(BREAKS_SAW_ALL, began_ns, "trace %llu was decided by %s on %u spans, but %u were acknowledged",
+            (unsigned long long)trace->number, process_now->node->name, seen, acked_count(trace));
         return;
     }
     if (!verdict_is_right(trace, decision))
@@ -252,17 +286,17 @@ static void on_decided(const struct trace_id *id, enum decision decision, unsign
     world_fold(&trace->number, sizeof(trace->number));
     oracle.decided++;
     oracle.sampled += decision == DECISION_SAMPLED;
-    if (trace->perhaps_void && !was_exported(trace))
-        trace->decisions = 0; /* nobody ever heard of it */
+    if (trace->perhaps_void && !was_exported(trace) && !explained(BREAKS_ONE_VERDICT, trace_began_ns(trace), world.now_ns))
+        trace->decisions = 0; /* nobody ever heard of it: or nobody had a reason to decide again */
     trace->perhaps_void = false;
     if (trace->decisions++ == 0) {
         first_decision(trace, decision, seen);
     } else {
         if ((int)decision != trace->first_decision)
             trace->judged_apart = true;
-        if (world.now_ns - trace->decided_ns < oracle.verdict_keep_ns &&
-            !explained(BREAKS_ONE_VERDICT, trace_began_ns(trace), world.now_ns))
-            broken("trace %llu was decided twice: by %s, and %llu ms later by %s", (unsigned long long)trace->number, trace->decided_by,
+        if (world.now_ns - trace->decided_ns < oracle.verdict_keep_ns)
+            suspect(BREAKS_ONE_VERDICT, trace_began_ns(trace), "trace %llu was decided twice: by %s, and %llu ms later by %s",
+                (unsigned long long)trace->number, trace->decided_by,
                 (unsigned long long)((world.now_ns - trace->decided_ns) / NS_PER_MS), process_now->node->name);
     }
     trace->decided_ns = world.now_ns;
@@ -371,6 +405,7 @@ static void judge_trace(const struct sim_trace *trace)
 
 void oracle_judge(void)
 {
+    suspicions_judge();
     for (unsigned i = 0; i < oracle.trace_count; i++)
         judge_trace(&oracle.traces[i]);
     if (oracle.spans_acked == 0)

@@ -13,6 +13,7 @@
 #include "tests/sim/volume.h"
 
 struct process *process_now;
+void (*process_on_end)(struct node *node);
 static uint32_t last_owner;
 
 void process_enter(struct process *process)
@@ -90,6 +91,8 @@ static void process_end(struct process *process)
     size_t blocks;
     int unclean;
 
+    if (process_on_end)
+        process_on_end(node);
     node->process = NULL; /* whoever calls it from now on finds nobody */
     net_process_gone(process, false);
     process_enter(process);
@@ -181,6 +184,8 @@ void process_kill(struct node *node, bool machine_too)
     if (!process)
         return;
     story(node->name, machine_too ? "its machine dies" : "SIGKILL");
+    if (process_on_end)
+        process_on_end(node);
     node->process = NULL;
     node->stopped_cleanly = false;
     net_process_gone(process, machine_too);

@@ -67,6 +67,7 @@ struct process {
     struct listeners *listeners;
     struct admin_routes routes;
     uint64_t began_ns, stop_asked_ns;
+    uint64_t counted[4]; /* fleet.c's: conditions that it counted as broken */
     bool started, has_routes, wants_end;
 };
 
@@ -80,6 +81,8 @@ void process_leave(void);
 uint64_t local_of(const struct node *node, uint64_t sim_ns);
 uint64_t sim_of(const struct node *node, uint64_t local_ns); /* UINT64_MAX stays */
 
+/* Told before a process that ends, or is killed, is gone; NULL: nobody asks. */
+extern void (*process_on_end)(struct node *node);
 /* Starts a life with that configuration (YAML). */
 void process_start(struct node *node, const char *yaml);
 /* SIGTERM. */
