@@ -262,10 +262,22 @@ void net_call_send(struct net_call *call, struct node *to, uint32_t to_life)
     }
 }
 
+/* Outcomes stand in the first field: a byte a trace. */
+static void story_give(const struct net_call *call)
+{
+    char text[200] = "";
+
+    for (size_t i = 2; call->response && i < call->response->len && i < 60; i++)
+        (void)snprintf(text + strlen(text), sizeof(text) - strlen(text), " %02x", call->response->bytes[i]);
+    story(call->to->name, "answers Give of %s: %d%s", call->from->name, call->code, text);
+}
+
 void net_call_answer(struct net_call *call)
 {
     ASSERT(call->phase == CALL_SERVED);
     call->served = NULL;
+    if (strstr(call->method, "Peer/Give"))
+        story_give(call);
     if (!call->ended) {
         call->phase = CALL_OVER;
         call_settle(call);
