@@ -182,8 +182,19 @@ void cluster_run(struct cluster *cluster, uint64_t now_ns)
     cluster->running = false;
 }
 
+/* C4: a claim waits on as long as others still hand over. */
+static void progress_look(struct cluster *cluster, uint64_t now_ns)
+{
+    uint64_t taken_over = metrics_sum(&cluster->sampler->metrics, METRIC_TAKEN_OVER_TRACES);
+
+    if (taken_over != cluster->taken_over && cluster->membership)
+        membership_progress(cluster->membership, now_ns);
+    cluster->taken_over = taken_over;
+}
+
 void cluster_tend(struct cluster *cluster, uint64_t now_ns)
 {
+    progress_look(cluster, now_ns);
     cluster_run(cluster, now_ns);
 }
 

@@ -43,6 +43,7 @@ struct cluster {
     struct holds_sum held;         /* the last answer */
     uint64_t held_ns;              /* when it came; 0: never */
     struct membership_held *held_members;
+    uint64_t taken_over;           /* traces, when it was last looked at */
     struct log_limit refusal_log;
     bool replayed, drain_asked, running, again;
     bool stopped;                  /* nothing more goes out; what comes is let go */
