@@ -196,7 +196,8 @@ void cluster_on_holds(void *context, const struct holds_sum *sum)
     ASSERT(cluster->held_members != NULL);
     for (size_t i = 0; i < sum->member_count; i++)
         cluster->held_members[i] = (struct membership_held){sum->members[i].traces, sum->members[i].bytes, sum->members[i].exports};
-    membership_polled(cluster->membership, cluster->poll_view, cluster->held_members, sum->member_count, sum->swept, now_ns);
+    membership_polled(cluster->membership, cluster->poll_view, cluster->held_members, sum->member_count,
+        sum->swept && sum->ring_no != 0, now_ns);
     cluster_run(cluster, now_ns);
 }
 

@@ -228,6 +228,33 @@ def a_drain_loses_nothing(kind):
 
 
 @suite.case()
+def a_drain_behind_a_balancer():
+    """Balancer and samplers see one ring; while one drains under load nothing is refused, lost, split or doubled."""
+    with Stage() as stage:
+        fleet = Fleet(stage, 3).start_all()
+        nodes = list(fleet.nodes.values())
+        wait_agreed(nodes, 3)
+        lb = stage.lb("lb", [node.address for node in nodes]).wait_ready()
+        ring = cluster_of(nodes[0])["ring"]["fingerprint"]
+        until(lambda: lb.status()["ring"]["fingerprint"] == ring, "the balancer's ring is the samplers'")
+        traces = [otlp.trace_id() for _ in range(200)]
+        spans = send([lb], traces)
+        equal([node.metrics().value("tailrace_ring_disagreements_total") for node in nodes], [0, 0, 0], "disagreements")
+        equal([node.metrics().value("tailrace_spans_forwarded_total") for node in nodes], [0, 0, 0], "spans sent to the wrong one")
+        nodes[2].terminate()
+        while nodes[2].running():
+            more = [otlp.trace_id() for _ in range(20)]
+            spans += send([lb], more)
+            traces += more
+        equal(nodes[2].wait(), 0, "exit code")
+        more = [otlp.trace_id() for _ in range(100)]
+        spans += send([lb], more)
+        traces += more
+        wait_whole(fleet, traces, spans)
+        until(lambda: books_balance(nodes[:2]), "the books balance")
+
+
+@suite.case()
 def a_death_loses_nothing():
     """kill -9 with a journal: back within handoff_timeout, it has its traces again, and each is exported once, whole."""
     with Stage() as stage:
