@@ -477,6 +477,20 @@ void exporter_running(const struct exporter *exporter, void (*visit)(void *conte
     }
 }
 
+void exporter_each(const struct exporter *exporter, void (*visit)(void *context, struct export_unit *unit), void *context)
+{
+    for (enum request_state state = REQUEST_IN_FLIGHT; state < REQUEST_STATES; state++)
+        LIST_FOR_EACH (node, &exporter->requests[state])
+            LIST_FOR_EACH (unit, &request_of(node)->units)
+                visit(context, unit_of(unit));
+    LIST_FOR_EACH (node, &exporter->lanes.ripe)
+        LIST_FOR_EACH (unit, &container_of(node, struct lane, node)->units)
+            visit(context, unit_of(unit));
+    LIST_FOR_EACH (node, &exporter->lanes.waiting)
+        LIST_FOR_EACH (unit, &container_of(node, struct lane, node)->units)
+            visit(context, unit_of(unit));
+}
+
 /* -- answers -------------------------------------------------------------------------------------- */
 
 /* Text from outside goes to logs and /status: cut, and without control characters. */

@@ -110,6 +110,8 @@ uint64_t exporter_run(struct exporter *exporter, uint64_t now_ns);
 /* Gives back every matching unit, where options.keeps_units. Those in a running call, or in a request of which a part was answered, stay until
  * it has ended: then they are settled, or given back when it failed and would be repeated. */
 void exporter_withdraw(struct exporter *exporter, bool (*matches)(void *context, struct export_unit *unit), void *context);
+/* Visits every unit that is not settled, wherever it waits; visit itself gives none back. */
+void exporter_each(const struct exporter *exporter, void (*visit)(void *context, struct export_unit *unit), void *context);
 /* Visits the units that cannot be withdrawn now; visit changes nothing. */
 void exporter_running(const struct exporter *exporter, void (*visit)(void *context, struct export_unit *unit), void *context);
 /* Draining: from now on flush at once, without waiting for full batches. Retries keep their times. */

@@ -309,6 +309,18 @@ void fan_out_running(const struct fan_out *fan, void (*visit)(void *context, str
     }
 }
 
+void fan_out_each(const struct fan_out *fan, void (*visit)(void *context, struct export_unit *unit), void *context)
+{
+    struct fan_asking asking = {.visit = visit, .context = context};
+
+    for (size_t i = 0; i < fan->count; i++) {
+        if (fan->count == 1)
+            exporter_each(fan->exits[i].exporter, visit, context);
+        else
+            exporter_each(fan->exits[i].exporter, part_visit, &asking);
+    }
+}
+
 const struct fan_out_stats *fan_out_stats(const struct fan_out *fan)
 {
     return &fan->stats;

@@ -35,4 +35,6 @@ void fan_out_take(struct fan_out *fan, struct export_unit *unit, uint8_t deliver
 void fan_out_withdraw(struct fan_out *fan, bool (*matches)(void *context, struct export_unit *unit), void *context);
 /* Visits the units that some exporter cannot give back now, once for each of these. */
 void fan_out_running(const struct fan_out *fan, void (*visit)(void *context, struct export_unit *unit), void *context);
+/* Visits every unit that is not settled by all, once for each exporter that has it. */
+void fan_out_each(const struct fan_out *fan, void (*visit)(void *context, struct export_unit *unit), void *context);
 const struct fan_out_stats *fan_out_stats(const struct fan_out *fan);

@@ -323,6 +323,25 @@ void survivors_withdraw(struct sampler_worker *home, bool (*matches)(void *conte
     fan_out_withdraw(worker_backends_fan(home->backends), unit_matches, &asking);
 }
 
+struct trace_asking {
+    void (*visit)(void *context, struct trace *trace);
+    void *context;
+};
+
+static void unit_visit_trace(void *context, struct export_unit *unit)
+{
+    const struct trace_asking *asking = context;
+
+    asking->visit(asking->context, trace_of(unit));
+}
+
+void survivors_each(struct sampler_worker *home, void (*visit)(void *context, struct trace *trace), void *context)
+{
+    struct trace_asking asking = {visit, context};
+
+    fan_out_each(worker_backends_fan(home->backends), unit_visit_trace, &asking);
+}
+
 void survivors_running(struct sampler_worker *home, void (*visit)(void *context, const struct trace_id *id), void *context)
 {
     struct asking asking = {.visit = visit, .context = context};

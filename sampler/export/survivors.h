@@ -31,3 +31,5 @@ void survivors_take(struct sampler_worker *home, struct trace *trace, const stru
 void survivors_withdraw(struct sampler_worker *home, bool (*matches)(void *context, const struct trace_id *id), void *context);
 /* Visits the traces that are in running calls, some more than once. */
 void survivors_running(struct sampler_worker *home, void (*visit)(void *context, const struct trace_id *id), void *context);
+/* Visits all traces on their way to a backend, some more than once; visit itself takes none. */
+void survivors_each(struct sampler_worker *home, void (*visit)(void *context, struct trace *trace), void *context);

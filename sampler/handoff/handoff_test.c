@@ -7,38 +7,14 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "sampler/handoff/handoff_test_kit.h"
 
-#include "common/config/yaml.h"
-#include "common/run/grpc_pump.h"
-#include "sampler/export/survivors.h"
-#include "sampler/handoff/inside.h"
 #include "sampler/handoff/peer_link.h"
 #include "sampler/handoff/takeover.h"
-#include "sampler/handoff/turn.h"
-#include "sampler/span_path.h"
-#include "sampler/verdict.h"
-#include "tests/kit/otlp_build.h"
 
-#define START_NS (1000 * NS_PER_S)
-#define WAIT_NS (10 * NS_PER_S)
-#define VERDICT_KEEP_NS (70 * NS_PER_S)
 #define CALLS_MAX 64u
 
-struct node {
-    struct sampler sampler;
-    struct sampler_worker home;
-    struct metrics metrics;
-    struct otlp_exporter_config exporter;
-    char name[16];
-};
-
 static struct node nodes[2];
-static uint64_t now_ns;
-static struct config_context *context;
-static struct policy_set *set;
 
 /* -- the network: calls wait here until a test delivers them ---------------------------------------------------------- */
 
@@ -140,81 +116,14 @@ static void deliver(unsigned times, bool answered)
 
 /* -- nodes --------------------------------------------------------------------------------------------------------------- */
 
-static void node_open(struct node *node, const char *name)
-{
-    struct backends_options options = {.configs = &node->exporter, .count = 1, .workers = 1, .keeps_units = true};
-    const struct exporter_owner owner = survivors_owner(&node->home);
-    const struct decision_cache_options cache = {.verdict_keep_ns = VERDICT_KEEP_NS,
-        .resend_window_ns = 300 * NS_PER_S,
-        .max_bytes = MIB,
-        .hash_bytes = MIB,
-        .sampled_cache_size = 1000,
-        .non_sampled_cache_size = 1000};
-    const struct handoff_options handoff = {.cluster = true,
-        .name = node->name,
-        .ack_wait_ns = NS_PER_S,
-        .forward_timeout_ns = NS_PER_S,
-        .handoff_timeout_ns = 30 * NS_PER_S,
-        .verdict_keep_ns = VERDICT_KEEP_NS};
-    char error[256];
-
-    memset(node, 0, sizeof(*node));
-    (void)snprintf(node->name, sizeof(node->name), "%s", name);
-    node->exporter = (struct otlp_exporter_config){.id = (char *)(uintptr_t)"nop", .kind = EXPORTER_NOP, .num_consumers = 1};
-    node->sampler.workers = &node->home;
-    node->sampler.worker_count = 1;
-    node->sampler.config.tail_sampling.decision_wait_ns = (int64_t)WAIT_NS;
-    node->sampler.big_trace_bytes = 32 * MIB;
-    node->sampler.admission.limit_bytes = 16 * MIB;
-    node->home.sampler = &node->sampler;
-    node->home.set = set;
-    intake_init(&node->home.intake);
-    assert_int_equal(metrics_init(&node->metrics, 1), 0);
-    assert_int_equal(worker_init(&node->home.worker, 0, 1, &node->metrics.cells[0]), 0);
-    assert_int_equal(extent_pool_new(256 * MIB, &node->sampler.pool), 0);
-    node->sampler.budget = (struct budget){.pool = node->sampler.pool, .workers = 1};
-    assert_int_equal(extent_store_new(node->sampler.pool, &node->home.store), 0);
-    node->home.headers = header_table_new();
-    node->home.scratch = predicate_scratch_new(policy_set_predicates(set));
-    node->home.votes = calloc(policy_set_count(set), sizeof(*node->home.votes));
-    node->home.credits = calloc(policy_set_count(set), sizeof(*node->home.credits));
-    assert_int_equal(trace_table_new(node->home.store, node->home.headers, now_ns, &node->home.traces), 0);
-    assert_int_equal(decision_cache_new(&cache, &node->home.cache), 0);
-    assert_int_equal(backends_new(&options, &node->sampler.backends, error, sizeof(error)), 0);
-    assert_int_equal(worker_backends_new(node->sampler.backends, &node->home.worker, &owner, &node->home.backends), 0);
-    assert_int_equal(worker_handoff_new(&node->home, &handoff, &node->home.handoff), 0);
-    node->home.worker.now_ns = now_ns;
-}
-
-static void node_close(struct node *node)
-{
-    worker_backends_stop(node->home.backends);
-    (void)mailbox_deliver(&node->home.worker.mailbox, &node->home.worker);
-    worker_handoff_free(node->home.handoff);
-    worker_backends_free(node->home.backends);
-    trace_table_free(node->home.traces);
-    decision_cache_free(node->home.cache);
-    predicate_scratch_free(node->home.scratch);
-    intake_deinit(&node->home.intake);
-    worker_deinit(&node->home.worker);
-    header_table_free(node->home.headers);
-    assert_int_equal(extent_store_used_bytes(node->home.store), 0);
-    extent_store_free(node->home.store);
-    extent_pool_free(node->sampler.pool);
-    backends_free(node->sampler.backends);
-    free(node->home.votes);
-    free(node->home.credits);
-    free(node->home.hash_scratch);
-    metrics_deinit(&node->metrics);
-}
-
 static int setup(void **state)
 {
     (void)state;
     now_ns = START_NS;
     call_count = 0;
-    node_open(&nodes[0], "a");
-    node_open(&nodes[1], "b");
+    memset(nodes, 0, sizeof(nodes));
+    node_open(&nodes[0], "a", (struct handoff_options){.cluster = true});
+    node_open(&nodes[1], "b", (struct handoff_options){.cluster = true});
     return 0;
 }
 
@@ -275,22 +184,10 @@ static void views_give(uint32_t ring_no, unsigned owner, bool settled)
     view_give(&nodes[1], ring_no, owner, settled, true);
 }
 
-/* A sum of spans. */
-static uint64_t held(const struct node *node)
-{
-    return trace_table_span_count(node->home.traces) + worker_backends_spans(node->home.backends);
-}
-
 static void books_balance(void)
 {
-    for (unsigned i = 0; i < 2; i++) {
-        const uint64_t *books = nodes[i].home.books;
-        uint64_t in = books[BOOK_RECEIVED] + books[BOOK_RECOVERED] + books[BOOK_TAKEN_OVER], out = held(&nodes[i]);
-
-        for (int k = BOOK_EXPORTED; k < BOOK_HELD; k++)
-            out += books[k];
-        assert_int_equal(in, out);
-    }
+    node_balances(&nodes[0]);
+    node_balances(&nodes[1]);
 }
 
 static void turn(struct node *node)
@@ -322,13 +219,7 @@ static void spans_arrive(struct node *node, uint64_t trace, uint64_t first_span,
     struct arrival arrival = arrival_now(&node->home, now_ns);
     struct otlp_build build = {0};
 
-    otlp_resource_spans(&build);
-    otlp_resource(&build, 1, (struct otlp_attribute[]){OTLP_TEXT("service.name", "cart")});
-    otlp_scope_spans(&build);
-    for (unsigned i = 0; i < count; i++)
-        otlp_span(&build, &(struct otlp_span){.trace_id = otlp_trace_id(trace), .span_id = otlp_span_id(first_span + i), .name = "GET", .status = error ? 2 : 0});
-    otlp_end(&build);
-    otlp_end(&build);
+    otlp_spans(&build, trace, first_span, count, error);
     node->home.worker.now_ns = now_ns;
     assert_true(intake_read(&node->home.intake, otlp_slice(&build), NULL, set, node->home.scratch, node->home.headers));
     spans_take(&node->home, NULL, &arrival);
@@ -624,33 +515,6 @@ static void a_survivor_travels_with_its_verdict(void **state)
     turns(4);
     assert_int_equal(nodes[0].home.books[BOOK_EXPORTED], 0);
     assert_int_equal(nodes[1].home.books[BOOK_EXPORTED], 3);
-}
-
-static int group_setup(void **state)
-{
-    static const char yaml[] = "policies:\n"
-                               "  - name: errors\n"
-                               "    type: status_code\n"
-                               "    status_code: {status_codes: [ERROR]}\n";
-    const struct config_node *root;
-
-    (void)state;
-    pump_library_init();
-    context = config_context_new();
-    assert_non_null(context);
-    root = config_load_text(context, "handoff.yaml", yaml, sizeof(yaml) - 1);
-    assert_non_null(root);
-    assert_int_equal(policy_set_new(context, config_node_get(root, "policies"), false, 1, &set), 0);
-    return 0;
-}
-
-static int group_teardown(void **state)
-{
-    (void)state;
-    policy_set_unref(set);
-    config_context_free(context);
-    pump_library_deinit();
-    return 0;
 }
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)

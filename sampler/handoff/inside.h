@@ -3,6 +3,7 @@
 
 #include "common/base/list.h"
 #include "common/otlp/regroup.h"
+#include "sampler/handoff/clean.h"
 #include "sampler/handoff/open_request.h"
 #include "sampler/handoff/travel.h"
 #include "sampler/handoff/view.h"
@@ -26,6 +27,7 @@ struct worker_handoff {
     size_t choice_capacity;
     struct regroup *regroup;    /* for what is cut out of requests */
     struct travel travel;
+    struct clean clean;
 };
 
 /* The slot of hash_trace(id). */

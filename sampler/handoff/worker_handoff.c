@@ -65,6 +65,7 @@ void worker_handoff_free(struct worker_handoff *handoff)
     if (!handoff)
         return;
     travel_deinit(&handoff->travel);
+    clean_deinit(&handoff->clean);
     regroup_free(handoff->regroup);
     free(handoff->choices);
     view_unref(handoff->view);
@@ -214,6 +215,8 @@ uint64_t worker_handoff_run(struct worker_handoff *handoff, uint64_t now_ns)
     metric_set(handoff->home->worker.metrics, METRIC_PARKED_REQUESTS, handoff->parked_count);
     if (handoff->standing_still)
         return next_ns;
+    if (handoff->home->journal && clean_run(handoff))
+        next_ns = now_ns;
     return u64_min(next_ns, travel_run(handoff, now_ns));
 }
 

@@ -1,0 +1,23 @@
+/* A trace as a Give carries it, written behind a message: what is known of it, and its spans as far as a batch goes. Travel sends such
+ * messages, cleaning (clean.h) writes them to the journal.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "sampler/buffer/trace.h"
+
+struct buffer;
+struct worker_handoff;
+
+struct carried {
+    size_t span_count;   /* the first so many of the trace's went, or were passed over */
+    uint64_t decided_ns; /* of the verdict that went; 0: none */
+};
+
+/* trace: its spans, not spilled; NULL: the verdict alone. wanted: a flag for each span; NULL: all go. At least one goes, then as many as
+ * most_bytes has room for. *message: grows, and may move. False: nothing is known of it. */
+bool carry_trace(struct worker_handoff *handoff, const struct trace_id *id, const struct trace *trace, const bool *wanted, size_t most_bytes,
+    struct buffer **message, struct carried *out_carried);

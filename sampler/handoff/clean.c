@@ -1,0 +1,355 @@
+#include "sampler/handoff/clean.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/assert.h"
+#include "common/base/hash.h"
+#include "common/base/num.h"
+#include "common/run/clock.h"
+#include "sampler/export/survivors.h"
+#include "sampler/handoff/carry.h"
+#include "sampler/handoff/inside.h"
+#include "sampler/handoff/worker_journal.h"
+#include "sampler/journal/journal_record.h"
+
+#define COPY_BYTES (1u << 20)  /* of one record, about */
+#define TURN_BYTES (4u << 20)  /* copied in one turn: some milliseconds */
+
+struct left { /* what is let go of when the copy is written */
+    uint32_t segment;
+    uint64_t bytes;
+};
+
+struct moved { /* a span of the copy: its place in the message, by hash */
+    uint64_t hash;
+    size_t offset;
+};
+
+/* One TRACES record: being filled, then under way. */
+struct clean_copy {
+    struct journal_write write;
+    struct worker_handoff *handoff;
+    struct buffer *bytes;
+    struct trace **traces;
+    size_t trace_count, trace_capacity;
+    struct left left[JOURNAL_CLEAN_MAX];
+    size_t left_count;
+    uint32_t refers[JOURNAL_CLEAN_MAX];
+};
+
+static void copy_free(struct clean_copy *copy)
+{
+    if (!copy)
+        return;
+    buffer_unref(copy->bytes);
+    free(copy->traces);
+    free(copy);
+}
+
+void clean_deinit(struct clean *clean)
+{
+    copy_free(clean->copy);
+    free(clean->found);
+    memset(clean, 0, sizeof(*clean));
+}
+
+static bool is_wanted(const struct clean *clean, uint32_t segment)
+{
+    for (uint32_t i = 0; i < clean->wanted.count; i++)
+        if (clean->wanted.segments[i] == segment)
+            return true;
+    return false;
+}
+
+/* -- finding --------------------------------------------------------------------------------------------------------------- */
+
+struct looking {
+    const struct clean *clean;
+    bool found;
+};
+
+static void place_look(void *context, uint64_t span_hash, uint32_t len, struct journal_pos *at)
+{
+    struct looking *looking = context;
+
+    (void)span_hash;
+    (void)len;
+    looking->found |= is_wanted(looking->clean, at->segment);
+}
+
+static bool lies_there(const struct clean *clean, struct trace *trace)
+{
+    struct looking looking = {.clean = clean};
+
+    trace_places(trace, place_look, &looking);
+    return looking.found && trace_info(trace).spilled_count == 0;
+}
+
+static void trace_visit(void *context, struct trace *trace)
+{
+    struct clean *clean = context;
+
+    if (!lies_there(clean, trace))
+        return;
+    if (clean->found_count == clean->found_capacity) {
+        clean->found_capacity = size_max(64, 2 * clean->found_capacity);
+        clean->found = realloc(clean->found, clean->found_capacity * sizeof(clean->found[0]));
+        ASSERT(clean->found != NULL);
+    }
+    clean->found[clean->found_count++] = trace;
+}
+
+/* -- copying ----------------------------------------------------------------------------------------------------------------- */
+
+struct marking {
+    const struct clean *clean;
+    bool *wanted;
+    size_t index;
+};
+
+static void place_mark(void *context, uint64_t span_hash, uint32_t len, struct journal_pos *at)
+{
+    struct marking *marking = context;
+
+    (void)span_hash;
+    (void)len;
+    marking->wanted[marking->index++] = is_wanted(marking->clean, at->segment);
+}
+
+static struct clean_copy *copy_open(struct worker_handoff *handoff)
+{
+    struct clean_copy *copy = handoff->clean.copy;
+
+    if (copy)
+        return copy;
+    copy = calloc(1, sizeof(*copy));
+    ASSERT(copy != NULL);
+    copy->handoff = handoff;
+    copy->bytes = buffer_new(COPY_BYTES / 4);
+    ASSERT(copy->bytes != NULL);
+    handoff->clean.copy = copy;
+    return copy;
+}
+
+/* Those of its spans that lie there, all of them: a trace is copied whole. */
+static void trace_copy(struct worker_handoff *handoff, struct trace *trace)
+{
+    struct clean_copy *copy = copy_open(handoff);
+    struct trace_id id = *trace_id_of(trace);
+    struct marking marking = {.clean = &handoff->clean};
+    struct carried carried;
+
+    marking.wanted = malloc(trace_info(trace).span_count * sizeof(marking.wanted[0]));
+    ASSERT(marking.wanted != NULL);
+    trace_places(trace, place_mark, &marking);
+    (void)carry_trace(handoff, &id, trace, marking.wanted, SIZE_MAX, &copy->bytes, &carried);
+    free(marking.wanted);
+    if (copy->trace_count == copy->trace_capacity) {
+        copy->trace_capacity = size_max(64, 2 * copy->trace_capacity);
+        copy->traces = realloc(copy->traces, copy->trace_capacity * sizeof(copy->traces[0]));
+        ASSERT(copy->traces != NULL);
+    }
+    copy->traces[copy->trace_count++] = trace;
+}
+
+static int moved_compare(const void *a, const void *b)
+{
+    const struct moved *left = a, *right = b;
+
+    return left->hash < right->hash ? -1 : left->hash > right->hash;
+}
+
+/* Where each span of one carried trace lies in the message; sorted by hash. */
+static struct moved *moved_find(const struct buffer *message, const struct transfer_trace *trace, size_t *out_count, uint64_t *out_bytes)
+{
+    struct wire parts = wire_of(trace->body);
+    struct moved *moved = NULL;
+    struct transfer_part part;
+    size_t count = 0, capacity = 0;
+
+    while (transfer_part_next(&parts, &part)) {
+        struct span_walk walk;
+        struct span_ref span;
+
+        span_walk_init(&walk, part.spans);
+        while (span_walk_next(&walk, &span)) {
+            if (count == capacity) {
+                capacity = size_max(16, 2 * capacity);
+                moved = realloc(moved, capacity * sizeof(moved[0]));
+                ASSERT(moved != NULL);
+            }
+            moved[count++] = (struct moved){hash_bytes(span.bytes.at, span.bytes.len), (size_t)(span.bytes.at - message->bytes)};
+            *out_bytes += span.bytes.len;
+        }
+    }
+    if (count > 1)
+        qsort(moved, count, sizeof(moved[0]), moved_compare);
+    *out_count = count;
+    return moved;
+}
+
+struct moving {
+    struct clean_copy *copy;
+    const struct moved *moved;
+    size_t moved_count;
+    struct journal_pos base; /* of the message */
+};
+
+static void left_add(struct clean_copy *copy, uint32_t segment, uint64_t bytes)
+{
+    for (size_t i = 0; i < copy->left_count; i++) {
+        if (copy->left[i].segment == segment) {
+            copy->left[i].bytes += bytes;
+            return;
+        }
+    }
+    ASSERT(copy->left_count < JOURNAL_CLEAN_MAX); /* only segments of the set */
+    copy->left[copy->left_count++] = (struct left){segment, bytes};
+}
+
+static void place_move(void *context, uint64_t span_hash, uint32_t len, struct journal_pos *at)
+{
+    struct moving *moving = context;
+    const struct moved key = {.hash = span_hash};
+    const struct moved *moved;
+
+    if (!is_wanted(&moving->copy->handoff->clean, at->segment) || moving->moved_count == 0)
+        return;
+    moved = bsearch(&key, moving->moved, moving->moved_count, sizeof(key), moved_compare);
+    if (!moved)
+        return;
+    left_add(moving->copy, at->segment, len);
+    *at = (struct journal_pos){moving->base.segment, moving->base.offset + (uint32_t)moved->offset};
+}
+
+static uint64_t span_bytes(const struct buffer *message)
+{
+    struct wire w = wire_of(buffer_slice(message));
+    struct transfer_trace trace;
+    uint64_t bytes = 0;
+    size_t count;
+
+    while (transfer_trace_next(&w, &trace))
+        free(moved_find(message, &trace, &count, &bytes));
+    return bytes;
+}
+
+static void places_move(struct clean_copy *copy, struct journal_pos base)
+{
+    struct wire w = wire_of(buffer_slice(copy->bytes));
+    struct transfer_trace trace;
+    uint64_t bytes = 0;
+
+    for (size_t i = 0; transfer_trace_next(&w, &trace); i++) {
+        struct moving moving = {.copy = copy, .base = base};
+        struct moved *moved = moved_find(copy->bytes, &trace, &moving.moved_count, &bytes);
+
+        moving.moved = moved;
+        trace_places(copy->traces[i], place_move, &moving);
+        free(moved);
+    }
+}
+
+static void worker_on_copied(struct mail *mail, void *receiver)
+{
+    struct clean_copy *copy = container_of(container_of(mail, struct journal_write, mail), struct clean_copy, write);
+
+    (void)receiver;
+    for (size_t i = 0; !copy->write.error && i < copy->left_count; i++)
+        worker_journal_let_go(copy->handoff->home->journal, copy->left[i].segment, copy->left[i].bytes);
+    copy_free(copy);
+}
+
+static uint64_t left_bytes(const struct clean_copy *copy)
+{
+    uint64_t bytes = 0;
+
+    for (size_t i = 0; i < copy->left_count; i++)
+        bytes += copy->left[i].bytes;
+    return bytes;
+}
+
+/* False: the journal does not take it now. */
+static bool copy_close(struct worker_handoff *handoff)
+{
+    struct clean_copy *copy = handoff->clean.copy;
+    struct sampler_worker *home = handoff->home;
+    struct buffer *head;
+    size_t head_len;
+
+    if (!copy)
+        return true;
+    handoff->clean.copy = NULL;
+    head = journal_traces_head(clock_now_unix_ns());
+    ASSERT(head != NULL);
+    head_len = head->len;
+    memcpy(copy->refers, handoff->clean.wanted.segments, sizeof(copy->refers));
+    copy->write = (struct journal_write){.mail = {.deliver = worker_on_copied},
+        .done = journal_done_at_worker,
+        .to = &home->worker,
+        .kind = JOURNAL_TRACES,
+        .copy = true,
+        .head = head,
+        .body = buffer_slice(copy->bytes),
+        .hold_bytes = (uint32_t)span_bytes(copy->bytes),
+        .refers = copy->refers,
+        .refer_count = handoff->clean.wanted.count};
+    if (journal_append(home->sampler->journal, &copy->write) != 0) {
+        copy_free(copy);
+        return false;
+    }
+    places_move(copy, (struct journal_pos){copy->write.at.segment, copy->write.at.offset + (uint32_t)head_len});
+    /* One found twice, of several exporters, was copied twice: nobody will let go of the second. */
+    worker_journal_let_go(home->journal, copy->write.at.segment, copy->write.hold_bytes - left_bytes(copy));
+    return true;
+}
+
+/* Copies what was found, as far as a turn goes. True: some is left for the next. */
+static bool found_copy(struct worker_handoff *handoff)
+{
+    struct clean *clean = &handoff->clean;
+    uint64_t copied = 0;
+
+    for (size_t i = 0; i < clean->found_count; i++) {
+        struct trace *trace = clean->found[i];
+
+        if (!lies_there(clean, trace))
+            continue; /* found twice */
+        if (copied >= TURN_BYTES)
+            return copy_close(handoff);
+        copied += trace_info(trace).bytes;
+        trace_copy(handoff, trace);
+        if ((clean->copy->bytes->len >= COPY_BYTES || clean->copy->trace_count >= 4096) && !copy_close(handoff))
+            return false;
+    }
+    (void)copy_close(handoff); /* a journal in trouble asks again */
+    return false;
+}
+
+bool clean_run(struct worker_handoff *handoff)
+{
+    struct clean *clean = &handoff->clean;
+    struct sampler_worker *home = handoff->home;
+
+    if (clean->stage == CLEAN_IDLE) {
+        if (handoff->recovering || !journal_clean_wanted(home->sampler->journal, &clean->wanted))
+            return false;
+        clean->stage = CLEAN_TABLE;
+        clean->cursor = 0;
+    }
+    clean->found_count = 0;
+    if (clean->stage == CLEAN_TABLE) {
+        bool more = trace_table_step(home->traces, &clean->cursor, trace_visit, clean);
+
+        (void)found_copy(handoff); /* what is left over is asked for again */
+        if (!more)
+            clean->stage = CLEAN_SURVIVORS;
+        return true;
+    }
+    survivors_each(home, trace_visit, clean);
+    if (found_copy(handoff))
+        return true;
+    clean->stage = CLEAN_IDLE;
+    return false;
+}

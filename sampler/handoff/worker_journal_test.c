@@ -1,0 +1,411 @@
+/* One worker with a journal in a directory, turned by hand: nobody is answered before the record is written, nothing leaves before
+ * its verdict is, and after a crash at any such moment what is held again is what was acknowledged less what was dropped or
+ * exported, with the same deadlines; also after its segments were emptied by copying. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "sampler/handoff/handoff_test_kit.h"
+
+#include <unistd.h>
+
+#include "common/run/clock.h"
+#include "sampler/handoff/gate.h"
+#include "sampler/handoff/recovery.h"
+#include "sampler/journal/journal.h"
+
+static struct node *node;
+static char directory[64];
+static uint64_t unix_ns;
+
+/* -- time: the journal's records say when they were written; tests move both clocks as one -------------------------------- */
+
+uint64_t clock_now_ns(void)
+{
+    return now_ns;
+}
+
+uint64_t clock_now_unix_ns(void)
+{
+    return unix_ns;
+}
+
+static void pass(uint64_t time_ns)
+{
+    now_ns += time_ns;
+    unix_ns += time_ns;
+}
+
+/* -- clients ----------------------------------------------------------------------------------------------------------------- */
+
+static unsigned settled, refused;
+
+static void on_settle(struct request *request, const uint32_t *rejected, size_t rejected_count, const char *message, bool send_trailer)
+{
+    (void)rejected;
+    (void)message;
+    (void)send_trailer;
+    assert_int_equal(rejected_count, 0);
+    settled++;
+    free(request);
+}
+
+static void on_refuse(struct request *request, struct answer_status status)
+{
+    assert_true(status.retry_ns > 0);
+    refused++;
+    free(request);
+}
+
+static const struct transport transport = {on_settle, on_refuse, METRIC_ACCEPTED_SPANS, METRIC_REFUSED_SPANS};
+
+static void request_arrives(uint64_t trace, uint64_t first_span, unsigned count, bool error)
+{
+    struct request *request = calloc(1, sizeof(*request));
+    struct otlp_build build = {0};
+
+    otlp_spans(&build, trace, first_span, count, error);
+    *request = (struct request){.transport = &transport, .worker = &node->home.worker, .bytes = otlp_slice(&build), .received_ns = now_ns, .deadline_ns = UINT64_MAX};
+    node->home.worker.now_ns = now_ns;
+    sampler_on_request(&node->sampler, request);
+    otlp_build_deinit(&build);
+}
+
+/* -- the node's life ------------------------------------------------------------------------------------------------------------ */
+
+static struct mail replayed_mail;
+static bool replayed;
+
+static void on_replayed(struct mail *mail, void *receiver)
+{
+    (void)mail;
+    (void)receiver;
+    replayed = true;
+}
+
+static void on_stop(void *tier, unsigned count)
+{
+    (void)tier;
+    (void)count;
+}
+
+static void journal_writes(void)
+{
+    (void)journal_run(node->sampler.journal, (struct journal_now){now_ns, unix_ns});
+}
+
+static void turn(bool exports)
+{
+    struct sampler_worker *home = &node->home;
+
+    home->worker.now_ns = now_ns;
+    (void)mailbox_deliver(&home->worker.mailbox, &home->worker);
+    (void)decide_due(home, now_ns);
+    decision_cache_tend(home->cache, trace_table_count(home->traces), now_ns);
+    if (exports)
+        (void)worker_backends_run(home->backends, now_ns);
+    (void)worker_handoff_run(home->handoff, now_ns);
+    (void)worker_journal_run(home->journal, now_ns);
+    LIST_FOR_EACH_SAFE (hook, following, &home->worker.hooks) /* recovery's */
+        (void)container_of(hook, struct turn_hook, node)->run(container_of(hook, struct turn_hook, node), now_ns);
+    (void)mailbox_deliver(&node->sampler.control.mailbox, &node->sampler.control);
+    node_balances(node);
+}
+
+static void turns(unsigned count, bool exports)
+{
+    for (unsigned i = 0; i < count; i++) {
+        pass(NS_PER_MS);
+        turn(exports);
+        journal_writes();
+    }
+}
+
+static void start(void)
+{
+    const struct journal_options options = {.directory = directory,
+        .segment_bytes = JOURNAL_SEGMENT_MIN,
+        .max_bytes = 64 * MIB,
+        .verdict_keep_ns = VERDICT_KEEP_NS,
+        .clean_age_ns = WAIT_NS + NS_PER_S,
+        .new_id = 1};
+    char error[256];
+
+    node = calloc(1, sizeof(*node));
+    assert_non_null(node);
+    assert_int_equal(control_init(&node->sampler.control, on_stop, NULL, node), 0);
+    assert_int_equal(journal_open(&options, (struct journal_now){now_ns, unix_ns}, &node->sampler.journal, error, sizeof(error)), 0);
+    node_open(node, "a", (struct handoff_options){.journal = true});
+    replayed = false;
+    replayed_mail.deliver = on_replayed;
+    recovery_start(&node->sampler, &replayed_mail);
+}
+
+static void recover(void)
+{
+    for (unsigned i = 0; i < 2000 && !replayed; i++)
+        turns(1, false);
+    assert_true(replayed);
+}
+
+/* The process dies: what is queued and not written is gone, and so is all memory. */
+static void stop(bool written)
+{
+    struct journal *journal = node->sampler.journal;
+
+    if (written)
+        journal_writes();
+    gate_close(node->home.handoff);
+    if (!written) { /* the last records are lost: as the writer left the files, so they are found */
+        char command[200];
+
+        (void)snprintf(command, sizeof(command), "cp -a %s %s.crashed", directory, directory);
+        assert_int_equal(system(command), 0);
+    }
+    (void)mailbox_deliver(&node->home.worker.mailbox, &node->home.worker);
+    journal_writes();
+    (void)mailbox_deliver(&node->home.worker.mailbox, &node->home.worker);
+    node_close(node);
+    journal_close(journal);
+    control_deinit(&node->sampler.control);
+    free(node);
+    node = NULL;
+    if (!written) {
+        char command[256];
+
+        (void)snprintf(command, sizeof(command), "rm -rf %s && mv %s.crashed %s", directory, directory, directory);
+        assert_int_equal(system(command), 0);
+    }
+}
+
+static void restart(bool written)
+{
+    stop(written);
+    start();
+    recover();
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    now_ns = START_NS;
+    unix_ns = 1700000000 * NS_PER_S;
+    settled = refused = 0;
+    (void)snprintf(directory, sizeof(directory), "%s", "/tmp/tailrace-journal-XXXXXX");
+    assert_non_null(mkdtemp(directory));
+    start();
+    recover();
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    char command[128];
+
+    (void)state;
+    stop(true);
+    (void)snprintf(command, sizeof(command), "rm -rf %s", directory);
+    return system(command);
+}
+
+/* -- the way in ------------------------------------------------------------------------------------------------------------------ */
+
+static void the_answer_waits_for_the_record(void **state)
+{
+    (void)state;
+    request_arrives(1, 1, 3, false);
+    turn(true);
+    assert_int_equal(settled, 0);
+    journal_writes();
+    turn(true);
+    assert_int_equal(settled, 1);
+    restart(true);
+    assert_int_equal(held(node), 3);
+    assert_int_equal(node->home.books[BOOK_RECOVERED], 3);
+}
+
+static void what_was_not_written_was_not_answered(void **state)
+{
+    (void)state;
+    request_arrives(1, 1, 3, false);
+    turn(true);
+    assert_int_equal(settled, 0);
+    stop(false);
+    settled = 0;
+    start();
+    recover();
+    assert_int_equal(held(node), 0);
+}
+
+static void deadlines_go_on(void **state)
+{
+    const struct trace_id id = otlp_trace_id(1);
+    struct trace *trace;
+
+    (void)state;
+    request_arrives(1, 1, 3, true);
+    turns(2, true);
+    stop(true);
+    pass(4 * NS_PER_S);
+    start();
+    recover();
+    trace = trace_table_find(node->home.traces, &id, hash_trace(&id));
+    assert_non_null(trace);
+    assert_in_range(now_ns - trace_info(trace).first_ns, 4 * NS_PER_S, 5 * NS_PER_S);
+    assert_in_range(trace_info(trace).deadline_ns - now_ns, 5 * NS_PER_S, 6 * NS_PER_S);
+    pass(7 * NS_PER_S);
+    turns(4, true);
+    assert_int_equal(node->home.books[BOOK_EXPORTED], 3);
+}
+
+/* A clock that was set back makes nothing older or younger than new. */
+static void a_clock_set_back_does_no_harm(void **state)
+{
+    (void)state;
+    request_arrives(1, 1, 3, true);
+    turns(2, true);
+    stop(true);
+    unix_ns -= 3600 * NS_PER_S;
+    start();
+    recover();
+    assert_int_equal(held(node), 3);
+    pass(WAIT_NS + NS_PER_S);
+    turns(4, true);
+    assert_int_equal(node->home.books[BOOK_EXPORTED], 3);
+}
+
+/* -- verdicts ---------------------------------------------------------------------------------------------------------------------- */
+
+static void nothing_leaves_before_its_verdict_is_written(void **state)
+{
+    (void)state;
+    request_arrives(1, 1, 3, true);
+    turns(2, true);
+    pass(WAIT_NS + NS_PER_S);
+    turn(true);
+    turn(true);
+    turn(true);
+    assert_int_equal(node->home.books[BOOK_EXPORTED], 0);
+    assert_int_equal(worker_journal_spans(node->home.journal), 3);
+    journal_writes();
+    turn(true);
+    turn(true);
+    turn(true);
+    assert_int_equal(node->home.books[BOOK_EXPORTED], 3);
+    /* Exported: written down by then; after a restart it is a repeat. */
+    restart(true);
+    assert_int_equal(held(node), 0);
+    request_arrives(1, 1, 4, true);
+    turns(4, true);
+    assert_int_equal(node->home.books[BOOK_DUPLICATE], 3);
+    assert_int_equal(node->home.books[BOOK_EXPORTED], 1);
+}
+
+static void verdicts_come_back_and_are_followed(void **state)
+{
+    struct decision_record record;
+    const struct trace_id kept = otlp_trace_id(1), dropped = otlp_trace_id(2);
+
+    (void)state;
+    request_arrives(1, 1, 3, true);
+    request_arrives(2, 1, 3, false);
+    turns(2, true);
+    pass(WAIT_NS + NS_PER_S);
+    turns(3, false); /* decided and written, not exported */
+    restart(true);
+    assert_int_equal(held(node), 3);
+    assert_true(decision_cache_find(node->home.cache, &kept, hash_trace(&kept), false, now_ns, &record));
+    assert_int_equal(record.decision, DECISION_SAMPLED);
+    assert_string_equal(record_policy_name(&node->home, &record), "errors");
+    assert_true(decision_cache_find(node->home.cache, &dropped, hash_trace(&dropped), false, now_ns, &record));
+    assert_int_equal(record.decision, DECISION_NOT_SAMPLED);
+    turns(4, true);
+    assert_int_equal(node->home.books[BOOK_EXPORTED], 3);
+    request_arrives(2, 4, 2, false);
+    turns(4, true);
+    assert_int_equal(node->home.books[BOOK_DROPPED_LATE], 2);
+}
+
+/* -- segments ------------------------------------------------------------------------------------------------------------------------ */
+
+static uint64_t segments(void)
+{
+    struct journal_stats stats;
+
+    journal_stats(node->sampler.journal, &stats);
+    return stats.data_segments;
+}
+
+/* 600 traces of which every 30th is kept, while no backend takes anything. */
+static unsigned outage(void)
+{
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < 600; i++) {
+        bool error = i % 30 == 0;
+
+        kept += error;
+        request_arrives(1000 + i, 1, 20, error);
+        if (i % 20 == 19)
+            turns(1, false);
+    }
+    pass(WAIT_NS + NS_PER_S);
+    turns(20, false);
+    return kept;
+}
+
+static void an_outage_costs_little_more_than_survivors(void **state)
+{
+    uint64_t before;
+    unsigned kept;
+
+    (void)state;
+    kept = outage();
+    assert_int_equal(held(node), kept * 20);
+    before = segments();
+    assert_true(before >= 8);
+    for (unsigned i = 0; i < 40; i++) {
+        pass(NS_PER_S);
+        turns(2, false);
+    }
+    assert_true(segments() * 3 < before);
+    assert_int_equal(held(node), kept * 20);
+    restart(true); /* from the copies */
+    assert_int_equal(held(node), kept * 20);
+    turns(20, true);
+    assert_int_equal(node->home.books[BOOK_EXPORTED], kept * 20);
+    assert_int_equal(held(node), 0);
+    restart(true); /* what was exported from copies does not come back */
+    assert_int_equal(held(node), 0);
+}
+
+static void segments_are_free_when_all_has_gone(void **state)
+{
+    (void)state;
+    (void)outage();
+    turns(50, true);
+    assert_int_equal(held(node), 0);
+    pass(VERDICT_KEEP_NS);
+    turns(5, true);
+    assert_true(segments() <= 2);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(the_answer_waits_for_the_record),
+        CASE(what_was_not_written_was_not_answered),
+        CASE(deadlines_go_on),
+        CASE(a_clock_set_back_does_no_harm),
+        CASE(nothing_leaves_before_its_verdict_is_written),
+        CASE(verdicts_come_back_and_are_followed),
+        CASE(an_outage_costs_little_more_than_survivors),
+        CASE(segments_are_free_when_all_has_gone),
+    };
+
+    return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}
