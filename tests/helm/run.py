@@ -189,16 +189,16 @@ def rights_follow_the_resolver():
         return [(subject["name"], subject["namespace"]) for subject in one(items, "RoleBinding")["subjects"]]
 
     lb, sampler = ("tr-tailrace-lb", chart.NAMESPACE), ("tr-tailrace-sampler", chart.NAMESPACE)
-    items = render()
+    items = render("--set", "sampler.handoff.enabled=false")
     equal(one(items, "Role")["rules"], [{"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"],
                                          "verbs": ["get", "list", "watch"]}], "rules")
     equal(subjects(items), [lb], "who has them")
     equal(tokens(items), {"Deployment": True, "StatefulSet": False}, "tokens")
     equal(of_kind(items, "ClusterRole"), [], "cluster-wide rights")
-    items = render("--set", "sampler.handoff.enabled=true")
+    items = render()
     equal(subjects(items), [lb, sampler], "who has them, with samplers that look for each other")
     equal(tokens(items), {"Deployment": True, "StatefulSet": True}, "tokens, likewise")
-    for more in ([], ["--set", "sampler.handoff.enabled=true"]):
+    for more in ([], ["--set", "sampler.handoff.enabled=false"]):
         items = render("--set", "resolver.type=dns", *more)
         equal(of_kind(items, "Role") + of_kind(items, "RoleBinding"), [], "rights for dns")
         equal(tokens(items), {"Deployment": False, "StatefulSet": False}, "tokens for dns")
@@ -207,12 +207,25 @@ def rights_follow_the_resolver():
 @suite.case()
 def samplers_meet_before_they_are_ready():
     """Samplers that find each other by DNS have a service that shows all of them; with k8s the slices of the one service do."""
-    items = render("--set", "resolver.type=dns,sampler.handoff.enabled=true")
+    items = render("--set", "resolver.type=dns")
     check(one(items, "Service", "-sampler-peers")["spec"]["publishNotReadyAddresses"], "the peers' service hides who is not ready")
     check("publishNotReadyAddresses" not in one(items, "Service", "-sampler")["spec"], "balancers are shown who is not ready")
     hostname = config_of(items, one(items, "StatefulSet"))["tailrace"]["cluster"]["resolver"]["dns"]["hostname"]
     equal(hostname, "_otlp-grpc._tcp.tr-tailrace-sampler-peers.${env:POD_NAMESPACE}.svc.cluster.local.", "what samplers look up")
-    equal(of_kind(render("--set", "sampler.handoff.enabled=true"), "Service", "-peers"), [], "a service for peers with k8s")
+    equal(of_kind(render(), "Service", "-peers"), [], "a service for peers with k8s")
+
+
+@suite.case()
+def the_journal_fits_its_volume():
+    """A journal may take four fifths of its volume, which stays when samplers go, unless values say otherwise."""
+    for options, mib in (([], 8192), (["--set", "sampler.journal.persistence.size=100Gi"], 81920), (["--set", "sampler.journal.maxSizeMib=512"], 512)):
+        items = render(*options)
+        sampler = one(items, "StatefulSet")
+        equal(config_of(items, sampler)["tailrace"]["journal"]["max_size_mib"], mib, f"{options}")
+        equal(sampler["spec"]["persistentVolumeClaimRetentionPolicy"], {"whenScaled": "Retain", "whenDeleted": "Retain"}, f"{options}")
+        check(sampler["spec"]["volumeClaimTemplates"][0]["metadata"]["name"] == "journal", "claim")
+    sampler = one(render("--set", "sampler.journal.enabled=false"), "StatefulSet")
+    check("volumeClaimTemplates" not in sampler["spec"], "a volume without a journal")
 
 
 @suite.case()
@@ -388,7 +401,7 @@ def the_overlay_holds():
     items = chart.objects(must("kubectl", "kustomize", ROOT / "deploy/kustomize/overlays/example"))
     equal({item["metadata"].get("namespace") for item in items if item["kind"] != "Namespace"}, {"observability"}, "namespaces")
     equal(one(items, "StatefulSet")["spec"]["replicas"], 5, "samplers")
-    equal([subject["namespace"] for subject in one(items, "RoleBinding")["subjects"]], ["observability"], "who may watch EndpointSlices")
+    equal({subject["namespace"] for subject in one(items, "RoleBinding")["subjects"]}, {"observability"}, "who may watch EndpointSlices")
     for workload in of_kind(items, "Deployment") + of_kind(items, "StatefulSet"):
         with tempfile.TemporaryDirectory() as directory:
             pod = chart.Pod(items, workload, directory, {})
@@ -576,7 +589,7 @@ def start_pair(stage, http=None, **options):
 def every_query_finds_its_metrics():
     """Each metric and label value that rules and dashboard ask for is shown by a node that runs, and each query is valid."""
     with Stage() as stage:
-        sink, sampler, lb = start_pair(stage)
+        sink, sampler, lb = start_pair(stage, tailrace={"journal": {"directory": stage.directory + "/journal", "max_size_mib": 512}})
         equal(send_a_trace(lb, sampler).returncode, 0, "a trace")
         until(lambda: sink.calls(), "the trace at the backend")
         prometheus = Prometheus(stage, [sampler, lb])
