@@ -2,6 +2,13 @@
 
 #include "common/base/num.h"
 
+const char *drain_phase_name(enum drain_phase phase)
+{
+    static const char *const names[] = {"running", "giving", "closing", "emptying", "forced", "leaving", "over"};
+
+    return names[phase];
+}
+
 static unsigned enter_closing(struct drain *drain)
 {
     drain->phase = DRAIN_CLOSING;

@@ -55,6 +55,7 @@ enum drain_act {
 
 /* Each time something changed, and now and then; stops 0: nothing. */
 unsigned drain_step(struct drain *drain, const struct drain_facts *facts, uint64_t now_ns);
+const char *drain_phase_name(enum drain_phase phase);
 static inline bool drain_asks(const struct drain *drain)
 {
     return drain->phase == DRAIN_GIVING || drain->phase == DRAIN_EMPTYING;

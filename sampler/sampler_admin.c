@@ -195,6 +195,36 @@ static void status_books(struct sampler *sampler, struct text *out)
         yes_no(in == b[BOOK_EXPORTED] + dropped + b[BOOK_DUPLICATE] + b[BOOK_HANDED_OVER] + b[BOOK_HELD]));
 }
 
+/* What came and went between samplers. */
+static void status_handoff(const struct metrics *metrics, struct text *out)
+{
+    static const struct {
+        const char *name;
+        enum metric_id id;
+    } shown[] = {
+        {"given_traces", METRIC_GIVEN_TRACES},
+        {"given_spans", METRIC_GIVEN_SPANS},
+        {"given_bytes", METRIC_GIVEN_BYTES},
+        {"gives_in_vain", METRIC_GIVES_IN_VAIN},
+        {"taken_over_traces", METRIC_TAKEN_OVER_TRACES},
+        {"taken_over_bytes", METRIC_TAKEN_OVER_BYTES},
+        {"forwarded_spans", METRIC_FORWARDED_SPANS},
+        {"forwards_in_vain", METRIC_FORWARDS_IN_VAIN},
+        {"kept_spans", METRIC_KEPT_SPANS},
+        {"parked_requests", METRIC_PARKED_REQUESTS},
+        {"taken_out_of_step", METRIC_TAKEN_OUT_OF_STEP},
+        {"foreign_traces", METRIC_FOREIGN_TRACES},
+        {"foreign_bytes", METRIC_FOREIGN_BYTES},
+        {"verdict_conflicts", METRIC_VERDICT_CONFLICTS},
+        {"decided_apart", METRIC_DECIDED_APART},
+    };
+
+    text_append(out, "  \"handoff\": {");
+    for (size_t i = 0; i < ARRAY_COUNT(shown); i++)
+        text_append(out, "%s\"%s\": %llu", i ? ", " : "", shown[i].name, (unsigned long long)metrics_sum(metrics, shown[i].id));
+    text_append(out, "},\n");
+}
+
 static void sampler_status(void *context, struct text *out)
 {
     static const char *const rungs[] = {"none", "spill", "decide_early", "refuse"};
@@ -215,7 +245,10 @@ static void sampler_status(void *context, struct text *out)
         cluster_status(sampler->cluster, out);
     else
         text_append(out, "\"standalone: traces are not handed over\"");
-    text_append(out, ",\n  \"journal\": ");
+    text_append(out, ",\n");
+    if (sampler->cluster)
+        status_handoff(metrics, out);
+    text_append(out, "  \"drain\": \"%s\", \"journal\": ", drain_phase_name(sampler->drain_run.drain.phase));
     sampler_journal_status(sampler, out);
     text_append(out, ",\n  \"policy_generation\": %llu,\n", (unsigned long long)policy_set_generation(sampler->set));
     text_append(out, "  \"traces_held\": %llu, \"headers\": %llu, \"ring_disagreements\": %llu,\n",

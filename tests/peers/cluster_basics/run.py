@@ -11,7 +11,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 import grpc
 
-from kit import certs, otlp
+from kit import certs, otlp, wire
 from kit.proc import Node, Stage, free_port, sampler_config
 from kit.suite import Suite, check, equal, slowness, until
 
@@ -372,6 +372,37 @@ def another_cluster_is_refused():
         until(lambda: ours[0].metrics().value("tailrace_cluster_statuses_refused_total") > 0, "counted")
         equal(cluster_of(stranger)["ring"]["members"], 1, "the stranger's ring")
         check(b"peer_refused" in ours[0].log(), "the log says so")
+
+
+def status_message(name="stranger", cluster="tailrace", hash_version=otlp.RING_HASH_VERSION, state=otlp.STATE_READY):
+    return (wire.field_bytes(1, cluster) + wire.field_varint(2, hash_version) + wire.field_bytes(3, name) + wire.field_fixed64(4, 77) +
+            wire.field_varint(5, 1) + wire.field_varint(6, state) + wire.field_bytes(7, "127.0.0.1:1") + wire.field_bytes(17, "test"))
+
+
+@suite.case()
+def strange_words_are_refused():
+    """Statuses of another hash version, of no sense, or without any end are refused, counted and named; the ring stays."""
+    with Stage() as stage:
+        fleet = Fleet(stage, 2).start_all()
+        nodes = list(fleet.nodes.values())
+        wait_agreed(nodes, 2)
+        with otlp.Client(nodes[0].address) as client:
+            def code_of(method, data):
+                call = client.begin(data, method=f"/tailrace.v1.Peer/{method}")
+                call.exception()
+                return call.code()
+
+            equal(code_of("Tell", status_message(hash_version=99)), grpc.StatusCode.OK, "an answer that names the one it called")
+            until(lambda: any("stranger" in text and "99" in text for text in cluster_of(nodes[0])["refused"]), "named")
+            for data in (b"", b"\xff" * 100, status_message(name=""), status_message(name="x" * 5000), status_message(state=9),
+                         status_message()[:-3], status_message() + b"\xa2\x01\xff\xff\xff\xff\x0f"):
+                check(code_of("Tell", data) != grpc.StatusCode.OK, f"{data[:40]!r} is refused")
+            for method in ("Give", "Forward", "Explain"):
+                equal(code_of(method, b"\xff" * 50), grpc.StatusCode.INVALID_ARGUMENT, f"{method} of no sense")
+        check(nodes[0].metrics().value("tailrace_cluster_statuses_refused_total") > 0, "counted")
+        equal(cluster_of(nodes[0])["ring"]["members"], 2, "members")
+        check(agreed(nodes, 2), "they still agree")
+        nodes[0].stop()
 
 
 @suite.case()
