@@ -230,6 +230,27 @@ static struct k8s_slice *slice_find(const struct k8s_slices *slices, const char 
     return NULL;
 }
 
+static bool has_ended(const struct k8s_slices *slices, const char *uid)
+{
+    size_t count = size_min(slices->ended_count, K8S_ENDED_MAX);
+
+    for (size_t i = 0; uid[0] && i < count; i++) {
+        if (strcmp(slices->ended[i], uid) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void remember_ends(struct k8s_slices *slices, const struct k8s_slice *slice)
+{
+    for (size_t i = 0; i < slice->count; i++) {
+        const struct endpoint *endpoint = &slice->endpoints[i];
+
+        if (endpoint->terminating && endpoint->uid[0] && !has_ended(slices, endpoint->uid))
+            memcpy(slices->ended[slices->ended_count++ % K8S_ENDED_MAX], endpoint->uid, sizeof(endpoint->uid));
+    }
+}
+
 /* Takes the slice, in place of the one of its name. */
 static int slice_take(struct k8s_slices *slices, struct k8s_slice *slice)
 {
@@ -243,6 +264,7 @@ static int slice_take(struct k8s_slices *slices, struct k8s_slice *slice)
     if (old)
         slice_drop(slices, old);
     slice->turn = ++slices->turn;
+    remember_ends(slices, slice);
     slices->slice_count++;
     slices->endpoint_count += slice->count;
     list_add_tail(&slices->slices, &slice->node);
@@ -286,6 +308,8 @@ int k8s_slices_list(struct k8s_slices *slices, struct slice text, char out_versi
     slices->slice_count = fresh.slice_count;
     slices->endpoint_count = fresh.endpoint_count;
     list_splice_tail(&slices->slices, &fresh.slices);
+    LIST_FOR_EACH (node, &slices->slices)
+        remember_ends(slices, container_of(node, struct k8s_slice, node));
     read_version(json, out_version);
     return 0;
 }
@@ -513,7 +537,7 @@ static struct candidate *candidates_of(const struct k8s_slices *slices)
             const struct endpoint *endpoint = &slice->endpoints[i];
 
             candidates[count++] = (struct candidate){slice, endpoint, endpoint->name[0] ? endpoint->name : endpoint->host,
-                endpoint->serving, endpoint->terminating};
+                endpoint->serving, endpoint->terminating || has_ended(slices, endpoint->uid)};
         }
     }
     return candidates;

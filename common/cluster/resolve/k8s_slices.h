@@ -4,8 +4,8 @@
  * Conditions three-valued: `ready` unsaid is true, `serving` unsaid is what `ready` says, `terminating` unsaid is false. An address is ready
  *            when it is serving and not terminating: with publishNotReadyAddresses `ready` alone says nothing.
  * Pods       a pod that several slices show (two families, a move from one slice to another) is one address a port: IPv4, then what
- *            came last. What they say of one life (uid) is true at different times: the newest counts, and who terminates in one does so
- *            in all. Of two lives the better one is the pod.
+ *            came last. What they say of one life (uid) is true at different times: the newest counts, and who has terminated in one does so
+ *            in all, also once that one has dropped it. Of two lives the better one is the pod.
  * Names      the pod's hostname, else its name: what stays while a StatefulSet's pod changes its address.
  * Source     reference/kubernetes section 6; load-balancing exporter, resolver.k8s
  */
@@ -23,6 +23,7 @@
 #define K8S_PORTS_MAX 16u
 #define K8S_SLICES_MAX 4096u
 #define K8S_ENDPOINTS_MAX 65536u /* in all slices together */
+#define K8S_ENDED_MAX 256u       /* of the newest pods that end; more are forgotten, and a slice that lags shows them a moment longer */
 #define K8S_E_GARBAGE 1          /* not what an API server says; nothing was changed */
 #define K8S_E_TOO_MANY 2         /* more slices or endpoints than the limits; nothing was changed */
 
@@ -38,6 +39,8 @@ struct k8s_slices {
     struct list slices;
     size_t slice_count, endpoint_count;
     uint64_t turn;                           /* grows with each slice that comes */
+    char ended[K8S_ENDED_MAX][64];           /* uids of pods that were seen to terminate, the oldest is overwritten */
+    size_t ended_count;                      /* ever */
 };
 
 /* What the server says of a request that it did not like, HTTP status or event. */

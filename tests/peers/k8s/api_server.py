@@ -19,10 +19,10 @@ Request = collections.namedtuple("Request", "kind version token time query")
 SELECTOR = "kubernetes.io/service-name="
 
 
-def endpoint(address, name="", ready=True, serving=None, terminating=False, hostname=True):
+def endpoint(address, name="", ready=True, serving=None, terminating=False, hostname=True, life=0):
     made = {"addresses": [address], "conditions": {"ready": ready, "serving": ready if serving is None else serving, "terminating": terminating}}
     if name:
-        made["targetRef"] = {"kind": "Pod", "name": name, "namespace": "obs", "uid": f"uid-of-{name}-{address}"}
+        made["targetRef"] = {"kind": "Pod", "name": name, "namespace": "obs", "uid": f"uid-of-{name}-{address}-{life}"}
         if hostname:
             made["hostname"] = name
     return made

@@ -34,14 +34,16 @@ class Scene:
         self.api = stage.serve(NotStarted(ApiServer(stage.directory, free_port())))
         self.api = self.api.server
         self.names = [member.name for member in self.members]
+        self.life = 0
         self.put(self.members)
         if begin:
             self.api.start()
 
     def put(self, members, name="a", quietly=False, **marks):
         """A slice of these; marks: name=dict of conditions."""
-        self.api.put(name, [endpoint(member.host, member.name, **marks.get(member.name.replace("-", "_"), {})) for member in members],
-                     quietly=quietly)
+        endpoints = [endpoint(member.host, member.name, life=self.life, **marks.get(member.name.replace("-", "_"), {}))
+                     for member in members]
+        self.api.put(name, endpoints, quietly=quietly)
 
     def lb(self, ready=True, keys=None, settings=None, tailrace=None):
         resolver = {"k8s": {"service": "sampler.obs", "ports": [self.member_port], **(keys or {})}}
@@ -117,6 +119,7 @@ def ring_follows_under_load():
             load.more()
             api.delete("b")
             wait_ring(lb, ["sampler-2"])
+            scene.life = 1  # a pod that ended does not come back: these are new ones
             scene.put(members)
             wait_ring(lb, scene.names)
             load.more()
