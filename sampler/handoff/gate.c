@@ -42,8 +42,11 @@ static struct gate_choice choose_anothers(const struct gate_question *question, 
 {
     const struct view_member *member = &question->view->members[owner];
 
-    if (member->reachable && member->link && !planted(PLANT_HANDOFF_OFF))
+    if (member->reachable && !planted(PLANT_HANDOFF_OFF)) {
+        if (!member->link) /* the next view has one, or says that it is away: nothing is kept for a member that may be about to be cleared */
+            return (struct gate_choice){.way = GATE_WAIT};
         return (struct gate_choice){.way = GATE_FORWARD, .owner = (uint32_t)owner};
+    }
     if (question->recovering)
         return (struct gate_choice){.way = GATE_WAIT};
     if (question->view->in_step || planted(PLANT_HANDOFF_OFF))
@@ -101,10 +104,19 @@ static void part_refuse(struct gate_part *part, enum refusal why, struct answer_
     part_done(part);
 }
 
+static struct answer_status going_away(void)
+{
+    return (struct answer_status){RPC_UNAVAILABLE, RETRY_NS, "this sampler is shutting down"};
+}
+
 static void part_park(struct gate_part *part, uint64_t wake_ns)
 {
     struct worker_handoff *handoff = part->open->handoff;
 
+    if (handoff->refusing) { /* the end: what comes back from a Forward is not judged any more */
+        part_refuse(part, REFUSED_NO_MEMBER, going_away());
+        return;
+    }
     part->wake_ns = wake_ns;
     list_add_tail(&handoff->parked, &part->node);
     handoff->parked_count++;
@@ -436,11 +448,6 @@ static void gate_open(struct open_request *open, uint64_t now_ns)
     open->rejected_count = intake->rejected_count;
     part_judge(part, now_ns);
     open_done(open); /* its maker's */
-}
-
-static struct answer_status going_away(void)
-{
-    return (struct answer_status){RPC_UNAVAILABLE, RETRY_NS, "this sampler is shutting down"};
 }
 
 void gate_request(struct sampler_worker *home, struct request *request, struct buffer *held)
