@@ -193,6 +193,8 @@ void span_take(struct sampler_worker *home, const struct intake_span *span, stru
     case TRACE_SPAN_ADDED:
         break;
     case TRACE_SPAN_DUPLICATE:
+        if (UNLIKELY(home->handoff != NULL))
+            handoff_on_held(home, trace, span->id_hash, arrival); /* it may have been elsewhere before it was here */
         span_gone(home, span, arrival, BOOK_DUPLICATE);
         return;
     case TRACE_SPAN_NO_MEMORY:

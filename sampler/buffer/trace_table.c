@@ -80,6 +80,21 @@ struct trace *trace_table_find(struct trace_table *table, const struct trace_id 
     return NULL;
 }
 
+size_t trace_table_find_all(struct trace_table *table, const struct trace_id *id, uint64_t id_hash, struct trace **out_traces)
+{
+    struct hash_probe probe = hash_index_probe(&table->index, id_hash);
+    size_t count = 0;
+    uint64_t value;
+
+    while ((value = hash_probe_next(&probe)) != 0) {
+        struct trace *trace = (struct trace *)(uintptr_t)value;
+
+        if (trace_id_equal(&trace->id, id) && count < TRACES_OF_ID_MOST)
+            out_traces[count++] = trace;
+    }
+    return count;
+}
+
 void trace_table_prefetch(const struct trace_table *table, uint64_t id_hash)
 {
     hash_index_prefetch(&table->index, id_hash);

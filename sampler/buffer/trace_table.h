@@ -17,6 +17,8 @@
 #include "sampler/buffer/trace.h"
 #include "sampler/journal/journal.h"
 
+#define TRACES_OF_ID_MOST 257u /* a pending one, and one for each set of exporters that have it already */
+
 struct trace_table;
 int trace_table_new(struct extent_store *store, struct header_table *headers, uint64_t now_ns, struct trace_table **out_table);
 /* Frees every trace still there. */
@@ -28,6 +30,8 @@ void trace_table_journal(struct trace_table *table, void (*let_go)(void *context
 
 /* id_hash: hash_trace(id). NULL: not there. */
 struct trace *trace_table_find(struct trace_table *table, const struct trace_id *id, uint64_t id_hash);
+/* All of the ID, at most TRACES_OF_ID_MOST: several where some of its spans wait for fewer exporters than others. Returns how many. */
+size_t trace_table_find_all(struct trace_table *table, const struct trace_id *id, uint64_t id_hash, struct trace **out_traces);
 /* Hints, for a caller that knows its next few: first the slot of an ID, a little later what it holds (a span is added in half
  * the time). They change nothing and may be left out. */
 void trace_table_prefetch(const struct trace_table *table, uint64_t id_hash);

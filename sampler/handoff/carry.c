@@ -102,23 +102,64 @@ static uint64_t *hash_scratch(struct travel *travel, size_t count)
     return travel->hashes;
 }
 
-/* Hashes of spans that were exported: those known of the trace but for those that are held. In scratch. */
-static size_t exported_hashes(struct worker_handoff *handoff, const struct trace_id *id, uint64_t id_hash, const struct trace *trace)
+/* Of all its spans that are in the table, sorted, behind the first `from` of the scratch. */
+static size_t held_hashes(struct worker_handoff *handoff, const struct trace_id *id, uint64_t id_hash, size_t from)
 {
-    struct travel *travel = &handoff->travel;
+    struct trace *traces[TRACES_OF_ID_MOST];
+    size_t count = trace_table_find_all(handoff->home->traces, id, id_hash, traces), held = 0;
+    uint64_t *hashes;
+
+    for (size_t i = 0; i < count; i++)
+        held += trace_info(traces[i]).span_count;
+    hashes = hash_scratch(&handoff->travel, from + held) + from;
+    held = 0;
+    for (size_t i = 0; i < count; i++) {
+        trace_hashes(traces[i], hashes + held);
+        held += trace_info(traces[i]).span_count;
+    }
+    if (held > 1)
+        qsort(hashes, held, sizeof(hashes[0]), hash_compare);
+    return held;
+}
+
+/* Keeps those of `count` hashes that are not among the sorted ones. Returns how many. */
+static size_t hashes_without(uint64_t *hashes, size_t count, const uint64_t *sorted, size_t sorted_count)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < count; i++)
+        if (sorted_count == 0 || !bsearch(&hashes[i], sorted, sorted_count, sizeof(hashes[0]), hash_compare))
+            hashes[kept++] = hashes[i];
+    return kept;
+}
+
+/* Hashes of spans that were exported: those known of the trace but for those that are held, in this part of it or beside. Only where
+ * none of it is on its way to a backend. In scratch. */
+static size_t exported_hashes(struct worker_handoff *handoff, const struct trace_id *id, uint64_t id_hash)
+{
     size_t known = decision_cache_hashes(handoff->home->cache, id, id_hash, NULL, 0);
-    size_t held = trace ? trace_info(trace).span_count : 0, exported = 0;
-    uint64_t *hashes = hash_scratch(travel, known + held);
+    size_t held = held_hashes(handoff, id, id_hash, known);
+    uint64_t *hashes = handoff->travel.hashes;
 
     (void)decision_cache_hashes(handoff->home->cache, id, id_hash, hashes, known);
-    if (held == 0)
-        return known;
-    trace_hashes(trace, hashes + known);
-    qsort(hashes + known, held, sizeof(hashes[0]), hash_compare);
-    for (size_t i = 0; i < known; i++)
-        if (!bsearch(&hashes[i], hashes + known, held, sizeof(hashes[0]), hash_compare))
-            hashes[exported++] = hashes[i];
-    return exported;
+    return hashes_without(hashes, known, hashes + known, held);
+}
+
+void carry_unlearn(struct worker_handoff *handoff, const struct trace_id *id, uint64_t *hashes, size_t count)
+{
+    struct decision_cache *cache = handoff->home->cache;
+    uint64_t id_hash = hash_trace(id), now_ns = handoff->home->worker.now_ns;
+    size_t known = decision_cache_hashes(cache, id, id_hash, NULL, 0);
+    uint64_t *left = hash_scratch(&handoff->travel, known);
+    struct decision_record record;
+
+    if (known == 0 || count == 0 || !decision_cache_find(cache, id, id_hash, false, now_ns, &record))
+        return;
+    (void)decision_cache_hashes(cache, id, id_hash, left, known);
+    qsort(hashes, count, sizeof(hashes[0]), hash_compare);
+    known = hashes_without(left, known, hashes, count);
+    (void)decision_cache_remove(cache, id, id_hash);
+    decision_cache_put(cache, id, id_hash, &record, left, known, now_ns);
 }
 
 static struct transfer_verdict verdict_of(const struct sampler_worker *home, const struct decision_record *record, uint64_t now_ns)
@@ -133,6 +174,14 @@ static struct transfer_verdict verdict_of(const struct sampler_worker *home, con
         .evidence_bit = UINT16_MAX, /* a number of this node's policy set: the other may have another */
         .threshold = record->threshold,
         .age_ms = u64_sub_floor(now_ns, record->decided_ns) / NS_PER_MS};
+}
+
+/* Of a trace that waits for its backend and whose record was evicted meanwhile: it stays sampled all the same. */
+static struct transfer_verdict verdict_forgotten(const struct trace *trace, uint64_t now_ns)
+{
+    return (struct transfer_verdict){.decision = DECISION_SAMPLED,
+        .evidence_bit = UINT16_MAX,
+        .age_ms = u64_sub_floor(now_ns, trace_info(trace).first_ns) / NS_PER_MS};
 }
 
 static void message_add(struct buffer **at, const struct transfer_trace *trace)
@@ -205,6 +254,8 @@ bool carry_trace(struct worker_handoff *handoff, const struct trace_id *id, cons
     if (decided) {
         out.verdict = verdict_of(home, &record, now_ns);
         out.age_ms = out.verdict.age_ms;
+    } else if (trace_is_sampled(trace)) {
+        out.verdict = verdict_forgotten(trace, now_ns);
     }
     if (trace) {
         trace_fill(handoff, trace, &gathering, parts, buffers, &out);
@@ -212,8 +263,8 @@ bool carry_trace(struct worker_handoff *handoff, const struct trace_id *id, cons
         out.delivered_count = delivered_names(home, trace_info(trace).delivered, delivered);
         out_carried->span_count = gathering.limit;
     }
-    if (decided && record.decision == DECISION_SAMPLED) {
-        out.hash_count = exported_hashes(handoff, id, id_hash, trace);
+    if (decided && record.decision == DECISION_SAMPLED && !wanted) {
+        out.hash_count = exported_hashes(handoff, id, id_hash);
         out.hashes = handoff->travel.hashes;
     }
     message_add(message, &out);

@@ -214,9 +214,8 @@ static void turns(unsigned count)
 
 /* -- spans ----------------------------------------------------------------------------------------------------------------- */
 
-static void spans_arrive(struct node *node, uint64_t trace, uint64_t first_span, unsigned count, bool error)
+static void spans_come(struct node *node, struct arrival arrival, uint64_t trace, uint64_t first_span, unsigned count, bool error)
 {
-    struct arrival arrival = arrival_now(&node->home, now_ns);
     struct otlp_build build = {0};
 
     otlp_spans(&build, trace, first_span, count, error);
@@ -226,6 +225,11 @@ static void spans_arrive(struct node *node, uint64_t trace, uint64_t first_span,
     intake_release(&node->home.intake, node->home.headers);
     otlp_build_deinit(&build);
     books_balance();
+}
+
+static void spans_arrive(struct node *node, uint64_t trace, uint64_t first_span, unsigned count, bool error)
+{
+    spans_come(node, arrival_now(&node->home, now_ns), trace, first_span, count, error);
 }
 
 static const struct trace *trace_at(const struct node *node, uint64_t number)
@@ -517,6 +521,134 @@ static void a_survivor_travels_with_its_verdict(void **state)
     assert_int_equal(nodes[1].home.books[BOOK_EXPORTED], 3);
 }
 
+/* Decided as sampled at node 0, nothing of it exported; then node 1 owns everything. */
+static void sampled_and_lost(unsigned span_thousands)
+{
+    views_give(1, 0, true);
+    for (uint64_t i = 0; i < span_thousands; i++)
+        spans_arrive(&nodes[0], 1, 1 + i * 1000, 1000, true);
+    now_ns += WAIT_NS + NS_PER_S;
+    nodes[0].home.worker.now_ns = now_ns;
+    (void)decide_due(&nodes[0].home, now_ns);
+    views_give(2, 1, false);
+}
+
+/* What the next call says of its first trace. */
+static struct transfer_trace next_given(void)
+{
+    struct transfer_sender sender;
+    struct transfer_trace trace;
+    size_t count;
+    struct wire w;
+
+    assert_true(call_count > 0);
+    assert_true(transfer_give_read(buffer_slice(calls[0].message), &sender, &count));
+    w = wire_of(buffer_slice(calls[0].message));
+    assert_true(transfer_trace_next(&w, &trace));
+    return trace;
+}
+
+/* Only what the backends have is said to be exported: not what is held beside, nor what the other was given before. Else the other would
+ * drop it when it is read back from its journal. */
+static void what_was_given_before_is_not_called_exported(void **state)
+{
+    (void)state;
+    sampled_and_lost(40);
+    turns(6);
+    for (unsigned i = 0; i < 40 && held(&nodes[0]) > 0; i++) {
+        assert_int_equal(next_given().hash_count, 0);
+        deliver(1, true);
+        turns(3);
+    }
+    assert_int_equal(held(&nodes[0]), 0);
+    assert_int_equal(held(&nodes[1]), 40000);
+    view_give(&nodes[1], 2, 1, true, true);
+    turns(20);
+    assert_int_equal(nodes[1].home.books[BOOK_EXPORTED], 40000);
+}
+
+/* Spans of one trace that one exporter has already wait apart from those that none has: both get there. */
+static void spans_that_some_exporters_have_travel_apart(void **state)
+{
+    struct arrival arrival;
+    struct decision_record record;
+
+    (void)state;
+    sampled_and_lost(1);
+    arrival = arrival_now(&nodes[0].home, now_ns);
+    arrival.delivered = 2;
+    spans_come(&nodes[0], arrival, 1, 5000, 3, true);
+    turns(8);
+    for (unsigned i = 0; i < 8 && held(&nodes[0]) > 0; i++) {
+        deliver(1, true);
+        turns(3);
+    }
+    assert_int_equal(held(&nodes[0]), 0);
+    assert_int_equal(held(&nodes[1]), 1003);
+    assert_false(record_at(&nodes[0], 1, &record));
+    view_give(&nodes[1], 2, 1, true, true);
+    turns(8);
+    assert_int_equal(nodes[1].home.books[BOOK_EXPORTED], 1003);
+}
+
+/* It is sampled, whatever became of the record. */
+static void a_survivor_without_its_record_stays_sampled(void **state)
+{
+    const struct trace_id id = otlp_trace_id(1);
+    struct decision_record record;
+
+    (void)state;
+    sampled_and_lost(1);
+    assert_true(decision_cache_remove(nodes[0].home.cache, &id, hash_trace(&id)));
+    turns(6);
+    deliver(1, true);
+    assert_true(record_at(&nodes[1], 1, &record));
+    assert_int_equal(record.decision, DECISION_SAMPLED);
+    assert_int_equal(held(&nodes[1]), 1000);
+    assert_int_equal(held(&nodes[0]), 0);
+}
+
+/* T4: who was away comes back with what another has exported meanwhile. */
+static void what_another_exported_is_not_exported_again(void **state)
+{
+    (void)state;
+    sampled_and_lost(1);
+    turns(6);
+    deliver(1, false); /* taken over; node 0 does not know */
+    assert_int_equal(held(&nodes[1]), 1000);
+    view_give(&nodes[0], 3, 0, true, false); /* node 1 was dropped, though */
+    turns(6);
+    assert_int_equal(nodes[0].home.books[BOOK_EXPORTED], 1000);
+    views_give(4, 1, false);
+    turns(8);
+    while (call_count > 0) {
+        deliver(1, true);
+        turns(3);
+    }
+    assert_int_equal(held(&nodes[1]), 0);
+    assert_int_equal(nodes[1].home.books[BOOK_DUPLICATE], 1000);
+    view_give(&nodes[1], 4, 1, true, true);
+    turns(4);
+    assert_int_equal(nodes[1].home.books[BOOK_EXPORTED], 0);
+}
+
+/* T4: the earliest deadline counts, though all the spans were here already. */
+static void a_repeat_that_was_elsewhere_before_brings_its_clock(void **state)
+{
+    (void)state;
+    view_give(&nodes[0], 1, 1, false, false);
+    spans_arrive(&nodes[0], 1, 1, 2, true); /* kept */
+    now_ns += 6 * NS_PER_S;
+    view_give(&nodes[1], 1, 1, true, true);
+    spans_arrive(&nodes[1], 1, 1, 2, true); /* sent once more, to the owner that is back */
+    view_give(&nodes[0], 1, 1, false, true);
+    turns(8);
+    deliver(1, true);
+    assert_int_equal(nodes[1].home.books[BOOK_DUPLICATE], 2);
+    assert_in_range(trace_info(trace_at(&nodes[1], 1)).first_ns, START_NS - NS_PER_MS, START_NS + 10 * NS_PER_MS);
+    assert_in_range(trace_info(trace_at(&nodes[1], 1)).deadline_ns, START_NS + WAIT_NS - 10 * NS_PER_MS, START_NS + WAIT_NS + 20 * NS_PER_MS);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -533,6 +665,11 @@ int main(void)
         CASE(a_kept_span_is_never_decided),
         cmocka_unit_test(two_verdicts_by_rule),
         CASE(a_survivor_travels_with_its_verdict),
+        CASE(what_was_given_before_is_not_called_exported),
+        CASE(spans_that_some_exporters_have_travel_apart),
+        CASE(a_survivor_without_its_record_stays_sampled),
+        CASE(what_another_exported_is_not_exported_again),
+        CASE(a_repeat_that_was_elsewhere_before_brings_its_clock),
     };
 
     return cmocka_run_group_tests(tests, group_setup, group_teardown);

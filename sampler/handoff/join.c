@@ -67,12 +67,37 @@ static void trace_follow(struct sampler_worker *home, struct trace *trace, uint6
         trace_release(home->traces, trace);
 }
 
+/* T4: exported beats held, of what waits for its backend too: another has sent it meanwhile. */
+static void waiting_follow(struct sampler_worker *home, struct trace *trace, const struct join_verdict *verdict)
+{
+    if (!wants(verdict->decision) || verdict->hash_count == 0)
+        return;
+    book(home, BOOK_DUPLICATE, trace_remove_spans(home->traces, trace, verdict->hashes, verdict->hash_count));
+    if (trace_info(trace).span_count == 0)
+        trace_free(home->traces, trace);
+}
+
+static void traces_follow(struct sampler_worker *home, uint64_t id_hash, const struct join_verdict *verdict, uint64_t now_ns)
+{
+    struct trace *traces[TRACES_OF_ID_MOST];
+    size_t count = trace_table_find_all(home->traces, &verdict->id, id_hash, traces);
+    struct trace *pending = NULL;
+
+    for (size_t i = 0; i < count; i++) {
+        if (trace_is_sampled(traces[i]))
+            waiting_follow(home, traces[i], verdict);
+        else
+            pending = traces[i];
+    }
+    if (pending) /* last: it uses the scratch that the hashes may lie in */
+        trace_follow(home, pending, id_hash, verdict, now_ns);
+}
+
 void join_verdict(struct sampler_worker *home, uint64_t id_hash, const struct join_verdict *verdict, uint64_t now_ns)
 {
     struct decision_record record;
     bool known = decision_cache_find(home->cache, &verdict->id, id_hash, false, now_ns, &record);
     enum join_outcome outcome = join_choose(known ? &record : NULL, verdict, home->handoff->options.verdict_keep_ns);
-    struct trace *trace;
 
     if (outcome == JOIN_CONFLICT_TAKE || outcome == JOIN_CONFLICT_KEEP)
         count(home, METRIC_VERDICT_CONFLICTS, 1);
@@ -80,8 +105,6 @@ void join_verdict(struct sampler_worker *home, uint64_t id_hash, const struct jo
         remember(home, id_hash, verdict, now_ns);
     else if (wants(verdict->decision))
         decision_cache_join(home->cache, &verdict->id, id_hash, verdict->hashes, verdict->hash_count, now_ns);
-    trace = trace_table_find(home->traces, &verdict->id, id_hash);
-    if (trace && !trace_is_sampled(trace))
-        trace_follow(home, trace, id_hash, verdict, now_ns);
+    traces_follow(home, id_hash, verdict, now_ns);
     handoff_on_record(home, &verdict->id, id_hash);
 }

@@ -360,7 +360,8 @@ static void trace_forget(struct worker_handoff *handoff, struct give_call *call,
             trace_free(home->traces, trace);
         trace = trace_table_find(home->traces, &item->entry.id, id_hash);
     }
-    if (trace) { /* came while the call was under way, or did not fit into it */
+    if (trace) { /* came while the call was under way, did not fit into it, or waits for other exporters */
+        carry_unlearn(handoff, &item->entry.id, call->hashes + item->first_hash, item->hash_count);
         entry_again(handoff, &item->entry);
         return;
     }
