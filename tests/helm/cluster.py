@@ -277,6 +277,32 @@ def a_killed_sampler_returns_with_its_traces():
 
 
 @suite.case()
+def samplers_roll_without_a_split():
+    """While samplers are replaced one after the other under load, nothing is split, lost or doubled."""
+    need_release(WHOLE)
+    with Load(between_s=0.7, threads=16) as load:
+        cluster().kubectl("-n", NAMESPACE, "rollout", "restart", "statefulset/tr-tailrace-sampler")
+        rollout("statefulset/tr-tailrace-sampler")
+        wait_settled()
+    expect_arrived(load.acknowledged, "a rollout of samplers")
+
+
+@suite.case()
+def a_node_may_go_and_come_back():
+    """A node dies with its pods and returns within handoff_timeout: nothing is split, lost or doubled."""
+    need_release(WHOLE)
+    node = next(pod["spec"]["nodeName"] for pod in cluster().pods(NAMESPACE, "sampler") if pod["metadata"]["name"].endswith("-2"))
+    with Load(between_s=0.7, threads=16) as load:
+        time.sleep(1.5)
+        cluster().chaos("node-down", node)
+        time.sleep(5)
+        cluster().chaos("node-up", node)
+        time.sleep(3)
+        wait_settled()
+    expect_arrived(load.acknowledged, "a node that went and came back")
+
+
+@suite.case()
 def a_change_of_policies_takes_effect():
     """helm upgrade with other policies: the samplers roll, decide by the new ones, and helm rollback brings the old back."""
     need_release()
