@@ -66,7 +66,7 @@ struct target {
     char *address;              /* NULL: a free index */
     bool listed, is_self, no_peer, up, wanted;
     bool in_flight;             /* a Tell is under way */
-    bool spoken;                /* somebody of this protocol has answered here */
+    bool spoken;                /* somebody of this protocol has answered here, or has called and said that this is its address */
     uint64_t listed_ns;         /* since when */
     uint64_t answered_ns, answered_incarnation; /* 0: not since the link was up */
     uint64_t due_ns, not_before_ns;
@@ -160,6 +160,8 @@ size_t target_find(const struct membership *membership, const char *address);
 /* NO_TARGET: no memory, no place (counted), or not an address. */
 size_t target_get(struct membership *membership, const char *address);
 void target_answered(struct membership *membership, size_t index, struct peer *peer);
+/* Somebody called and named this address as its own. */
+void target_spoken(struct membership *membership, size_t index);
 void peer_set_home(struct membership *membership, struct peer *peer, const char *address);
 /* Who is wanted, and free indices. */
 void targets_tend(struct membership *membership);

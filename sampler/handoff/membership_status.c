@@ -304,6 +304,7 @@ static void take_newer(struct membership *membership, struct peer *peer, const T
     if (status->clear && status->heard_incarnation == membership->options.incarnation)
         settle_cleared(membership, peer, status->clear->claim_no, status->clear->ring_fingerprint);
     peer_set_home(membership, peer, status->advertise_addr);
+    target_spoken(membership, peer->home);
     peers_take_list(membership, status->gone, status->n_gone, true);
     peers_take_list(membership, status->members, status->n_members, false);
 }

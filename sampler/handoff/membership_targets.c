@@ -125,6 +125,12 @@ void peer_set_home(struct membership *membership, struct peer *peer, const char 
         membership->targets[index].peer = peer;
 }
 
+void target_spoken(struct membership *membership, size_t index)
+{
+    if (index != NO_TARGET)
+        membership->targets[index].spoken = true;
+}
+
 /* NULL: I am there myself. */
 void target_answered(struct membership *membership, size_t index, struct peer *peer)
 {

@@ -908,7 +908,7 @@ static void slots_settle_when_all_have_cleared(void **state)
     static const struct {
         const char *what;
         struct says c;
-        bool early, expected, settled;
+        bool early, expected, passed_by, settled;
     } cases[] = {
         {.what = "cleared", .c = {.clears = true}, .settled = true},
         {.what = "not cleared", .c = {.clears = false}},
@@ -918,6 +918,7 @@ static void slots_settle_when_all_have_cleared(void **state)
         {.what = "a former life of mine", .c = {.clears = true, .clear_life = 499}},
         {.what = "hello_wait is not over", .c = {.clears = true}, .early = true},
         {.what = "somebody listed has not spoken", .c = {.clears = true}, .expected = true},
+        {.what = "somebody listed has called, and left", .c = {.clears = true}, .expected = true, .passed_by = true, .settled = true},
     };
 
     (void)state;
@@ -933,6 +934,8 @@ static void slots_settle_when_all_have_cleared(void **state)
             wait_for(&node, 3 * S);
         if (cases[i].expected)
             membership_resolved(node.membership, listed, 4, node.now_ns);
+        if (cases[i].passed_by)
+            told(&node, (struct says){.name = "x", .state = MEMBER_LEFT, .left_clean = true, .called = true});
         told(&node, (struct says){.name = "a", .state = MEMBER_READY});
         told(&node, (struct says){.name = "c", .state = MEMBER_READY, .called = true});
         membership_replayed(node.membership, node.now_ns);
