@@ -16,6 +16,7 @@
 #include "sampler/decide/policy_set.h"
 #include "sampler/export/backends.h"
 #include "sampler/drain.h"
+#include "sampler/handoff/awake.h"
 #include "sampler/handoff/hold_poll.h"
 #include "sampler/handoff/worker_handoff.h"
 #include "sampler/handoff/worker_journal.h"
@@ -128,6 +129,7 @@ struct sampler {
     struct mail replayed_mail;
     struct cluster *cluster;             /* NULL: standalone */
     _Atomic uint64_t ring_fingerprint;   /* of the ring that the cluster speaks of; 0: none yet */
+    struct awake awake;
     uint64_t incarnation, started_unix_ns;
     bool draining, decides_early;
     bool started, serving;               /* serving: as gRPC's health service says */

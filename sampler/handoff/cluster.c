@@ -149,10 +149,37 @@ static void word_publish(struct cluster *cluster)
     atomic_store_explicit(&cluster->sampler->ring_fingerprint, membership_fingerprint(cluster->membership), memory_order_relaxed);
 }
 
+static void stood_still(struct cluster *cluster, uint64_t since_ns, uint64_t now_ns)
+{
+    log_event(LOG_WARN, "stood_still", "milliseconds=%llu text=\"peers may have missed this node: they are asked before it decides\"",
+        (unsigned long long)(u64_sub_floor(now_ns, since_ns) / NS_PER_MS));
+    metric_add(cluster_cell(cluster), METRIC_CLUSTER_STANDSTILLS, 1);
+    membership_stood_still(cluster->membership, now_ns);
+    cluster->waking = true;
+}
+
+/* Not awake again before all workers act by the new ring. The time is taken anew: now_ns may be that of before a standstill. */
+static void tend_awake(struct cluster *cluster)
+{
+    struct awake *awake = &cluster->sampler->awake;
+    uint64_t now_ns = clock_now_ns();
+    bool overslept = atomic_exchange(&awake->overslept, false);
+
+    if (cluster->waking && membership_is_waking(cluster->membership))
+        return;
+    if (!cluster->waking && (overslept || awake_is_late(awake, now_ns))) {
+        stood_still(cluster, atomic_load(&awake->since_ns), now_ns);
+        return;
+    }
+    cluster->waking = false;
+    atomic_store(&awake->since_ns, now_ns);
+}
+
 static void run_once(struct cluster *cluster, uint64_t now_ns)
 {
     struct sampler *sampler = cluster->sampler;
 
+    tend_awake(cluster);
     membership_room(cluster->membership, budget_handoff_room(&sampler->budget));
     if (membership_tend(cluster->membership, now_ns)) {
         log_event(LOG_ERROR, "ring_not_made", "reason=\"no memory\"");
@@ -335,6 +362,8 @@ int cluster_new(struct sampler *sampler, struct cluster **out_cluster, char *out
     cluster->sampler = sampler;
     atomic_init(&cluster->word_state, MEMBER_JOINING);
     atomic_init(&cluster->word_incarnation, sampler->incarnation);
+    /* Peers miss this node when they hear nothing for peer_timeout, and the last word may have been a status_interval old. */
+    sampler->awake.limit_ns = (uint64_t)(sampler->config.cluster.peer_timeout_ns - sampler->config.cluster.status_interval_ns);
     hold_poll_init(&cluster->poll, sampler, cluster, cluster_on_holds);
     r = secure(cluster, out_error, error_size);
     if (r)

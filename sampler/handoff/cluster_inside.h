@@ -46,6 +46,7 @@ struct cluster {
     uint64_t taken_over;           /* traces, when it was last looked at */
     struct log_limit refusal_log;
     bool replayed, drain_asked, running, again;
+    bool waking;                   /* from a standstill until the ring made for it is adopted */
     bool stopped;                  /* nothing more goes out; what comes is let go */
     uint64_t resolved_ns;
     bool resolve_failing;

@@ -25,7 +25,7 @@ static enum member_state my_next_state(const struct membership *membership)
 
 bool membership_dirty(const struct membership *membership)
 {
-    if (my_next_state(membership) != membership->ring_state)
+    if (my_next_state(membership) != membership->ring_state || membership->stood_still)
         return true;
     for (size_t i = 0; i < membership->peer_count; i++)
         if (!counted_equal(membership->peers[i]->counted, membership->peers[i]->in_ring))
@@ -100,10 +100,14 @@ static void fill_owned(const struct ring *ring, uint16_t me, struct slot_set *ow
 }
 
 /* What is settled and still mine. */
-static void fill_settled(const struct slot_set *was_settled, const struct slot_set *owned, struct slot_set *settled)
+static void fill_settled(const struct membership *membership, const struct slot_set *owned, struct slot_set *settled)
 {
-    for (size_t i = 0; i < SLOT_WORDS; i++)
-        settled->words[i] = planted(PLANT_SETTLE_OFF) ? owned->words[i] : was_settled->words[i] & owned->words[i];
+    for (size_t i = 0; i < SLOT_WORDS; i++) {
+        if (planted(PLANT_SETTLE_OFF))
+            settled->words[i] = owned->words[i];
+        else if (!membership->stood_still)
+            settled->words[i] = membership->settled->words[i] & owned->words[i];
+    }
 }
 
 static bool gains(const struct slot_set *before, const struct slot_set *owned)
@@ -135,8 +139,8 @@ static int make_sets(struct membership *membership, const struct ring *ring)
         return error_raise(-ENOMEM);
     }
     fill_owned(ring, my_index(membership, ring), owned);
-    fill_settled(membership->settled, owned, settled);
-    membership->ring_gained = gains(membership->owned, owned);
+    fill_settled(membership, owned, settled);
+    membership->ring_gained = membership->stood_still || gains(membership->owned, owned);
     take_sets(membership, owned, settled);
     return 0;
 }
@@ -152,6 +156,7 @@ static void number_ring(struct membership *membership, uint64_t fingerprint)
         membership->peers[i]->view_since = 0;
     }
     membership->in_step = false;
+    membership->stood_still = false;
     membership->record_due = true;
     membership->view_due = true;
 }
@@ -195,6 +200,7 @@ void membership_adopted(struct membership *membership, uint32_t ring_no, uint64_
     if (membership->adopted_state != membership->ring_state)
         membership->state_number++;
     membership->adopted_state = membership->ring_state;
+    membership->waking = membership->stood_still;
     for (size_t i = 0; i < membership->peer_count; i++)
         membership->peers[i]->in_adopted = membership->peers[i]->in_ring;
     settle_claim(membership, membership->ring_gained);
@@ -277,6 +283,18 @@ void membership_drain(struct membership *membership, uint64_t now_ns)
     membership->drain_when_ready = true; /* what is not replayed yet cannot travel */
     if (membership->state == MEMBER_READY)
         membership->state = MEMBER_DRAINING;
+}
+
+void membership_stood_still(struct membership *membership, uint64_t now_ns)
+{
+    membership->now_ns = now_ns;
+    membership->stood_still = true;
+    membership->waking = true;
+}
+
+bool membership_is_waking(const struct membership *membership)
+{
+    return membership->waking;
 }
 
 void membership_left(struct membership *membership, bool clean, uint64_t now_ns)

@@ -85,6 +85,11 @@ void membership_unanswered(struct membership *membership, size_t target, bool no
 void membership_replayed(struct membership *membership, uint64_t now_ns);
 /* L1. Forward only: nothing after left. */
 void membership_drain(struct membership *membership, uint64_t now_ns);
+/* This node did nothing for so long that others may have missed it and kept spans for it: a new ring of the same members, in
+ * which everything owned is claimed anew, as after a restart. Peers that hold something give it before they clear. */
+void membership_stood_still(struct membership *membership, uint64_t now_ns);
+/* That ring is not adopted yet. */
+bool membership_is_waking(const struct membership *membership);
 /* L2 (clean), L3. */
 void membership_left(struct membership *membership, bool clean, uint64_t now_ns);
 /* Every worker acts by the view of this ring, and its record is written (R5). */

@@ -102,6 +102,8 @@ struct membership {
     struct slot_set *owned, *settled;  /* of the newest */
     size_t owned_count, settled_count;
     bool ring_gained;                  /* the newest gave me slots that I did not own */
+    bool stood_still;                  /* the next ring begins with nothing settled */
+    bool waking;                       /* until that one is adopted */
     bool record_due;
 
     bool in_step, serving;

@@ -582,6 +582,40 @@ static void a_new_life_is_a_new_ring(void **state)
     teardown(&node);
 }
 
+/* After a standstill nothing is settled before all have cleared again, though the ring is of the same members. */
+static void a_standstill_claims_everything_anew(void **state)
+{
+    struct node node;
+    uint32_t ring_before, ring_after;
+    uint64_t before, after, claims_before;
+
+    (void)state;
+    setup_settled(&node);
+    (void)my_claim(&node, &ring_before, &before);
+    claims_before = membership_counters(node.membership).claims;
+    node.hold_adoption = true;
+    membership_stood_still(node.membership, node.now_ns);
+    assert_true(membership_is_waking(node.membership));
+    wait_for(&node, MEMBERSHIP_RING_GAP_NS);
+    assert_true(membership_is_waking(node.membership)); /* workers may still act by the old view */
+    assert_int_equal(slot_set_count(node.view->settled), 0);
+    node.hold_adoption = false;
+    membership_adopted(node.membership, node.view->ring_no, node.now_ns);
+    drive(&node);
+    assert_false(membership_is_waking(node.membership));
+    (void)my_claim(&node, &ring_after, &after);
+    assert_int_equal(ring_after, ring_before + 1);
+    assert_int_equal(after, before);
+    assert_int_equal(membership_counters(node.membership).claims, claims_before + 1);
+    told(&node, (struct says){.name = "a", .state = MEMBER_READY});
+    assert_true(membership_in_step(node.membership));
+    assert_false(membership_settled(node.membership));
+    told(&node, (struct says){.name = "a", .state = MEMBER_READY, .clears = true});
+    assert_true(membership_settled(node.membership));
+    assert_true(slot_set_count(node.view->settled) > 0);
+    teardown(&node);
+}
+
 static void silence_drops_after_handoff_timeout(void **state)
 {
     struct node node;
@@ -1185,6 +1219,7 @@ int main(void)
         cmocka_unit_test(words_are_passed_on_to_who_knows_another_ring),
         cmocka_unit_test(words_change_the_ring),
         cmocka_unit_test(a_new_life_is_a_new_ring),
+        cmocka_unit_test(a_standstill_claims_everything_anew),
         cmocka_unit_test(silence_drops_after_handoff_timeout),
         cmocka_unit_test(a_lost_link_counts_at_once),
         cmocka_unit_test(replaying_does_not_stop_the_clock),

@@ -113,7 +113,11 @@ bool handoff_may_decide_asked(const struct sampler_worker *home, uint64_t id_has
         return true;
     if (handoff->recovering || handoff->standing_still || handoff->options.gives_only)
         return false;
-    return !handoff->options.cluster || (handoff->view && view_settled(handoff->view, slot_of(id_hash)));
+    if (!handoff->options.cluster)
+        return true;
+    if (UNLIKELY(!awake_ask(&home->sampler->awake, home->worker.now_ns)))
+        return false;
+    return handoff->view && view_settled(handoff->view, slot_of(id_hash));
 }
 
 static struct travel_entry entry_of_trace(const struct trace *trace)
