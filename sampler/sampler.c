@@ -251,6 +251,7 @@ int sampler_new(const struct sampler_config *config, struct policy_set *set, str
     sampler->decides_early = config->tail_sampling.span_ingest || (config->tailrace.early_keep && !policy_set_needs(set)->state);
     sampler->budget = (struct budget){.pool = sampler->pool, .decide_early_allowed = config->tailrace.at_limit == AT_LIMIT_DECIDE_EARLY && !config->tail_sampling.block_on_overflow,
         .handoff = config->cluster.on,
+        .spill_allowed = config->journal.directory && config->tailrace.at_limit != AT_LIMIT_REFUSE,
         .workers = sampler->worker_count};
     if (config->journal.directory) {
         r = sampler_journal_open(sampler, out_error, error_size);

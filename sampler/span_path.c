@@ -72,6 +72,8 @@ static bool trace_is_too_large(const struct sampler_worker *home, const struct t
     header->last_trace_hash = id_hash;
     if (facts->bytes + facts->header_bytes_most <= most)
         return false;
+    if (home->handoff && trace_info(trace).spilled_count > 0)
+        return true; /* its headers cannot be walked over without its bytes: at most that much is near enough */
     facts->header_bytes_most = (uint32_t)u64_min(distinct_header_bytes(trace, facts->spans_count), UINT32_MAX);
     return facts->bytes + facts->header_bytes_most > most;
 }

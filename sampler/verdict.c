@@ -86,6 +86,12 @@ static void trace_settle(struct sampler_worker *home, struct trace *trace, struc
     record_keep(home, trace, &info, &record, now_ns);
     if (UNLIKELY(home->journal != NULL))
         worker_journal_verdict(home->journal, trace, &record);
+    if (decided.decision == DECISION_SAMPLED && UNLIKELY(info.spilled_count > 0)) { /* leaves when its bytes are back */
+        count(home, METRIC_DECIDED_SAMPLED, 1);
+        trace_await_export(home->traces, trace);
+        handoff_read_back(home, trace);
+        return;
+    }
     trace_table_take(home->traces, trace);
     if (decided.decision == DECISION_SAMPLED) {
         count(home, METRIC_DECIDED_SAMPLED, 1);
@@ -170,6 +176,11 @@ static void waiting_export(struct sampler_worker *home, struct trace *trace, uin
     const struct trace_id *id = trace_id_of(trace);
     struct sampling_note note = {.policy = NULL};
     struct decision_record record;
+
+    if (UNLIKELY(trace_info(trace).spilled_count > 0)) {
+        handoff_read_back(home, trace);
+        return;
+    }
 
     if (decision_cache_find(home->cache, id, hash_trace(id), false, now_ns, &record))
         note = (struct sampling_note){.policy = record_policy_name(home, &record), .threshold = record.threshold};

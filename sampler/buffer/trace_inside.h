@@ -50,6 +50,7 @@ struct trace {
     bool spilled : 1;   /* some of its spans have no bytes */
     bool compact : 1;   /* first_bytes holds records */
     bool reading : 1;   /* its places were told: no further span is spilled */
+    bool read_asked : 1;
     uint8_t delivered;
 
     struct span_record first_records[FIRST_RECORDS];
@@ -88,6 +89,7 @@ struct trace_table {
     void *let_go_context;
     struct extent_store *store;
     struct header_table *headers;
+    uint64_t held_count;
     uint64_t span_count, spilled_count;
     uint64_t cost_bytes; /* of facts' costs, on the heap */
     struct deadlines deadlines;

@@ -68,6 +68,14 @@ void trace_spilled(struct trace *trace, void (*visit)(void *context, uint64_t sp
     }
 }
 
+bool trace_ask_read(struct trace *trace)
+{
+    bool asked = trace->read_asked;
+
+    trace->read_asked = true;
+    return !asked;
+}
+
 uint32_t trace_unspill(struct trace_table *table, struct trace *trace, struct slice (*bytes_of)(void *context, uint64_t span_hash), void *context)
 {
     struct spans_walk walk = spans_walk_start(trace);
@@ -97,7 +105,7 @@ uint32_t trace_unspill(struct trace_table *table, struct trace *trace, struct sl
     }
     trace_adopt(table, trace, whole);
     spilled_set(table, trace, 0);
-    trace->reading = false;
+    trace->reading = trace->read_asked = false;
     if (!list_linked(&trace->as.waiting.spillable))
         list_add_tail(&table->spillable, &trace->as.waiting.spillable);
     return lost;

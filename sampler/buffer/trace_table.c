@@ -211,6 +211,7 @@ static struct trace *released_take(struct trace_table *table, uint64_t now_ns)
 
         list_del(&deadline->node);
         trace->held = false;
+        table->held_count--;
         list_add_tail(&table->order, &trace->as.waiting.order);
         if (trace->state != TRACE_PENDING || deadline->at_ns <= now_ns)
             return trace;
@@ -258,6 +259,7 @@ static void trace_unlink(struct trace_table *table, struct trace *trace)
     if (UNLIKELY(trace->held)) {
         list_del(&trace->as.waiting.deadline.node);
         trace->held = false;
+        table->held_count--;
         return;
     }
     deadline_remove(&table->deadlines, &trace->as.waiting.deadline);
@@ -291,6 +293,7 @@ void trace_table_take(struct trace_table *table, struct trace *trace)
 static void held_add(struct trace_table *table, struct trace *trace)
 {
     trace->held = true;
+    table->held_count++;
     list_add_tail(&table->held, &trace->as.waiting.deadline.node);
 }
 
@@ -396,6 +399,11 @@ void trace_mark(struct trace *trace, uint32_t mark)
 uint64_t trace_table_count(const struct trace_table *table)
 {
     return table->index.count;
+}
+
+uint64_t trace_table_held_count(const struct trace_table *table)
+{
+    return table->held_count;
 }
 
 uint64_t trace_table_span_count(const struct trace_table *table)

@@ -101,6 +101,8 @@ struct trace *trace_table_spillable(const struct trace_table *table);
 bool trace_spill(struct trace_table *table, struct trace *trace);
 /* Visits where the bytes of its spilled spans lie, to read them; until trace_unspill no more of its spans are spilled. */
 void trace_spilled(struct trace *trace, void (*visit)(void *context, uint64_t span_hash, uint32_t len, struct journal_pos at), void *context);
+/* False: somebody wants it whole already; trace_unspill ends that. */
+bool trace_ask_read(struct trace *trace);
 /* Whole again: the bytes of each spilled span by its hash, of the length told; `at` NULL: they could not be read, and the span is lost. Returns
  * how many are. Spilled traces cannot leave the table but to be freed; trace_spans and trace_join (from them) want them whole. */
 uint32_t trace_unspill(struct trace_table *table, struct trace *trace, struct slice (*bytes_of)(void *context, uint64_t span_hash), void *context);
@@ -127,6 +129,7 @@ void trace_hashes(const struct trace *trace, uint64_t *out_hashes);
 int trace_spans(const struct trace *trace, int (*visit)(void *context, struct header *header, struct rope bytes), void *context);
 
 uint64_t trace_table_count(const struct trace_table *table);      /* traces in it: pending, or waiting to be exported */
+uint64_t trace_table_held_count(const struct trace_table *table);  /* of these, on hold */
 uint64_t trace_table_span_count(const struct trace_table *table); /* of these */
 uint64_t trace_table_cost_bytes(const struct trace_table *table); /* of costs, on the heap */
 uint64_t trace_table_index_bytes(const struct trace_table *table); /* on the heap, beside the extents */

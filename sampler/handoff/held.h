@@ -30,6 +30,8 @@ static inline void handoff_leave(struct sampler_worker *home, struct trace *trac
 
 /* Only with a handoff: a span was added to a trace of the table. */
 void handoff_on_held(struct sampler_worker *home, struct trace *trace, uint64_t id_hash, const struct arrival *arrival);
+/* A sampled trace of the table whose bytes are only in the journal: on hold, and due again when it is whole. */
+void handoff_read_back(struct sampler_worker *home, struct trace *trace);
 /* A sampled trace out of the table, which may not leave yet, goes back into it. delivered: exporters that have it. Its spans are in the books. */
 void handoff_await_export(struct sampler_worker *home, struct trace *trace, uint64_t id_hash, uint8_t delivered);
 /* One was decided: counted where that was another's to do, at the end of a drain. */

@@ -5,6 +5,7 @@
 #include "common/otlp/regroup.h"
 #include "sampler/handoff/clean.h"
 #include "sampler/handoff/open_request.h"
+#include "sampler/handoff/spill.h"
 #include "sampler/handoff/travel.h"
 #include "sampler/handoff/view.h"
 #include "sampler/handoff/worker_handoff.h"
@@ -28,6 +29,7 @@ struct worker_handoff {
     struct regroup *regroup;    /* for what is cut out of requests */
     struct travel travel;
     struct clean clean;
+    struct spill spill;
 };
 
 /* The slot of hash_trace(id). */

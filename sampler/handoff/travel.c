@@ -170,6 +170,14 @@ void travel_note(struct worker_handoff *handoff, const struct travel_entry *entr
     list_count(&travel->lists[owner], entry, true);
 }
 
+void travel_again(struct worker_handoff *handoff, const struct travel_entry *entry)
+{
+    size_t owner = travels_to(handoff, hash_trace(&entry->id));
+
+    if (owner < handoff->travel.list_count)
+        list_push(&handoff->travel.lists[owner], entry);
+}
+
 void travel_ended(struct worker_handoff *handoff, const struct travel_entry *entry)
 {
     struct travel *travel = &handoff->travel;
@@ -436,6 +444,17 @@ static bool may_send(const struct worker_handoff *handoff, size_t member, uint64
     return list->calls == 0 || list->busy_bytes + GIVE_BYTES <= to->room_bytes;
 }
 
+/* Its bytes are only in the journal: it comes again when they are back. */
+static bool spilled_wait(struct worker_handoff *handoff, const struct travel_entry *entry)
+{
+    struct trace *trace = trace_table_find(handoff->home->traces, &entry->id, hash_trace(&entry->id));
+
+    if (!trace || trace_info(trace).spilled_count == 0)
+        return false;
+    spill_read_for(handoff, trace, entry);
+    return true;
+}
+
 static struct give_call *give_fill(struct worker_handoff *handoff, size_t member)
 {
     struct travel_list *list = &handoff->travel.lists[member];
@@ -458,6 +477,8 @@ static struct give_call *give_fill(struct worker_handoff *handoff, size_t member
             list->next--;
             break;
         }
+        if (spilled_wait(handoff, &entry))
+            continue;
         if (is_running(&handoff->travel, &entry.id) || !call_add(call, &entry))
             list_count(list, &entry, false);
     }

@@ -76,6 +76,8 @@ void travel_begin(struct worker_handoff *handoff, uint64_t now_ns);
 uint64_t travel_run(struct worker_handoff *handoff, uint64_t now_ns);
 /* Something is held of this trace; nothing happens where it is this node's. */
 void travel_note(struct worker_handoff *handoff, const struct travel_entry *entry, uint64_t id_hash);
+/* Of an entry that was taken out of its list for a while, and still counts there: back into it. */
+void travel_again(struct worker_handoff *handoff, const struct travel_entry *entry);
 /* An export call that the trace was in has ended. */
 void travel_ended(struct worker_handoff *handoff, const struct travel_entry *entry);
 void travel_holds(struct worker_handoff *handoff, struct holds *out);

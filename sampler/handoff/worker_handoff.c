@@ -47,6 +47,7 @@ int worker_handoff_new(struct sampler_worker *home, const struct handoff_options
     list_init(&handoff->open);
     list_init(&handoff->parked);
     travel_init(&handoff->travel);
+    spill_init(&handoff->spill);
     if (options->journal) {
         home->journal = worker_journal_new(home, home->sampler->journal);
         if (!home->journal) {
@@ -66,6 +67,7 @@ void worker_handoff_free(struct worker_handoff *handoff)
         return;
     travel_deinit(&handoff->travel);
     clean_deinit(&handoff->clean);
+    spill_deinit(&handoff->spill);
     regroup_free(handoff->regroup);
     free(handoff->choices);
     view_unref(handoff->view);
@@ -169,6 +171,11 @@ void handoff_await_export(struct sampler_worker *home, struct trace *trace, uint
         trace_table_release(home->traces);
 }
 
+void handoff_read_back(struct sampler_worker *home, struct trace *trace)
+{
+    spill_read_back(home->handoff, trace);
+}
+
 void handoff_on_record(struct sampler_worker *home, const struct trace_id *id, uint64_t id_hash)
 {
     struct worker_handoff *handoff = home->handoff;
@@ -212,14 +219,33 @@ void handoff_on_decided(struct sampler_worker *home, uint64_t id_hash)
 
 /* -- a turn ---------------------------------------------------------------------------------------------------------------- */
 
+static void gauges_set(struct worker_handoff *handoff)
+{
+    struct metrics_cell *cell = handoff->home->worker.metrics;
+    uint64_t traces = 0, bytes = 0;
+
+    for (size_t i = 0; i < handoff->travel.list_count; i++) {
+        traces += handoff->travel.lists[i].traces;
+        bytes += handoff->travel.lists[i].bytes;
+    }
+    metric_set(cell, METRIC_PARKED_REQUESTS, handoff->parked_count);
+    metric_set(cell, METRIC_OPEN_REQUESTS, handoff->open_count);
+    metric_set(cell, METRIC_FOREIGN_TRACES, traces);
+    metric_set(cell, METRIC_FOREIGN_BYTES, bytes);
+    metric_set(cell, METRIC_WAITING_TRACES, trace_table_held_count(handoff->home->traces));
+    metric_set(cell, METRIC_SPILLED_SPANS, trace_table_spilled_count(handoff->home->traces));
+    if (handoff->home->journal)
+        metric_set(cell, METRIC_UNWRITTEN_VERDICTS, worker_journal_unwritten(handoff->home->journal));
+}
+
 uint64_t worker_handoff_run(struct worker_handoff *handoff, uint64_t now_ns)
 {
     uint64_t next_ns = gate_run(handoff, now_ns);
 
-    metric_set(handoff->home->worker.metrics, METRIC_PARKED_REQUESTS, handoff->parked_count);
+    gauges_set(handoff);
     if (handoff->standing_still)
         return next_ns;
-    if (handoff->home->journal && clean_run(handoff))
+    if (handoff->home->journal && (clean_run(handoff) | spill_run(handoff, now_ns)))
         next_ns = now_ns;
     return u64_min(next_ns, travel_run(handoff, now_ns));
 }

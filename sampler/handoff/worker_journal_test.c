@@ -94,6 +94,7 @@ static void on_stop(void *tier, unsigned count)
 static void journal_writes(void)
 {
     (void)journal_run(node->sampler.journal, (struct journal_now){now_ns, unix_ns});
+    (void)journal_run_reads(node->sampler.journal, (struct journal_now){now_ns, unix_ns});
 }
 
 static void turn(bool exports)
@@ -392,6 +393,57 @@ static void segments_are_free_when_all_has_gone(void **state)
     assert_true(segments() <= 2);
 }
 
+/* -- spill ---------------------------------------------------------------------------------------------------------------------------- */
+
+static void spill_all(void)
+{
+    struct trace *trace;
+
+    while ((trace = trace_table_spillable(node->home.traces)))
+        assert_true(trace_spill(node->home.traces, trace));
+}
+
+static void spilled_traces_are_decided_and_leave_whole(void **state)
+{
+    const struct trace_id id = otlp_trace_id(7);
+
+    (void)state;
+    for (unsigned i = 0; i < 40; i++)
+        request_arrives(i, 1, 5, i % 4 == 3);
+    turns(2, true);
+    spill_all();
+    assert_int_equal(trace_table_spilled_count(node->home.traces), 200);
+    request_arrives(7, 4, 3, true); /* two it has, one it has not */
+    turns(2, true);
+    assert_int_equal(node->home.books[BOOK_DUPLICATE], 2);
+    assert_int_equal(trace_info(trace_table_find(node->home.traces, &id, hash_trace(&id))).span_count, 6);
+    pass(WAIT_NS + NS_PER_S);
+    turns(10, true);
+    assert_int_equal(node->home.books[BOOK_EXPORTED], 51);
+    assert_int_equal(node->home.books[BOOK_DROPPED_NOT_SAMPLED], 150);
+    assert_int_equal(held(node), 0);
+    assert_int_equal(trace_table_spilled_count(node->home.traces), 0);
+    restart(true);
+    assert_int_equal(held(node), 0);
+}
+
+static void what_the_journal_lost_is_counted(void **state)
+{
+    char command[200];
+
+    (void)state;
+    for (unsigned i = 0; i < 4; i++)
+        request_arrives(i, 1, 5, true);
+    turns(2, true);
+    spill_all();
+    (void)snprintf(command, sizeof(command), "for f in %s/*; do truncate -s 4096 $f; done", directory);
+    assert_int_equal(system(command), 0);
+    pass(WAIT_NS + NS_PER_S);
+    turns(10, true);
+    assert_int_equal(node->home.books[BOOK_EXPORTED] + node->home.books[BOOK_DROPPED_EXPORT], 20);
+    assert_int_equal(held(node), 0);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -405,6 +457,8 @@ int main(void)
         CASE(verdicts_come_back_and_are_followed),
         CASE(an_outage_costs_little_more_than_survivors),
         CASE(segments_are_free_when_all_has_gone),
+        CASE(spilled_traces_are_decided_and_leave_whole),
+        CASE(what_the_journal_lost_is_counted),
     };
 
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
