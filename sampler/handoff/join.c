@@ -26,6 +26,12 @@ enum join_outcome join_choose(const struct decision_record *mine, const struct j
     return wants(theirs->decision) ? JOIN_CONFLICT_TAKE : JOIN_CONFLICT_KEEP;
 }
 
+/* What is read back from it is there. */
+static bool is_news_to_journal(const struct sampler_worker *home)
+{
+    return home->journal && !home->handoff->recovering;
+}
+
 static void remember(struct sampler_worker *home, uint64_t id_hash, const struct join_verdict *verdict, uint64_t now_ns)
 {
     const struct decision_record record = {.decision = verdict->decision,
@@ -36,8 +42,11 @@ static void remember(struct sampler_worker *home, uint64_t id_hash, const struct
         .evidence_bit = UINT16_MAX,
         .threshold = verdict->threshold,
         .decided_ns = verdict->decided_ns};
+    struct trace *traces[TRACES_OF_ID_MOST];
 
     decision_cache_put(home->cache, &verdict->id, id_hash, &record, verdict->hashes, verdict->hash_count, now_ns);
+    if (is_news_to_journal(home))
+        worker_journal_learned(home->journal, &verdict->id, &record, traces, trace_table_find_all(home->traces, &verdict->id, id_hash, traces));
 }
 
 /* T5: what was undecided here. */
@@ -105,6 +114,8 @@ void join_verdict(struct sampler_worker *home, uint64_t id_hash, const struct jo
         remember(home, id_hash, verdict, now_ns);
     else if (wants(verdict->decision))
         decision_cache_join(home->cache, &verdict->id, id_hash, verdict->hashes, verdict->hash_count, now_ns);
+    if (wants(verdict->decision) && is_news_to_journal(home))
+        worker_journal_exported_there(home->journal, &verdict->id, verdict->hashes, verdict->hash_count);
     traces_follow(home, id_hash, verdict, now_ns);
     handoff_on_record(home, &verdict->id, id_hash);
 }

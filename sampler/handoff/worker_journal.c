@@ -291,6 +291,14 @@ void worker_journal_verdict(struct worker_journal *mine, struct trace *trace, co
     segments_add_trace(&mine->open->segments, trace);
 }
 
+void worker_journal_learned(struct worker_journal *mine, const struct trace_id *id, const struct decision_record *record, struct trace *const *traces,
+    size_t trace_count)
+{
+    batch_add(mine, id, record);
+    for (size_t i = 0; i < trace_count; i++)
+        segments_add_trace(&mine->open->segments, traces[i]);
+}
+
 void worker_journal_late(struct worker_journal *mine, const struct trace_id *id, const struct decision_record *record, uint32_t segment)
 {
     const struct verdict_batch *batch = mine->open;
@@ -427,6 +435,12 @@ void worker_journal_exported(struct worker_journal *mine, struct trace *trace, c
 {
     span_batch_add(&mine->exported, trace_id_of(trace), hashes, count, false);
     segments_add_trace(&mine->exported.segments, trace);
+}
+
+void worker_journal_exported_there(struct worker_journal *mine, const struct trace_id *id, const uint64_t *hashes, size_t count)
+{
+    if (count > 0)
+        span_batch_add(&mine->exported, id, hashes, count, false);
 }
 
 void worker_journal_given(struct worker_journal *mine, const struct trace_id *id, struct trace *trace, const uint64_t *hashes, size_t count,

@@ -40,12 +40,17 @@ void worker_journal_let_go(struct worker_journal *mine, uint32_t segment, uint64
 
 /* Decided; trace: its spans, still here. */
 void worker_journal_verdict(struct worker_journal *mine, struct trace *trace, const struct decision_record *record);
+/* Taken over; traces: what is held here of it, still undecided or not. The Give's own record goes when none of its spans is held. */
+void worker_journal_learned(struct worker_journal *mine, const struct trace_id *id, const struct decision_record *record, struct trace *const *traces,
+    size_t trace_count);
 /* A span that lies in this segment followed the remembered verdict. */
 void worker_journal_late(struct worker_journal *mine, const struct trace_id *id, const struct decision_record *record, uint32_t segment);
 /* A sampled trace out of the table that shall leave: now, or when all verdicts so far are written. */
 void worker_journal_leave(struct worker_journal *mine, struct trace *trace, const struct sampling_note *note, uint64_t now_ns);
 /* The backends have these spans, or will never. */
 void worker_journal_exported(struct worker_journal *mine, struct trace *trace, const uint64_t *hashes, size_t count);
+/* Another member said so of these. */
+void worker_journal_exported_there(struct worker_journal *mine, const struct trace_id *id, const uint64_t *hashes, size_t count);
 /* Another member has these spans of the trace (NULL: none were), and its verdict. */
 void worker_journal_given(struct worker_journal *mine, const struct trace_id *id, struct trace *trace, const uint64_t *hashes, size_t count,
     bool also_verdict);

@@ -14,6 +14,7 @@
 #include "common/run/clock.h"
 #include "sampler/handoff/gate.h"
 #include "sampler/handoff/recovery.h"
+#include "sampler/handoff/takeover.h"
 #include "sampler/journal/journal.h"
 
 static struct node *node;
@@ -329,6 +330,47 @@ static void verdicts_come_back_and_are_followed(void **state)
     assert_int_equal(node->home.books[BOOK_DROPPED_LATE], 2);
 }
 
+/* A verdict that came with a Give stays known when the segment with the Give is used again, and so does what was exported elsewhere;
+ * what was here of its trace does not come back. */
+static void a_verdict_that_was_taken_over_comes_back(void **state)
+{
+    const struct trace_id kept = otlp_trace_id(1), dropped = otlp_trace_id(2);
+    struct otlp_build build = {0};
+    struct join_verdict verdict = {.decision = DECISION_SAMPLED, .policy = slice_text("errors"), .span_count = 1};
+    struct decision_record record;
+    struct intake_span span;
+
+    (void)state;
+    request_arrives(2, 1, 3, true);
+    turns(2, true);
+    otlp_spans(&build, 1, 1, 1, true);
+    assert_true(intake_read(&node->home.intake, otlp_slice(&build), NULL, set, node->home.scratch, node->home.headers));
+    span = node->home.intake.spans[0];
+    intake_release(&node->home.intake, node->home.headers);
+    otlp_build_deinit(&build);
+    verdict.id = kept;
+    verdict.decided_ns = now_ns - 5 * NS_PER_S;
+    verdict.hashes = &span.span_hash;
+    verdict.hash_count = 1;
+    verdict_share_out(&node->home, VERDICT_IS, &verdict);
+    verdict = (struct join_verdict){.id = dropped, .decision = DECISION_NOT_SAMPLED, .decided_ns = now_ns - 5 * NS_PER_S};
+    verdict_share_out(&node->home, VERDICT_IS, &verdict);
+    assert_int_equal(held(node), 0);
+    turns(3, true);
+    restart(true);
+    assert_int_equal(held(node), 0);
+    assert_true(decision_cache_find(node->home.cache, &kept, hash_trace(&kept), false, now_ns, &record));
+    assert_int_equal(record.decision, DECISION_SAMPLED);
+    assert_string_equal(record_policy_name(&node->home, &record), "errors");
+    assert_in_range(now_ns - record.decided_ns, 5 * NS_PER_S, 7 * NS_PER_S);
+    assert_true(decision_cache_find(node->home.cache, &dropped, hash_trace(&dropped), false, now_ns, &record));
+    assert_int_equal(record.decision, DECISION_NOT_SAMPLED);
+    request_arrives(1, 1, 2, true); /* the first of them is out already */
+    turns(4, true);
+    assert_int_equal(node->home.books[BOOK_DUPLICATE], 1);
+    assert_int_equal(node->home.books[BOOK_EXPORTED], 1);
+}
+
 /* -- segments ------------------------------------------------------------------------------------------------------------------------ */
 
 static uint64_t segments(void)
@@ -455,6 +497,7 @@ int main(void)
         CASE(a_clock_set_back_does_no_harm),
         CASE(nothing_leaves_before_its_verdict_is_written),
         CASE(verdicts_come_back_and_are_followed),
+        CASE(a_verdict_that_was_taken_over_comes_back),
         CASE(an_outage_costs_little_more_than_survivors),
         CASE(segments_are_free_when_all_has_gone),
         CASE(spilled_traces_are_decided_and_leave_whole),
