@@ -187,7 +187,10 @@ static enum book book_of(enum export_outcome outcome)
 
 static void trace_return(struct sampler_worker *home, struct trace *trace, uint8_t delivered)
 {
+    uint64_t before = trace_table_span_count(home->traces) + trace_info(trace).span_count;
+
     trace = trace_table_put_back(home->traces, trace, delivered);
+    home->books[BOOK_DUPLICATE] += before - trace_table_span_count(home->traces); /* it was there already: its hash had been forgotten */
     if (home->on_survivor_back)
         home->on_survivor_back(home, trace);
 }

@@ -180,6 +180,21 @@ static void test_queued(void **state)
     }
 }
 
+/* The same spans twice, as when their hashes were forgotten before a resend: back in the table they are there once, and in the books twice. */
+static void test_twice(void **state)
+{
+    struct fixture *f = open_fixture(false);
+    (void)state;
+
+    take(f, 2, 1);
+    take(f, 2, 1);
+    survivors_withdraw(&f->home, is_even, NULL);
+    assert_int_equal(trace_table_span_count(f->home.traces), SPANS);
+    assert_int_equal(f->home.books[BOOK_DUPLICATE], SPANS);
+    check_waiting(f, 2);
+    close_fixture(f);
+}
+
 /* From a running call: not before it has ended, and an answer that is yes settles it. */
 static void test_running(void **state)
 {
@@ -206,6 +221,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_queued),
+        cmocka_unit_test(test_twice),
         cmocka_unit_test(test_running),
     };
 
