@@ -130,6 +130,7 @@ struct sampler {
     struct cluster *cluster;             /* NULL: standalone */
     _Atomic uint64_t ring_fingerprint;   /* of the ring that the cluster speaks of; 0: none yet */
     struct awake awake;
+    _Atomic uint32_t ring_no_out; /* the newest ring on its way to the workers, or there; 0: none */
     uint64_t incarnation, started_unix_ns;
     bool draining, decides_early;
     bool started, serving;               /* serving: as gRPC's health service says */

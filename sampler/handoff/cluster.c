@@ -130,7 +130,7 @@ static void take_poll(struct cluster *cluster, uint64_t now_ns)
 {
     uint64_t view_number;
 
-    if (!hold_poll_under_way(&cluster->poll) && membership_take_poll(cluster->membership, &view_number, now_ns))
+    if (cluster->views_out == 0 && !hold_poll_under_way(&cluster->poll) && membership_take_poll(cluster->membership, &view_number, now_ns))
         cluster_poll_begin(cluster, view_number, now_ns);
 }
 

@@ -37,6 +37,7 @@ struct cluster {
     size_t link_count;
     struct view *view;             /* the last one published */
     struct ring_adoption adoption;
+    unsigned views_out;            /* mails with views that their workers have not acted upon yet */
     struct buffer *unwritten;      /* a ring record that the disk did not take, to be tried again; NULL: none */
     struct hold_poll poll;
     uint64_t poll_view;            /* number of the view it asks about */

@@ -1,6 +1,8 @@
 /* What goes from membership to the workers and to the disk, and how a ring becomes the node's: when every worker has a view of
  * it and its record is written. Views and polls go by mail in one order, so a poll's answer counts all that one worker sent to
- * another under an older view.
+ * another under an older view. A poll therefore goes out when all of them act by the newest one: as long as one does not know that a member is
+ * reachable again it keeps spans for it, and passes them to another that has answered already. And from when a ring is on its way to the
+ * workers, no answer counts that one of them gets under the ring before it (T3): another may have taken back by then what was given.
  *
  * A disk that fails must not hold up the ring of all others: the record is tried again, and the ring goes on without it. What is
  * lost by that is known only after a crash in that very time: the node then learns of the others from its resolver alone. */
@@ -126,10 +128,13 @@ static void control_on_adopted(struct mail *mail, void *receiver)
     struct cluster *cluster = news->cluster;
 
     (void)receiver;
+    cluster->views_out--;
     if (cluster->adoption.ring_no == news->ring_no && cluster->adoption.workers_left > 0)
         cluster->adoption.workers_left--;
     free(news);
     adoption_check(cluster, clock_now_ns());
+    if (cluster->views_out == 0)
+        cluster_run(cluster, clock_now_ns()); /* a poll may have waited for this */
 }
 
 static void worker_on_view_mail(struct mail *mail, void *receiver)
@@ -168,6 +173,8 @@ void cluster_view_publish(struct cluster *cluster, struct view *view, uint64_t n
         log_event(LOG_INFO, "ring", "ring_no=%u fingerprint=%016llx members=%zu", view->ring_no,
             (unsigned long long)view->fingerprint, view->member_count);
     }
+    atomic_store(&sampler->ring_no_out, view->ring_no);
+    cluster->views_out += sampler->worker_count;
     for (unsigned i = 0; i < sampler->worker_count; i++) {
         struct view_mail *news = calloc(1, sizeof(*news));
 

@@ -342,6 +342,25 @@ static void an_answer_under_a_former_ring_does_not_count(void **state)
     books_balance();
 }
 
+/* The process has a newer ring, by which another worker may have taken the trace back already: this one does not know yet. */
+static void an_answer_while_a_ring_is_on_its_way_does_not_count(void **state)
+{
+    (void)state;
+    views_give(1, 0, true);
+    spans_arrive(&nodes[0], 1, 1, 3, true);
+    views_give(2, 1, false);
+    turns(6);
+    atomic_store(&nodes[0].sampler.ring_no_out, 3);
+    deliver(1, true);
+    assert_int_equal(held(&nodes[0]), 3);
+    view_give(&nodes[0], 3, 1, false, true);
+    turns(6);
+    deliver(1, true);
+    assert_int_equal(held(&nodes[0]), 0);
+    assert_int_equal(held(&nodes[1]), 3);
+    books_balance();
+}
+
 static void who_does_not_own_it_does_not_take_it(void **state)
 {
     (void)state;
@@ -658,6 +677,7 @@ int main(void)
         CASE(a_repeated_call_adds_nothing),
         CASE(a_lost_answer_is_a_repeat_later),
         CASE(an_answer_under_a_former_ring_does_not_count),
+        CASE(an_answer_while_a_ring_is_on_its_way_does_not_count),
         CASE(who_does_not_own_it_does_not_take_it),
         CASE(what_comes_while_the_call_is_under_way_stays),
         CASE(a_large_trace_goes_in_several_batches),

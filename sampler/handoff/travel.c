@@ -423,8 +423,10 @@ static void give_on_answered(struct peer_call *peer)
 {
     struct give_call *call = container_of(peer, struct give_call, call);
 
-    /* T3: an answer under a former ring does not count: the copy stays, and was listed anew. */
-    if (call->member != UINT32_MAX && call->ring_no == call->handoff->travel.ring_no)
+    struct worker_handoff *handoff = call->handoff;
+
+    /* T3: an answer under a former ring does not count: the copy stays, and was listed anew, or will be when the newest ring gets here. */
+    if (call->member != UINT32_MAX && call->ring_no == handoff->travel.ring_no && call->ring_no >= atomic_load(&handoff->home->sampler->ring_no_out))
         give_judge(call);
     call_free(call);
 }
