@@ -166,6 +166,18 @@ static void default_verdict_keep(const struct otlp_file *file, struct sampler_co
         config->tailrace.verdict_keep_ns = 2 * config->cluster.handoff_timeout_ns + config->tail_sampling.decision_wait_ns;
 }
 
+/* Whoever gets a verdict gets with it which spans were exported; forgotten before the verdict they would be exported again. */
+static void least_resend_window(struct config_context *context, const struct otlp_file *file, struct sampler_config *config)
+{
+    const struct config_node *node = config_node_get(file->tailrace, "resend_window");
+
+    if (config->tailrace.resend_window_ns >= config->tailrace.verdict_keep_ns)
+        return;
+    config->tailrace.resend_window_ns = config->tailrace.verdict_keep_ns;
+    if (config_node_kind(node) != CONFIG_NODE_NULL)
+        config_warn(context, node, "raised to verdict_keep: among samplers what was exported is known as long as its verdict");
+}
+
 int cluster_config_check(
     struct config_context *context, const struct otlp_file *file, bool failed, struct sampler_config *config)
 {
@@ -191,6 +203,7 @@ int cluster_config_check(
         result = config_error(
             context, cluster, "samplers speak to each other over gRPC: an `otlp` receiver with `protocols: {grpc: }` is needed");
     default_verdict_keep(file, config);
+    least_resend_window(context, file, config);
     return result;
 }
 

@@ -83,6 +83,30 @@ static void test_defaults(void **state)
     config_context_free(context);
 }
 
+static void test_repeats_are_known_as_long_as_verdicts(void **state)
+{
+    static const struct {
+        const char *text, *says;
+        uint64_t window_s;
+    } cases[] = {
+        {USUAL("tailrace: { cluster: { " STATIC " }, resend_window: 1s }"),
+            "s.yaml:1: tailrace.resend_window: raised to verdict_keep: among samplers what was exported is known as long as its verdict\n", 70},
+        {USUAL("tailrace: { cluster: { " STATIC ", handoff_timeout: 5m } }"), "", 2 * 300 + 10},
+        {USUAL("tailrace: { cluster: { " STATIC " } }"), "", 300},
+        {USUAL("tailrace: { resend_window: 1s }"), "", 1}, /* alone it is the user's choice */
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct config_context *context = config_context_new();
+        struct sampler_config config;
+
+        read_well(context, cases[i].text, cases[i].says, &config);
+        assert_int_equal(config.tailrace.resend_window_ns, cases[i].window_s * NS_PER_S);
+        config_context_free(context);
+    }
+}
+
 static void test_values(void **state)
 {
     struct config_context *context = config_context_new();
@@ -180,6 +204,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_alone),
         cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_repeats_are_known_as_long_as_verdicts),
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_wrong),
         cmocka_unit_test(test_without_effect),

@@ -100,9 +100,13 @@ void spill_read_for(struct worker_handoff *handoff, struct trace *trace, const s
 
 static struct trace *want_find(const struct worker_handoff *handoff, const struct spill_want *want)
 {
-    struct trace *trace = trace_table_find(handoff->home->traces, &want->id, hash_trace(&want->id));
+    struct trace *traces[TRACES_OF_ID_MOST];
+    size_t count = trace_table_find_all(handoff->home->traces, &want->id, hash_trace(&want->id), traces);
 
-    return trace && trace_info(trace).spilled_count > 0 ? trace : NULL;
+    for (size_t i = 0; i < count; i++) /* the others of the ID may be whole */
+        if (trace_info(traces[i]).spilled_count > 0)
+            return traces[i];
+    return NULL;
 }
 
 /* Whole again, or gone meanwhile, or never was spilled: what it wanted that for. */
