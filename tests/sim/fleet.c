@@ -225,7 +225,7 @@ void fleet_start(struct node *node)
 
 void fleet_stop(struct node *node)
 {
-    if (!node->process)
+    if (!node->process || node->process->stop_asked_ns > 0) /* once: a second signal would cut it short */
         return;
     if (node->kind == NODE_SAMPLER)
         fleet.terminating[index_of(node)] = true;
@@ -397,6 +397,8 @@ void fleet_begin(const struct fleet_options *options)
     snapshot_count = 0;
     process_on_end = on_end;
     oracle.handoff_timeout_ns = options->handoff_timeout_ns;
+    oracle.decision_wait_ns = options->decision_wait_ns;
+    oracle.late_most_ns = options->late_most_ns;
     oracle.verdict_keep_ns = options->verdict_keep_ns ? options->verdict_keep_ns
         : options->clustered ? 2 * options->handoff_timeout_ns + options->decision_wait_ns : 70 * NS_PER_S;
     (void)net_node_add(NODE_BACKEND, "backend", ORACLE_BACKEND);

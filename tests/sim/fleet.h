@@ -19,6 +19,7 @@ struct fleet_options {
     bool journal;
     enum fleet_sync sync;
     uint64_t decision_wait_ns, handoff_timeout_ns, status_interval_ns, drain_timeout_ns;
+    uint64_t late_most_ns;  /* what a decision may be too late; 0: anything */
     uint64_t memory_mib;    /* 0: plenty */
     const char *at_limit;
     int sampled_cache, non_sampled_cache; /* 0: none of its kind */

@@ -38,6 +38,7 @@ struct item {
 };
 
 struct shared { /* between the processes */
+    _Atomic uint64_t latest_ns; /* of decisions */
     _Atomic uint64_t done, failed, explained, steps, acked, exported;
     _Atomic uint64_t at[JOBS_MAX]; /* the item that each works on */
 };
@@ -91,6 +92,8 @@ static void run_item(const struct plan *plan, size_t index)
     atomic_fetch_add(&shared->explained, result.explained);
     atomic_fetch_add(&shared->steps, result.steps);
     atomic_fetch_add(&shared->acked, result.acked);
+    if (result.latest_ns > atomic_load(&shared->latest_ns)) /* about: it is shown only */
+        atomic_store(&shared->latest_ns, result.latest_ns);
     atomic_fetch_add(&shared->exported, result.exported);
     if (plan->trace)
         printf("digest %016llx, %llu events, %llu spans acknowledged, %llu exported\n", (unsigned long long)result.digest,
@@ -300,9 +303,10 @@ int main(int argc, char **argv)
     shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     ASSERT(shared != MAP_FAILED);
     run_all(&plan);
-    printf("%llu spans acknowledged, %llu exported; %llu broken promises were caused and so allowed; %llu events\n",
+    printf("%llu spans acknowledged, %llu exported; %llu broken promises were caused and so allowed; latest decision %llu ms late; %llu events\n",
         (unsigned long long)atomic_load(&shared->acked), (unsigned long long)atomic_load(&shared->exported),
-        (unsigned long long)atomic_load(&shared->explained), (unsigned long long)atomic_load(&shared->steps));
+        (unsigned long long)atomic_load(&shared->explained),
+        (unsigned long long)(atomic_load(&shared->latest_ns) / 1000000), (unsigned long long)atomic_load(&shared->steps));
     printf("sim: %llu passed, %llu failed, 0 skipped\n", (unsigned long long)(plan.count - atomic_load(&shared->failed)),
         (unsigned long long)atomic_load(&shared->failed));
     sim_free(plan.items);

@@ -67,7 +67,6 @@ void oracle_end(void)
 void oracle_cause(enum cause cause, uint64_t from_ns, uint64_t to_ns)
 {
     static_assert(ARRAY_COUNT(cause_texts) == CAUSE_COUNT, "a text a cause");
-    story(NULL, "condition broken: %s, for %llu ms", cause_texts[cause], (unsigned long long)((to_ns - from_ns) / NS_PER_MS));
     for (unsigned i = 0; i < caused_count; i++) { /* one that goes on */
         if (caused[i].cause == cause && caused[i].from_ns <= to_ns && caused[i].to_ns + NS_PER_S >= from_ns) {
             caused[i].from_ns = u64_min(caused[i].from_ns, from_ns);
@@ -75,6 +74,7 @@ void oracle_cause(enum cause cause, uint64_t from_ns, uint64_t to_ns)
             return;
         }
     }
+    story(NULL, "condition broken: %s", cause_texts[cause]);
     ASSERT(caused_count < CAUSES_MAX);
     caused[caused_count++] = (struct caused){cause, from_ns, to_ns};
 }
@@ -254,9 +254,28 @@ static unsigned acked_count(const struct sim_trace *trace)
     return count;
 }
 
+/* A move never restarts a clock: counted from when a node surely had the first span. */
+static void lateness_look(const struct sim_trace *trace)
+{
+    uint64_t first_ns = ALWAYS, late_ns;
+
+    for (unsigned i = 0; i < trace->span_count; i++)
+        if (trace->spans[i].acked_ns > 0)
+            first_ns = u64_min(first_ns, trace->spans[i].acked_ns);
+    if (first_ns == ALWAYS)
+        return;
+    late_ns = u64_sub_floor(world.now_ns, first_ns + oracle.decision_wait_ns);
+    oracle.latest_ns = u64_max(oracle.latest_ns, late_ns);
+    if (oracle.late_most_ns > 0 && late_ns > oracle.late_most_ns)
+        suspect(BREAKS_SAW_ALL, trace_began_ns(trace), "trace %llu was decided by %s %llu ms too late", (unsigned long long)trace->number,
+            process_now->node->name, (unsigned long long)(late_ns / NS_PER_MS));
+}
+
 static void first_decision(struct sim_trace *trace, enum decision decision, unsigned seen)
 {
     uint64_t began_ns = trace_began_ns(trace);
+
+    lateness_look(trace);
 
     trace->first_decision = (int)decision;
     if (seen < acked_count(trace)) {

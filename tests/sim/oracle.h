@@ -60,6 +60,8 @@ struct oracle {
     struct sim_trace traces[TRACES_MAX];
     unsigned trace_count;
     uint64_t verdict_keep_ns, handoff_timeout_ns;
+    uint64_t late_most_ns;   /* a decision may be so much later than decision_wait asks for; 0: nobody looks */
+    uint64_t latest_ns, decision_wait_ns;
     uint64_t spans_sent, spans_acked, spans_exported, decided, sampled;
     unsigned explained; /* broken promises that a cause explains */
 };

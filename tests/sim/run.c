@@ -50,7 +50,7 @@ static void run_end(struct run_result *out)
     oracle_end();
     world_end();
     *out = (struct run_result){.failed = world.failed, .digest = world.digest, .steps = world.steps, .explained = oracle.explained,
-        .acked = oracle.spans_acked, .exported = oracle.spans_exported};
+        .latest_ns = oracle.latest_ns, .acked = oracle.spans_acked, .exported = oracle.spans_exported};
     (void)snprintf(out->failure, sizeof(out->failure), "%s", world.failure);
 }
 

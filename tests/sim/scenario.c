@@ -43,6 +43,7 @@ static void alone_setup(struct fleet_options *options, struct workload *load)
 {
     (void)load;
     options->samplers = options->samplers_most = 1;
+    options->late_most_ns = 100 * NS_PER_MS;
 }
 
 static void alone_plan(void)
@@ -112,6 +113,7 @@ static void balancers_roll_plan(void)
 static void alone_restart_setup(struct fleet_options *options, struct workload *load)
 {
     alone_setup(options, load);
+    options->late_most_ns = 0;
     options->journal = true;
     options->sync = (enum fleet_sync)rng_below(&world.fault, 3);
 }
@@ -125,7 +127,11 @@ static void alone_restart_plan(void)
 
 /* -- with one: a quiet day ------------------------------------------------------------------------------------------------------------ */
 
-#define calm_setup clustered_setup
+static void calm_setup(struct fleet_options *options, struct workload *load)
+{
+    clustered_setup(options, load);
+    options->late_most_ns = 200 * NS_PER_MS;
+}
 
 static void calm_plan(void)
 {
@@ -138,6 +144,7 @@ static void scale_setup(struct fleet_options *options, struct workload *load)
 {
     clustered_setup(options, load);
     options->samplers_most = 5;
+    options->late_most_ns = 1 * NS_PER_S;
 }
 
 static void scale_plan(void)
@@ -151,7 +158,11 @@ static void scale_plan(void)
 
 /* -- 2: all are restarted, one at a time ------------------------------------------------------------------------------------------------- */
 
-#define roll_setup clustered_setup
+static void roll_setup(struct fleet_options *options, struct workload *load)
+{
+    clustered_setup(options, load);
+    options->late_most_ns = 1 * NS_PER_S;
+}
 
 static void roll_plan(void)
 {
@@ -416,7 +427,7 @@ static void cut_balancer_plan(void)
         cut_at(in_units(rng_between(&world.fault, 1, 50)), any_lb(), any_sampler(), rng_chance(&world.fault, 500), PICK(3, 10, 40) * unit_ns());
 }
 
-#define resets_setup clustered_setup
+#define resets_setup calm_setup
 
 static void resets_plan(void)
 {

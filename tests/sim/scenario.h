@@ -24,7 +24,7 @@ struct run_result {
     bool failed;
     uint64_t digest, steps;
     unsigned explained;
-    uint64_t acked, exported;
+    uint64_t acked, exported, latest_ns;
     char failure[2000];
 };
 /* One run, from nothing to its judgement. */
