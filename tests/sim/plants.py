@@ -22,6 +22,11 @@ PLANTS = {
     "fallback_on_overload": ("overload", "1-20", "but .* were acknowledged", "quiet"),
     "acknowledge_before_delivery": ("overload", "1-20", "but .* were acknowledged", "quiet"),
     "drain_in_a_hurry": ("balancers_roll", "1-20", "a request was cancelled by lb", "quiet"),
+    "handoff_off": ("scale", "1-12", "but .* were acknowledged|decided twice", "quiet"),
+    "settle_off": ("machine_dies", "1-12", "but .* were acknowledged|decided twice", "quiet"),
+    "acknowledge_before_write": ("crash_in_write", "1-30", "but .* were acknowledged|never", "quiet"),
+    "clock_restarted_by_move": ("scale", "1-12", "ms too late", "quiet"),
+    "sender_forgets_early": ("scale", "1-12", "but .* were acknowledged|never", "quiet"),
     "give_up_at_once": ("backend_outage", "1-20", "it never arrived", "quiet"),
 }
 # What these break is not in the simulator: bodies over HTTP, credentials, answers of a name server.
