@@ -638,6 +638,39 @@ static void short_wait_setup(struct fleet_options *options, struct workload *loa
 
 #define short_wait_plan joins_and_drains_plan
 
+/* -- rings that are known here and not yet there: what "in step" and hello_wait are for --------------------------------------------------- */
+
+/* Statuses take their time, everything else does not; never so long that a member would seem silent. */
+static uint64_t late_statuses(const struct net_call *call)
+{
+    return strstr(call->method, "Peer/Tell") ? rng_below(&world.net, fleet.options.status_interval_ns) : 0;
+}
+
+static void slow_words_setup(struct fleet_options *options, struct workload *load)
+{
+    clustered_setup(options, load);
+    options->samplers_most = 5;
+    options->decision_wait_ns = PICK(150, 400) * NS_PER_MS;
+    load->trace_length_ns = 500 * NS_PER_MS;
+    load->traces = 150;
+    load->direct_per_mille = 600;
+}
+
+static void slow_words_plan(void)
+{
+    struct node *node = any_sampler();
+    uint64_t at_ns = in_units(5);
+
+    net.extra_delay = late_statuses;
+    start_at(at_ns, fleet.samplers[3]);
+    if (rng_chance(&world.fault, 500))
+        crash_at(at_ns + rng_below(&world.fault, 2 * unit_ns()), node, rng_between(&world.fault, 1, 20) * unit_ns());
+    start_at(at_ns + rng_between(&world.fault, 1, 15) * unit_ns(), fleet.samplers[4]);
+    restart_at(in_units(30), any_sampler());
+    stop_at(in_units(45), fleet.samplers[3]);
+    crash_at(in_units(55), any_sampler(), rng_between(&world.fault, 1, 10) * unit_ns());
+}
+
 /* -- all of it --------------------------------------------------------------------------------------------------------------------------------------------------------------------- */
 
 static void mix_setup(struct fleet_options *options, struct workload *load)
@@ -742,6 +775,7 @@ const struct scenario scenarios[] = {
     SCENARIO(few_verdicts, "hardly any room for verdicts"),
     SCENARIO(caches, "decision caches off, one on, both on, with late spans"),
     SCENARIO(short_wait, "decision_wait is shorter than a transfer"),
+    SCENARIO(slow_words, "statuses are slow while members come, go and die, and clients send where they like"),
     SCENARIO(mix, "several faults by lot"),
 };
 const size_t scenario_count = ARRAY_COUNT(scenarios);
