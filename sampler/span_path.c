@@ -168,7 +168,7 @@ static void span_added(struct sampler_worker *home, struct trace *trace, const s
         trace_hasten(home->traces, trace, arrival->now_ns + (uint64_t)config->decision_wait_after_root_received_ns);
     too_large = trace_is_too_large(home, trace, facts, header, span->id_hash);
     if (UNLIKELY(!handoff_may_decide(home, span->id_hash)))
-        return; /* another's, or not settled: what is looked at here is looked at again when it is due */
+        return; /* another's, or not settled: its size is looked at again when it is due, and so is all that the policies say */
     if (UNLIKELY(too_large))
         trace_refuse_size(home, trace, arrival->now_ns);
     else if (UNLIKELY(home->sampler->decides_early) && trace_decide_early(home, trace, arrival->now_ns))

@@ -103,10 +103,25 @@ static void trace_settle(struct sampler_worker *home, struct trace *trace, struc
     }
 }
 
+/* It grew beyond maximum_trace_size_bytes while it might not be decided: span_path.c has counted. True: it is gone. */
+static bool refused_size(struct sampler_worker *home, struct trace *trace, uint64_t now_ns)
+{
+    uint64_t most = home->sampler->config.tail_sampling.maximum_trace_size_bytes;
+    const struct facts *facts = trace_facts(trace);
+
+    if (LIKELY(!home->handoff || most == 0) || facts->bytes + facts->header_bytes_most <= most)
+        return false;
+    trace_refuse_size(home, trace, now_ns);
+    return true;
+}
+
 void trace_decide(struct sampler_worker *home, struct trace *trace, uint64_t now_ns)
 {
-    const struct verdict_input input = verdict_input(trace_id_of(trace), trace, now_ns);
+    struct verdict_input input;
 
+    if (UNLIKELY(refused_size(home, trace, now_ns)))
+        return;
+    input = verdict_input(trace_id_of(trace), trace, now_ns);
     trace_settle(home, trace, policy_set_decide_counted(trace_policy_set(trace), &input, home->votes), now_ns);
 }
 
@@ -188,7 +203,7 @@ static void waiting_export(struct sampler_worker *home, struct trace *trace, uin
     handoff_leave(home, trace, &note, now_ns);
 }
 
-/* D1, D2: false: it may not be decided here and now, or it was before, and is on its way to the backend. */
+/* D1, D2: false: it may not be decided here and now, or it was before, and is on its way to the backend, or it just was, by its size. */
 static bool due_for_decision(struct sampler_worker *home, struct trace *trace, uint64_t now_ns)
 {
     if (LIKELY(!home->handoff))
@@ -198,7 +213,7 @@ static bool due_for_decision(struct sampler_worker *home, struct trace *trace, u
         return false;
     }
     if (!trace_is_sampled(trace))
-        return true;
+        return !refused_size(home, trace, now_ns);
     waiting_export(home, trace, now_ns);
     return false;
 }

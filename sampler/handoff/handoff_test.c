@@ -516,6 +516,30 @@ static void two_verdicts_by_rule(void **state)
     }
 }
 
+/* Neither kept spans nor those in a claimed slot: the size is judged by who decides. */
+static void a_trace_too_large_is_refused_when_it_may_be_decided(void **state)
+{
+    struct decision_record record;
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++)
+        nodes[i].sampler.config.tail_sampling.maximum_trace_size_bytes = 1000;
+    views_give(1, 0, true);
+    view_give(&nodes[1], 1, 0, false, false);
+    spans_arrive(&nodes[1], 1, 1, 60, true); /* kept */
+    turns(6);
+    assert_int_equal(held(&nodes[1]), 60);
+    views_give(2, 1, false);
+    turns(6);
+    assert_int_equal(held(&nodes[1]), 60);
+    view_give(&nodes[1], 2, 1, true, true);
+    now_ns += WAIT_NS + NS_PER_S;
+    turns(4);
+    assert_true(record_at(&nodes[1], 1, &record));
+    assert_true(record.too_large);
+    assert_int_equal(nodes[1].home.books[BOOK_DROPPED_TOO_LARGE], 60);
+}
+
 /* -- survivors ---------------------------------------------------------------------------------------------------------------- */
 
 /* Sampled and not exported yet when the slot is lost: it comes back, travels with its verdict, and the new owner exports it. */
@@ -684,6 +708,7 @@ int main(void)
         CASE(a_verdict_travels_and_is_followed),
         CASE(a_kept_span_is_never_decided),
         cmocka_unit_test(two_verdicts_by_rule),
+        CASE(a_trace_too_large_is_refused_when_it_may_be_decided),
         CASE(a_survivor_travels_with_its_verdict),
         CASE(what_was_given_before_is_not_called_exported),
         CASE(spans_that_some_exporters_have_travel_apart),
