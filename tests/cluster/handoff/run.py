@@ -4,10 +4,10 @@
 Real processes, a real DNS server whose answers change, and a judge at the two ends of the wire: tailrace-load writes down what was
 acknowledged, tailrace-sink what arrived. Whatever happens in between, a trace has the one fate that a single node would have given it.
 """
+import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 
@@ -15,9 +15,10 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from kit import metrics
 from kit.dns_servers import Dnsmasq
-from kit.judged import CACHE, POLICIES, Load, Sink, faultless, judge
+from kit.judged import CACHE, POLICIES, RULE, Load, Sink, faultless, judge
 from kit.proc import Stage, free_port
 from kit.suite import Suite, check, equal, slowness, until
+from kit.tmpfs import Tmpfs
 
 suite = Suite("handoff", timeout_s=600)
 
@@ -31,11 +32,12 @@ SEND_TWICE = ["--resend-percent", "2", "--resend-delay-ms", "700"]
 class Cluster(Stage):
     """Samplers behind a DNS name, balancers that ask for it, and what they need. node() starts a sampler, listed or not."""
 
-    def __init__(self, samplers=3, lbs=2, sink=None, journal=True, tailrace=None, exporter=None):
+    def __init__(self, samplers=3, lbs=2, sink=None, journal=True, policies=None, rule=RULE, tailrace=None, exporter=None):
         super().__init__()
         self.first, self.lb_count = samplers, lbs
         self.sink_options = sink or {}
         self.journal = journal
+        self.policies, self.rule = policies or POLICIES, rule
         self.tailrace = tailrace or {}
         self.exporter = exporter or {}
         self.samplers = {}
@@ -81,7 +83,7 @@ class Cluster(Stage):
             "memory": {"limit_mib": 512, "at_limit": "refuse"},
             **({"journal": {"directory": self.directory_of(index), "max_size_mib": 512, "segment_mib": 4}} if self.journal else {}),
             **self.tailrace, **tailrace}
-        self.samplers[index] = self.sampler(f"sampler-{index}", self.sink.port, POLICIES, wait=f"{WAIT_S}s", tail=CACHE, tailrace=settings,
+        self.samplers[index] = self.sampler(f"sampler-{index}", self.sink.port, self.policies, wait=f"{WAIT_S}s", tail=CACHE, tailrace=settings,
                                             exporter={"compression": "none", **self.exporter}, host=self.host(index), port=self.port)
         return self.samplers[index]
 
@@ -102,11 +104,17 @@ class Cluster(Stage):
         names = sorted(node.name for node in nodes)
 
         def agreed():
-            pages = [node.status()["cluster"] for node in nodes]
-            return (len({page["ring"]["fingerprint"] for page in pages}) == 1 and
+            try:
+                pages = [node.status()["cluster"] for node in nodes]
+            except OSError:  # one has not begun to listen
+                return False
+            return (all("ring" in page for page in pages) and len({page["ring"]["fingerprint"] for page in pages}) == 1 and
                     all(page["in_step"] and page["settled"] for page in pages) and
-                    all(sorted(page["ring"]["members"]) == names for page in pages))
-        until(agreed, f"one settled ring of {names}", timeout_s, every_s=0.2)
+                    all(sorted([page["self"]] + [peer["name"] for peer in page["peers"] if peer["in_ring"]]) == names for page in pages))
+        try:
+            until(agreed, f"one settled ring of {names}", timeout_s, every_s=0.2)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n" + "\n".join(json.dumps(node.status()["cluster"], indent=1) for node in nodes if node.running())) from None
 
     def wait_rings(self):
         """Every balancer that asks DNS sends to all that are listed."""
@@ -121,10 +129,16 @@ class Cluster(Stage):
         self.samplers[index].kill()
         self.killed += 1
 
-    def leave(self, index, timeout_s=60):
-        """SIGTERM: it gives everything away and ends well, holding nothing."""
-        node = self.samplers[index]
-        node.stop(timeout_s)
+    def leave(self, *indices, timeout_s=60):
+        """SIGTERM to all of them: each gives everything away and ends well, holding nothing."""
+        for index in indices:
+            self.samplers[index].terminate()
+        for index in indices:
+            self.left(self.samplers[index], timeout_s)
+
+    def left(self, node, timeout_s):
+        equal(node.wait(timeout_s), 0, f"{node.name}: exit code\n{node.tail()}")
+        node.check_log()
         last = [line for line in node.log().decode().splitlines() if "stopped" in line][-1]
         check("spans_left=0" in last, f"{node.name} left something behind: {last}")
 
@@ -136,11 +150,7 @@ class Cluster(Stage):
         for index in range(count):
             self.samplers[index].wait_ready(60)
         self.list_only(range(count))
-        leavers = [index for index in self.samplers if index >= count and self.samplers[index].running()]
-        for index in leavers:
-            self.samplers[index].terminate()
-        for index in leavers:
-            self.leave(index)
+        self.leave(*(index for index in self.samplers if index >= count and self.samplers[index].running()))
         self.wait_agreement()
 
     # -- load and judgement ----------------------------------------------------------------------------------------
@@ -150,15 +160,19 @@ class Cluster(Stage):
         return Load(self, self.lbs, "--rate", str(int(rate / slowness())), "--seconds", str(seconds), "--retry-seconds", "120",
                     "--drain-seconds", "120", *SEND_TWICE, *options)
 
-    def finish(self, load, but=(), timeout_s=120):
-        """The load ends, everything held finds its end, books balance, and the judge compares. Returns its judgement."""
+    def finish(self, load, but=(), timeout_s=120, out_of_step=False):
+        """The load ends, everything held finds its end, books balance, and the judge compares. Returns its judgement.
+
+        out_of_step: the case leaves a sampler alone for longer than ack_wait before it may know that it is.
+        """
         done = load.finish()
         equal(done["spans_failed"] + done["spans_rejected"], 0, "spans not acknowledged")
         until(lambda: all(node.metrics().value("tailrace_spans_held") == 0 for node in self.running()), "nothing held", timeout_s)
         for node in self.running():
             metrics.check_sampler_books(node, held=0)
             page = node.metrics()
-            for name in ("tailrace_handoff_verdict_conflicts_total", "tailrace_handoff_decided_apart_total"):
+            for name in ("tailrace_verdict_conflicts_total", "tailrace_traces_decided_apart_total",
+                         "tailrace_cluster_settle_timeouts_total") + (() if out_of_step else ("tailrace_spans_taken_out_of_step_total",)):
                 equal(page.value(name), 0, f"{node.name}: {name}")
         for lb in self.lbs:
             if lb.running():
@@ -167,9 +181,10 @@ class Cluster(Stage):
         for node in self.running():
             node.stop(60)
         self.sink.end()
-        verdict = judge(self, load.ledger, self.sink.arrivals)
+        verdict = judge(self, load.ledger, self.sink.arrivals, self.rule)
         faultless(verdict, but)
-        check(verdict["whole"] > 0 and verdict["rightly_dropped"] > 0, f"something was kept and something dropped: {verdict['text']}")
+        check(verdict["whole"] > 0, f"something was kept: {verdict['text']}")
+        check(verdict["rightly_dropped"] > 0 or self.rule == "all", f"something was dropped: {verdict['text']}")
         equal(verdict["unjudged"], 0, "traces of which not every span was acknowledged")
         return verdict
 
@@ -193,7 +208,7 @@ def scale_out_and_in():
         cluster.scale(5)
         cluster.wait_rings()
         time.sleep(4)
-        check(cluster.total("tailrace_handoff_given_traces_total") > 0, "traces moved to the new samplers")
+        check(cluster.total("tailrace_traces_given_total") > 0, "traces moved to the new samplers")
         cluster.scale(2)
         cluster.wait_rings()
         check(load.running(), "the load lasted as long as the changes")
@@ -220,7 +235,7 @@ def crash_and_return():
         time.sleep(5)
         cluster.kill(1)
         time.sleep(2)
-        check(cluster.total("tailrace_handoff_kept_spans_total") > 0, "others keep spans for the one that is away")
+        check(cluster.total("tailrace_spans_kept_total") > 0, "others keep spans for the one that is away")
         cluster.samplers[1].start().wait_ready(60)
         check(cluster.samplers[1].metrics().value("tailrace_spans_recovered_total") > 0, "spans came back from the journal")
         cluster.wait_agreement()
@@ -241,7 +256,8 @@ def crash_of_all():
             time.sleep(0.5)
             cluster.samplers[index].start()
         cluster.wait_agreement()
-        explained(cluster, cluster.finish(load, but=("doubled",)))
+        # The first to return hears nobody until hello_wait is over, which is longer than ack_wait.
+        explained(cluster, cluster.finish(load, but=("doubled",), out_of_step=True))
 
 
 @suite.case()
@@ -269,7 +285,7 @@ def stale_balancer():
         stale.wait_ready()
         load = cluster.load()
         time.sleep(3)
-        check(cluster.total("tailrace_handoff_forwarded_spans_total") > 0, "what came to the wrong sampler was forwarded")
+        check(cluster.total("tailrace_spans_forwarded_total") > 0, "what came to the wrong sampler was forwarded")
         cluster.scale(3)  # sampler-3 ends; the stale balancer goes on asking for it
         check(load.running(), "the load lasted as long as the changes")
         cluster.finish(load)
@@ -289,36 +305,20 @@ def backend_away():
         explained(cluster, cluster.finish(load, but=("doubled",), timeout_s=180))
 
 
-class Tmpfs:
-    """A small disk."""
-
-    def __init__(self, path, mib):
-        self.path, self.mib = path, mib
-
-    def __enter__(self):
-        os.makedirs(self.path)
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self.mib}m", "tailrace-test", self.path], check=True)
-        return self
-
-    def __exit__(self, *_):
-        subprocess.run(["umount", "--lazy", self.path], check=True)
-
-
 @suite.case()
 def full_disk():
     """A journal's disk that is smaller than what it may take: what cannot be written is not acknowledged, and what was is not lost."""
-    with Cluster(samplers=2) as cluster:
+    # Everything is kept: a client that is refused for longer than decision_wait brings its spans after the decision.
+    with Cluster(samplers=2, policies=[{"name": "all", "type": "always_sample"}], rule="all") as cluster:
         disk = os.path.join(cluster.directory, "small")
-        with Tmpfs(disk, 24):
+        with Tmpfs(disk, 8):
             cluster.node(2, journal={"directory": os.path.join(disk, "journal"), "max_size_mib": 512, "segment_mib": 1})
             cluster.samplers[2].wait_ready(60)
             cluster.list_only(range(3))
             cluster.wait_agreement()
             cluster.wait_rings()
             load = cluster.load(rate=3 * RATE)
-            until(lambda: cluster.samplers[2].metrics().value("tailrace_journal_write_errors_total") > 0 or
-                  cluster.samplers[2].metrics().value("tailrace_journal_refused_total") > 0, "the disk is full", 60)
-            check(not cluster.samplers[2].status()["journal"] is None, "the journal shows on /status")
+            until(lambda: cluster.samplers[2].metrics().value("tailrace_requests_refused_total", reason="journal") > 0, "the disk is full", 60)
             cluster.finish(load, timeout_s=180)
 
 
@@ -355,8 +355,8 @@ def lost_for_good():
         time.sleep(4)
         cluster.kill(2)
         cluster.list_only(range(2))
-        until(lambda: all(node.metrics().value("tailrace_cluster_members_dropped_total") == 1 for node in cluster.running()),
-              "the lost one is dropped", HANDOFF_S + 30)
+        # Who hears of it from another first, and misses it too, does not count it.
+        until(lambda: cluster.total("tailrace_cluster_members_dropped_total") > 0, "the lost one is dropped", HANDOFF_S + 30)
         cluster.wait_agreement()
         program = cluster.program("drain", [cluster.samplers[2].argv[0], "--drain-journal", cluster.directory_of(2), "--to",
                                             cluster.samplers[0].address])
