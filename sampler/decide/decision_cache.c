@@ -763,9 +763,12 @@ uint16_t decision_cache_policy(struct decision_cache *cache, struct slice name)
         return UINT16_MAX;
     if (!cache->foreign)
         cache->foreign = calloc(FOREIGN_MOST, sizeof(char *));
-    copy = cache->foreign ? strndup(name.len > 0 ? (const char *)name.at : "", name.len) : NULL;
+    copy = cache->foreign ? malloc(name.len + 1) : NULL;
     if (!copy)
         return UINT16_MAX;
+    if (name.len > 0)
+        memcpy(copy, name.at, name.len); /* nothing ends it: strndup is not for it */
+    copy[name.len] = '\0';
     cache->foreign[cache->foreign_count] = copy;
     return (uint16_t)(DECISION_POLICY_FOREIGN + cache->foreign_count++);
 }
