@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The cluster of deploy/demo: one load balancer, three samplers, a backend, and traces through all of them.
+"""The cluster of deploy/demo: one load balancer, three samplers, a backend, and traces through all of them; a fourth sampler
+joins while they flow, and one leaves.
 
 Everything shown comes from the programs' admin endpoints; the judgement at the end does not: it compares what the load
 generator saw acknowledged with what the backend saw arrive.
@@ -19,7 +20,8 @@ import urllib.error
 import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-SAMPLERS = 3
+SAMPLERS = 3  # at first; one more joins
+JOINS_AT, LEAVES_AT = 0.3, 0.6  # of the time that traces are sent
 DECISION_WAIT_S = 4  # well over the half second that a trace's spans are spread over
 POLICIES = """
       - { name: errors, type: status_code, status_code: { status_codes: [ERROR] } }
@@ -44,7 +46,8 @@ service:
 tailrace:
   workers: 1
   admin: {{ endpoint: "{admin}" }}
-  cluster: {{ self: {name} }}
+  cluster: {{ self: {name}, resolver: {{ static: {{ hostnames: [{fellows}] }} }} }}
+  journal: {{ directory: "{journal}", max_size_mib: 1024, segment_mib: 16 }}
 """
 
 LB_YAML = """\
@@ -132,6 +135,7 @@ class Demo:
         self.options = options
         self.directory = tempfile.mkdtemp(prefix="tailrace-demo-")
         self.programs = []
+        self.leaver = None  # the sampler that was told to stop
 
     def path(self, name):
         return os.path.join(self.directory, name)
@@ -144,39 +148,48 @@ class Demo:
         self.programs.append(program)
         return program
 
-    def start_tier(self, name, tool, yaml, admin):
+    def start_tier(self, name, tool, yaml):
         with open(self.path(name + ".yaml"), "w") as out:
             out.write(yaml)
-        program = self.start(name, tool, "--config", self.path(name + ".yaml"))
-        until = time.monotonic() + 20
+        return self.start(name, tool, "--config", self.path(name + ".yaml"))
+
+    def wait_ready(self, program, admin):
+        until = time.monotonic() + 30
         while True:
             program.check()
             try:
                 get(admin, "/readyz")
-                return program
+                return
             except (urllib.error.URLError, OSError):
                 if time.monotonic() > until:
-                    raise Trouble(f"{name} is not ready after 20 s; see {program.log}")
+                    raise Trouble(f"{program.name} is not ready after 30 s; see {program.log}")
                 time.sleep(0.05)
 
+    def start_sampler(self, i, fellows):
+        """fellows: whom it looks for; those find it by its looking for them."""
+        name, otlp, admin = f"sampler-{i}", *self.addresses[2 * i:2 * i + 2]
+        yaml = SAMPLER_YAML.format(otlp=otlp, admin=admin, sink=self.sink_address, name=name, wait=DECISION_WAIT_S, policies=POLICIES,
+                                   fellows=", ".join(f'"{one}"' for one in fellows), journal=self.path(f"journal-{i}"))
+        program = self.start_tier(name, self.tool("sampler", "tailrace-sampler"), yaml)
+        self.samplers.append((program, admin))
+
     def cluster(self):
-        addresses = free_addresses(2 * SAMPLERS + 2)
+        self.addresses = addresses = free_addresses(2 * (SAMPLERS + 1) + 2)
         self.sink = self.start("backend", self.tool("bench", "tailrace-sink"), "--status", self.path("backend.json"),
                                "--arrivals", self.path("arrivals"))
         port = self.sink.process.stdout.readline().strip()
         self.sink.check()
         self.sink_address = f"127.0.0.1:{port}"
-        self.samplers, members = [], []
+        self.samplers, self.last_pages = [], {}
+        self.members = members = addresses[:2 * (SAMPLERS + 1):2]
         for i in range(SAMPLERS):
-            otlp, admin = addresses[2 * i:2 * i + 2]
-            yaml = SAMPLER_YAML.format(otlp=otlp, admin=admin, sink=self.sink_address, name=f"sampler-{i}",
-                                       wait=DECISION_WAIT_S, policies=POLICIES)
-            program = self.start_tier(f"sampler-{i}", self.tool("sampler", "tailrace-sampler"), yaml, admin)
-            self.samplers.append((program, admin))
-            members.append(otlp)
+            self.start_sampler(i, members[:SAMPLERS])
+        for program, admin in self.samplers:
+            self.wait_ready(program, admin)
         self.front, self.lb_admin = addresses[-2:]
         yaml = LB_YAML.format(otlp=self.front, admin=self.lb_admin, members=", ".join(f'"{one}"' for one in members))
-        self.lb = self.start_tier("lb", self.tool("lb", "tailrace-lb"), yaml, self.lb_admin)
+        self.lb = self.start_tier("lb", self.tool("lb", "tailrace-lb"), yaml)
+        self.wait_ready(self.lb, self.lb_admin)
         until = time.monotonic() + 20
         while Page(get(self.lb_admin, "/metrics")).sum("otelcol_loadbalancer_num_backends") < SAMPLERS:
             if time.monotonic() > until:
@@ -198,7 +211,7 @@ class Demo:
 
     def show(self, line_count, elapsed_s):
         lb = Page(get(self.lb_admin, "/metrics"))
-        pages = [Page(get(admin, "/metrics")) for _, admin in self.samplers]
+        pages = [self.page(program, admin) for program, admin in self.samplers]
         with open(self.path("backend.json")) as file:
             backend = json.load(file)
 
@@ -211,13 +224,33 @@ class Demo:
         kept_by = [total("tailrace_traces_credited_total", f'policy="{name}"')
                    for name in ("errors", "slow", "tenant-07", "five-percent")]
         balance = all(page.balance() for page in pages)
+        held = sum(page.sum("tailrace_spans_held") for page, (program, _) in zip(pages, self.samplers) if program.alive())
         print(f"{elapsed_s:4.0f}s {lb.sum('otelcol_receiver_accepted_spans_total'):10d} "
               f"{total('otelcol_processor_tail_sampling_sampling_traces_on_memory'):7d} "
               f"{kept_by[0]:7d} {kept_by[1]:6d} {kept_by[2]:7d} {kept_by[3]:6d} "
               f"{total(decided, SAMPLED):7d} {total(decided, NOT_SAMPLED):8d} "
               f"{total('tailrace_spans_duplicate_total'):7d} {backend['spans']:9d} "
               f"{backend['traces_of_several_nodes']:6d}  {'balance' if balance else 'DO NOT BALANCE'}", flush=True)
-        return total("tailrace_spans_held")
+        return held
+
+    def page(self, program, admin):
+        """Its metrics; of one that has left the last that it showed, of one that is just starting none."""
+        try:
+            self.last_pages[program.name] = Page(get(admin, "/metrics"))
+        except (urllib.error.URLError, OSError):
+            if program is not self.leaver and program.name in self.last_pages:
+                raise
+        return self.last_pages.get(program.name, Page(""))
+
+    def scale(self, elapsed_s):
+        """One joins, and later one leaves, as a scaling or a rolling update has it."""
+        if len(self.samplers) == SAMPLERS and elapsed_s > JOINS_AT * self.options.seconds:
+            print(f"== sampler-{SAMPLERS} joins: its share of the traces under way moves to it", flush=True)
+            self.start_sampler(SAMPLERS, self.members)
+        if not self.leaver and elapsed_s > LEAVES_AT * self.options.seconds:
+            print("== sampler-0 is told to stop: it hands over what it holds, and ends", flush=True)
+            self.leaver = self.samplers[0][0]
+            self.leaver.process.terminate()
 
     def watch(self):
         """A line a second until the load has ended and nothing is held; with --keep, until Ctrl-C."""
@@ -226,8 +259,9 @@ class Demo:
         while True:
             time.sleep(max(0.0, started + line_count + 1 - time.monotonic()))
             for program in self.programs:
-                if program is not self.load:
+                if program not in (self.load, self.leaver):
                     program.check()
+            self.scale(time.monotonic() - started)
             held = self.show(line_count, time.monotonic() - started)
             line_count += 1
             if self.load.alive():
