@@ -29,6 +29,8 @@ static void drain_ask(struct sampler *sampler, uint64_t now_ns)
 
     if (!drain_asks(&run->drain) || hold_poll_under_way(&run->poll) || (!sampler->cluster && !sampler->journal))
         return;
+    if (sampler->cluster && !sampler->config.gives_only && !cluster_is_draining(sampler->cluster))
+        return; /* verdicts that are another's by the ring to come would not be found */
     if (run->asked_phase == run->drain.phase && now_ns - run->asked_ns < ASK_GAP_NS)
         return;
     if (!run->poll.questions)

@@ -496,6 +496,11 @@ void cluster_leave(struct cluster *cluster, bool clean, uint64_t now_ns)
     cluster_run(cluster, now_ns);
 }
 
+bool cluster_is_draining(const struct cluster *cluster)
+{
+    return cluster->membership && membership_state(cluster->membership) == MEMBER_DRAINING;
+}
+
 bool cluster_heard(const struct cluster *cluster)
 {
     return !cluster->membership || membership_told(cluster->membership);

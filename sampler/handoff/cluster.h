@@ -44,6 +44,8 @@ void cluster_tend(struct cluster *cluster, uint64_t now_ns);
 void cluster_drain(struct cluster *cluster, uint64_t now_ns);
 /* Nothing is held any more (clean), or the grace is over: left, said to all. */
 void cluster_leave(struct cluster *cluster, bool clean, uint64_t now_ns);
+/* All workers act by a ring in which this one drains: what is held for others is known as theirs. */
+bool cluster_is_draining(const struct cluster *cluster);
 /* Every reachable peer has heard the present state. */
 bool cluster_heard(const struct cluster *cluster);
 /* Is there a ready member, reachable, that takes what this one gives away? */
