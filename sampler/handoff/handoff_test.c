@@ -24,6 +24,7 @@ static struct waiting_call {
     struct node *to;
 } calls[CALLS_MAX];
 static size_t call_count;
+static bool joining; /* views say so of the node that gets them */
 
 static struct peer_link *link_to(struct node *node)
 {
@@ -121,6 +122,7 @@ static int setup(void **state)
     (void)state;
     now_ns = START_NS;
     call_count = 0;
+    joining = false;
     memset(nodes, 0, sizeof(nodes));
     node_open(&nodes[0], "a", (struct handoff_options){.cluster = true});
     node_open(&nodes[1], "b", (struct handoff_options){.cluster = true});
@@ -161,7 +163,7 @@ static void view_give(struct node *node, uint32_t ring_no, unsigned owner, bool 
     atomic_init(&view->ring->refs, 1);
     for (unsigned i = 0; i < 2; i++) {
         view->members[i] = (struct view_member){.name = strdup(nodes[i].name),
-            .state = MEMBER_READY,
+            .state = i == self && joining ? MEMBER_JOINING : MEMBER_READY,
             .incarnation = 1,
             .reachable = i != self && reachable,
             .room_bytes = 16 * MIB,
@@ -376,6 +378,23 @@ static void who_does_not_own_it_does_not_take_it(void **state)
     turns(2);
     deliver(1, true);
     assert_int_equal(held(&nodes[0]), 0);
+    assert_int_equal(held(&nodes[1]), 3);
+}
+
+static void who_joins_gives_nothing_away(void **state)
+{
+    (void)state;
+    views_give(1, 0, true);
+    spans_arrive(&nodes[0], 1, 1, 3, true);
+    joining = true; /* back after a crash: the others count on it to own its slots */
+    view_give(&nodes[0], 2, 1, false, true);
+    turns(6);
+    assert_int_equal(call_count, 0);
+    joining = false;
+    views_give(3, 1, false);
+    turns(6);
+    assert_int_equal(call_count, 1);
+    deliver(1, true);
     assert_int_equal(held(&nodes[1]), 3);
 }
 
@@ -703,6 +722,7 @@ int main(void)
         CASE(an_answer_under_a_former_ring_does_not_count),
         CASE(an_answer_while_a_ring_is_on_its_way_does_not_count),
         CASE(who_does_not_own_it_does_not_take_it),
+        CASE(who_joins_gives_nothing_away),
         CASE(what_comes_while_the_call_is_under_way_stays),
         CASE(a_large_trace_goes_in_several_batches),
         CASE(a_verdict_travels_and_is_followed),

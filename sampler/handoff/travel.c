@@ -517,6 +517,12 @@ static void give_send(struct worker_handoff *handoff, size_t member, uint64_t no
     }
 }
 
+/* One that joins owns nothing by its own ring yet, while the others still count on it: what it recovered would go out in vain. */
+static bool is_joining(const struct worker_handoff *handoff)
+{
+    return handoff->view->members[handoff->view->self].state == MEMBER_JOINING;
+}
+
 /* One batch a turn, members in turns. True: there may be another. */
 static bool send_one(struct worker_handoff *handoff, uint64_t now_ns)
 {
@@ -560,6 +566,8 @@ uint64_t travel_run(struct worker_handoff *handoff, uint64_t now_ns)
         return travel->stage == TRAVEL_AWAIT_VERDICTS ? UINT64_MAX : now_ns; /* their mail wakes us */
     }
     ended_list(handoff);
+    if (is_joining(handoff))
+        return UINT64_MAX; /* the next view wakes us */
     return send_one(handoff, now_ns) ? now_ns : next_retry_ns(travel, now_ns);
 }
 
