@@ -3,7 +3,7 @@
  *   verdict log: VERDICTS, EXPORTED ─▶ caches        data: REQUEST, TRACES ─▶ traces, but for what was given away or exported
  *                GIVEN ─▶ remembered here, by sequence
  *
- * What is subtracted is kept in a table of its own until the end: the caches are bounded, and may forget what must not come twice. A
+ * What is subtracted, and which traces were sampled, is kept in a table of its own until the end: the caches are bounded, and may forget what must not come twice. A
  * span that was given away may have come back later: its record's sequence tells.
  */
 #include "sampler/handoff/recovery.h"
@@ -77,7 +77,9 @@ static void verdicts_read(struct recovery *recovery, const struct journal_record
             .threshold = in.threshold,
             .decided_ns = ago(recovery, age_ns(in.decided_unix_ns))};
 
-        if (in.decision != DECISION_SAMPLED) /* the verdict may have been given away since: its spans are gone all the same */
+        if (in.decision == DECISION_SAMPLED)
+            gone_add(&recovery->gone, gone_to_backends(&in.id), record->sequence);
+        else /* the verdict may have been given away since: its spans are gone all the same */
             gone_add(&recovery->gone, gone_trace(&in.id), record->sequence);
         verdict_share_out(recovery->home, VERDICT_IS, &verdict);
     }
@@ -143,6 +145,23 @@ static void intake_subtract(struct recovery *recovery, const struct journal_reco
     recovery->spans += kept;
 }
 
+/* The cache may have no room for as many verdicts as there are survivors of a long outage: each is told its own once more. */
+static void verdicts_remind(const struct recovery *recovery, const struct arrival *arrival)
+{
+    const struct intake *intake = &recovery->home->intake;
+
+    for (size_t i = 0; i < intake->span_count; i++) {
+        const struct trace_id *id = &intake->spans[i].id;
+        const struct join_verdict verdict = {.id = *id, .decision = DECISION_SAMPLED, .decided_ns = arrival->first_ns};
+        uint64_t sampled = gone_sequence(&recovery->gone, gone_to_backends(id));
+
+        if (i > 0 && trace_id_equal(id, &intake->spans[i - 1].id))
+            continue;
+        if (sampled > gone_sequence(&recovery->gone, gone_verdict(id)) && sampled > gone_sequence(&recovery->gone, gone_trace(id)))
+            verdict_share_out(recovery->home, VERDICT_IS, &verdict);
+    }
+}
+
 static void spans_read(struct recovery *recovery, const struct journal_record *record, struct buffer *bytes, struct slice otlp,
     const struct metadata_set *metadata, struct arrival *arrival)
 {
@@ -151,6 +170,7 @@ static void spans_read(struct recovery *recovery, const struct journal_record *r
     arrival->book = BOOK_RECOVERED;
     if (intake_read(&home->intake, otlp, metadata, home->set, home->scratch, home->headers)) {
         intake_subtract(recovery, record);
+        verdicts_remind(recovery, arrival);
         spans_take(home, bytes, arrival);
     }
     count(home, METRIC_TRANSFER_UNREADABLE, home->intake.rejected_count);

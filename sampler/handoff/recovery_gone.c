@@ -8,6 +8,7 @@
 #include "common/base/num.h"
 
 #define CAPACITY_LEAST 1024u
+#define BACKENDS_SEED 0x6261636b656e6473ull
 #define VERDICT_SEED 0x7665726469637473ull /* apart from any span's hash, as far as 64 bits go */
 #define TRACE_SEED 0x64726f7070656421ull
 
@@ -32,6 +33,11 @@ uint64_t gone_span(const struct trace_id *id, uint64_t span_hash)
 uint64_t gone_verdict(const struct trace_id *id)
 {
     return key_of(id, VERDICT_SEED);
+}
+
+uint64_t gone_to_backends(const struct trace_id *id)
+{
+    return key_of(id, BACKENDS_SEED);
 }
 
 uint64_t gone_trace(const struct trace_id *id)

@@ -22,6 +22,8 @@ struct gone_table { /* all zero: empty */
 void gone_deinit(struct gone_table *table);
 uint64_t gone_span(const struct trace_id *id, uint64_t span_hash);
 uint64_t gone_verdict(const struct trace_id *id);
+/* It was decided as sampled: what is still here of it is on its way. */
+uint64_t gone_to_backends(const struct trace_id *id);
 /* All of the trace's spans: a verdict dropped them. */
 uint64_t gone_trace(const struct trace_id *id);
 /* The highest sequence stays. */

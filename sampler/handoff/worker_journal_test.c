@@ -371,6 +371,31 @@ static void a_verdict_that_was_taken_over_comes_back(void **state)
     assert_int_equal(node->home.books[BOOK_EXPORTED], 1);
 }
 
+/* More survivors than the cache has room for verdicts, at the end of a long outage: none is decided anew. */
+static void survivors_keep_their_verdicts_without_room_for_them(void **state)
+{
+    enum { TRACES = 1500 };
+
+    (void)state;
+    for (unsigned i = 0; i < TRACES; i++) {
+        request_arrives(1 + i, 1, 1, true);
+        if (i % 50 == 49)
+            turns(1, false);
+    }
+    pass(WAIT_NS + NS_PER_S);
+    turns(40, false);
+    assert_int_equal(held(node), TRACES);
+    stop(true);
+    pass(2 * VERDICT_KEEP_NS);
+    start();
+    recover();
+    assert_int_equal(held(node), TRACES);
+    assert_true(decision_cache_stats(node->home.cache).records < TRACES);
+    turns(200, true);
+    assert_int_equal(metrics_sum(&node->metrics, METRIC_DECIDED_SAMPLED), 0);
+    assert_int_equal(node->home.books[BOOK_EXPORTED], TRACES);
+}
+
 /* -- segments ------------------------------------------------------------------------------------------------------------------------ */
 
 static uint64_t segments(void)
@@ -498,6 +523,7 @@ int main(void)
         CASE(nothing_leaves_before_its_verdict_is_written),
         CASE(verdicts_come_back_and_are_followed),
         CASE(a_verdict_that_was_taken_over_comes_back),
+        CASE(survivors_keep_their_verdicts_without_room_for_them),
         CASE(an_outage_costs_little_more_than_survivors),
         CASE(segments_are_free_when_all_has_gone),
         CASE(spilled_traces_are_decided_and_leave_whole),
