@@ -6,7 +6,7 @@
 
 #include "tests/sim/process.h"
 
-#define SAMPLERS_MAX 8u
+#define SAMPLERS_MAX 20u
 #define LBS_MAX 3u
 
 enum fleet_sync { SYNC_NONE, SYNC_INTERVAL, SYNC_ALWAYS };

@@ -19,7 +19,7 @@
 #include "sampler/sampler_config.h"
 #include "tests/sim/world.h"
 
-#define NODES_MAX 24u
+#define NODES_MAX 32u
 #define PROCESS_WORKERS_MAX 3u
 
 enum node_kind { NODE_CLIENTS, NODE_BACKEND, NODE_LB, NODE_SAMPLER };

@@ -638,6 +638,27 @@ static void short_wait_setup(struct fleet_options *options, struct workload *loa
 
 #define short_wait_plan joins_and_drains_plan
 
+/* -- 20: many members, and one comes or goes all the time: nobody waits for it ------------------------------------------------------------- */
+
+static void many_setup(struct fleet_options *options, struct workload *load)
+{
+    clustered_setup(options, load);
+    options->samplers = 14;
+    options->samplers_most = 18;
+    options->workers = 1;
+    options->status_interval_ns = 500 * NS_PER_MS;
+    options->late_most_ns = 2 * NS_PER_S;
+    load->traces = 120;
+}
+
+static void many_plan(void)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        start_at(in_units(2 + 20 * i), fleet.samplers[14 + i]);
+        restart_at(in_units(12 + 20 * i), fleet.samplers[3 * i + rng_below(&world.fault, 3)]);
+    }
+}
+
 /* -- rings that are known here and not yet there: what "in step" and hello_wait are for --------------------------------------------------- */
 
 /* Statuses take their time, everything else does not; never so long that a member would seem silent. */
@@ -775,6 +796,7 @@ const struct scenario scenarios[] = {
     SCENARIO(few_verdicts, "hardly any room for verdicts"),
     SCENARIO(caches, "decision caches off, one on, both on, with late spans"),
     SCENARIO(short_wait, "decision_wait is shorter than a transfer"),
+    SCENARIO(many, "fourteen members and more, one of which comes or goes all the time"),
     SCENARIO(slow_words, "statuses are slow while members come, go and die, and clients send where they like"),
     SCENARIO(mix, "several faults by lot"),
 };
