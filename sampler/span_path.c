@@ -165,7 +165,7 @@ static void span_added(struct sampler_worker *home, struct trace *trace, const s
     if (UNLIKELY(policy_set_needs(trace_policy_set(trace))->cost))
         trace_add_cost(home->traces, trace, header, span->bytes);
     if (span->facts.is_root && config->decision_wait_after_root_received_ns > 0)
-        trace_hasten(home->traces, trace, arrival->now_ns + (uint64_t)config->decision_wait_after_root_received_ns);
+        trace_hasten(home->traces, trace, arrival->came_ns + (uint64_t)config->decision_wait_after_root_received_ns);
     too_large = trace_is_too_large(home, trace, facts, header, span->id_hash);
     if (UNLIKELY(!handoff_may_decide(home, span->id_hash)))
         return; /* another's, or not settled: its size is looked at again when it is due, and so is all that the policies say */
@@ -344,7 +344,7 @@ struct arrival arrival_now(const struct sampler_worker *home, uint64_t now_ns)
     int64_t wait_ns = home->sampler->config.tail_sampling.decision_wait_ns;
 
     return (struct arrival){
-        .now_ns = now_ns, .first_ns = now_ns, .deadline_ns = now_ns + (uint64_t)(wait_ns > 0 ? wait_ns : 0), .book = BOOK_RECEIVED};
+        .now_ns = now_ns, .came_ns = now_ns, .first_ns = now_ns, .deadline_ns = now_ns + (uint64_t)(wait_ns > 0 ? wait_ns : 0), .book = BOOK_RECEIVED};
 }
 
 /* -- one request; runs on the worker that received it ---------------------------------------------------------- */

@@ -14,6 +14,7 @@ void sampler_on_request(void *tier, struct request *request);
 /* How and when spans came. */
 struct arrival {
     uint64_t now_ns;
+    uint64_t came_ns;     /* when these spans came in, as far as this one knows: decision_wait_after_root_received counts from here */
     uint64_t first_ns;    /* when the trace's first span arrived anywhere, as far as this one knows: not after now_ns */
     uint64_t deadline_ns; /* when the trace is due, if this is its first span */
     enum book book;       /* BOOK_RECEIVED, _RECOVERED or _TAKEN_OVER */

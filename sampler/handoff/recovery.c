@@ -194,6 +194,7 @@ static struct arrival arrival_at(const struct recovery *recovery, uint64_t age, 
     uint64_t now_ns = recovery->home->worker.now_ns;
 
     return (struct arrival){.now_ns = now_ns,
+        .came_ns = ago(recovery, age),
         .first_ns = ago(recovery, age),
         .deadline_ns = now_ns + u64_sub_floor((uint64_t)(wait_ns > 0 ? wait_ns : 0), age),
         .book = BOOK_RECOVERED,

@@ -327,20 +327,24 @@ static struct verdict_batch *last_batch(struct worker_journal *mine)
     return list_empty(&mine->batches) ? NULL : container_of(mine->batches.prev, struct verdict_batch, node);
 }
 
+static void leaving_add(struct verdict_batch *batch, const struct leaving *leaving)
+{
+    batch->leaving = room_for(batch->leaving, batch->leaving_count, &batch->leaving_capacity, sizeof(*leaving));
+    batch->leaving[batch->leaving_count++] = *leaving;
+    batch->span_count += trace_info(leaving->trace).span_count;
+}
+
 void worker_journal_leave(struct worker_journal *mine, struct trace *trace, const struct sampling_note *note, uint64_t now_ns)
 {
     const struct leaving leaving = {trace, *note};
     struct verdict_batch *batch = last_batch(mine);
-    uint32_t spans = trace_info(trace).span_count;
 
     if (!batch) {
         leave(mine->home, &leaving, now_ns);
         return;
     }
-    batch->leaving = room_for(batch->leaving, batch->leaving_count, &batch->leaving_capacity, sizeof(leaving));
-    batch->leaving[batch->leaving_count++] = leaving;
-    batch->span_count += spans;
-    mine->span_count += spans;
+    leaving_add(batch, &leaving);
+    mine->span_count += trace_info(trace).span_count;
 }
 
 static void worker_on_verdicts_written(struct mail *mail, void *receiver)
@@ -348,6 +352,7 @@ static void worker_on_verdicts_written(struct mail *mail, void *receiver)
     struct verdict_batch *batch = container_of(container_of(mail, struct journal_write, mail), struct verdict_batch, write);
     struct worker_journal *mine = batch->mine;
     uint64_t now_ns = mine->home->worker.now_ns;
+    struct verdict_batch *before = NULL; /* one that failed: a late span waits for the verdict in it */
 
     (void)receiver;
     batch->queued = false;
@@ -355,11 +360,15 @@ static void worker_on_verdicts_written(struct mail *mail, void *receiver)
         mine->again_ns = now_ns + AGAIN_NS;
         return;
     }
+    if (batch->node.prev != &mine->batches)
+        before = container_of(batch->node.prev, struct verdict_batch, node);
     list_del(&batch->node);
     mine->written_number = list_empty(&mine->batches) ? batch->number : container_of(mine->batches.next, struct verdict_batch, node)->number - 1;
     mine->verdict_count -= batch->verdict_count;
-    mine->span_count -= batch->span_count;
-    for (size_t i = 0; i < batch->leaving_count; i++)
+    for (size_t i = 0; before && i < batch->leaving_count; i++)
+        leaving_add(before, &batch->leaving[i]);
+    mine->span_count -= before ? 0 : batch->span_count;
+    for (size_t i = 0; !before && i < batch->leaving_count; i++)
         leave(mine->home, &batch->leaving[i], now_ns);
     batch_free(batch);
 }

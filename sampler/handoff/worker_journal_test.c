@@ -262,6 +262,25 @@ static void deadlines_go_on(void **state)
     assert_int_equal(node->home.books[BOOK_EXPORTED], 3);
 }
 
+static void the_wait_after_the_root_goes_on(void **state)
+{
+    const struct trace_id id = otlp_trace_id(1);
+    struct trace *trace;
+
+    (void)state;
+    node->sampler.config.tail_sampling.decision_wait_after_root_received_ns = (int64_t)(3 * NS_PER_S);
+    request_arrives(1, 1, 3, true);
+    turns(2, true);
+    stop(true);
+    pass(2 * NS_PER_S);
+    start();
+    node->sampler.config.tail_sampling.decision_wait_after_root_received_ns = (int64_t)(3 * NS_PER_S);
+    recover();
+    trace = trace_table_find(node->home.traces, &id, hash_trace(&id));
+    assert_non_null(trace);
+    assert_in_range(trace_info(trace).deadline_ns, now_ns, now_ns + NS_PER_S);
+}
+
 /* A clock that was set back makes nothing older or younger than new. */
 static void a_clock_set_back_does_no_harm(void **state)
 {
@@ -519,6 +538,7 @@ int main(void)
         CASE(the_answer_waits_for_the_record),
         CASE(what_was_not_written_was_not_answered),
         CASE(deadlines_go_on),
+        CASE(the_wait_after_the_root_goes_on),
         CASE(a_clock_set_back_does_no_harm),
         CASE(nothing_leaves_before_its_verdict_is_written),
         CASE(verdicts_come_back_and_are_followed),
