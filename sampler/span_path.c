@@ -406,7 +406,7 @@ static bool overflows(const struct sampler *sampler)
     return metrics_sum(&sampler->metrics, METRIC_TRACES_HELD) >= u64_max(config->num_traces, 1);
 }
 
-static void faults_count(struct sampler_worker *home)
+void request_count_faults(struct sampler_worker *home)
 {
     const struct intake *intake = &home->intake;
 
@@ -424,7 +424,6 @@ bool request_read(struct sampler_worker *home, struct slice bytes, const struct 
     if (!intake_fits(home, bytes.len))
         return false;
     ottl_errors_log(home);
-    faults_count(home);
     return true;
 }
 
@@ -436,6 +435,7 @@ static void request_take(struct sampler_worker *home, struct request *request, s
     enum refusal why;
 
     if (request_read(home, held ? buffer_slice(held) : request->bytes, request->metadata, &why)) {
+        request_count_faults(home);
         count(home, request->transport->accepted_spans, intake->span_count);
         spans_take(home, held, &arrival); /* sampler/buffer: into their traces */
         request_settle(request, intake->rejected, intake->rejected_count,

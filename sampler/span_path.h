@@ -24,8 +24,10 @@ struct arrival {
 };
 struct arrival arrival_now(const struct sampler_worker *home, uint64_t now_ns);
 
-/* Walks an OTLP request into home->intake, counts what is rejected. False: *out_why to refuse it. Ends with intake_release either way. */
+/* Walks an OTLP request into home->intake. False: *out_why to refuse it. Ends with intake_release either way. */
 bool request_read(struct sampler_worker *home, struct slice bytes, const struct metadata_set *metadata, enum refusal *out_why);
+/* What was rejected in home->intake: once a request, however often it is read. */
+void request_count_faults(struct sampler_worker *home);
 static inline struct journal_pos arrival_place(const struct arrival *arrival, struct slice span)
 {
     if (LIKELY(arrival->at.segment == 0))

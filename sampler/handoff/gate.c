@@ -446,6 +446,7 @@ static void gate_open(struct open_request *open, uint64_t now_ns)
     open->span_count = intake->span_count;
     open->rejected = indices_copy(intake);
     open->rejected_count = intake->rejected_count;
+    request_count_faults(open->handoff->home);
     part_judge(part, now_ns);
     open_done(open); /* its maker's */
 }

@@ -25,6 +25,7 @@ static struct waiting_call {
 } calls[CALLS_MAX];
 static size_t call_count;
 static bool joining; /* views say so of the node that gets them */
+static bool out_of_step; /* so too */
 
 static struct peer_link *link_to(struct node *node)
 {
@@ -122,7 +123,7 @@ static int setup(void **state)
     (void)state;
     now_ns = START_NS;
     call_count = 0;
-    joining = false;
+    joining = out_of_step = false;
     memset(nodes, 0, sizeof(nodes));
     node_open(&nodes[0], "a", (struct handoff_options){.cluster = true});
     node_open(&nodes[1], "b", (struct handoff_options){.cluster = true});
@@ -150,7 +151,7 @@ static void view_give(struct node *node, uint32_t ring_no, unsigned owner, bool 
     view->ring_no = ring_no;
     view->number = ring_no;
     view->fingerprint = 1;
-    view->in_step = true;
+    view->in_step = !out_of_step;
     view->all_reachable = reachable;
     view->self = self;
     view->member_count = 2;
@@ -254,6 +255,55 @@ static struct holds holds_of(struct node *node, struct held_for members[2])
 
     worker_holds(&node->home, &holds);
     return holds;
+}
+
+/* -- S1 ----------------------------------------------------------------------------------------------------------------------- */
+
+/* A Forward of one good span and one without a trace ID. */
+static void half_good_forward(struct node *to)
+{
+    struct otlp_build build = {0};
+    struct transfer_forward forward = {.sender = {.name = slice_text("a"), .incarnation = 1, .ring_no = 1}};
+    struct buffer *message;
+    size_t head;
+
+    otlp_resource_spans(&build);
+    otlp_resource(&build, 1, (struct otlp_attribute[]){OTLP_TEXT("service.name", "cart")});
+    otlp_scope_spans(&build);
+    otlp_span(&build, &(struct otlp_span){.trace_id = otlp_trace_id(1), .span_id = otlp_span_id(1), .name = "GET"});
+    otlp_span(&build, &(struct otlp_span){.span_id = otlp_span_id(2), .name = "GET"});
+    otlp_end(&build);
+    otlp_end(&build);
+    forward.spans = otlp_slice(&build);
+    head = transfer_forward_head_size(&forward);
+    message = buffer_new(head + build.len);
+    assert_non_null(message);
+    (void)transfer_forward_head_write(&forward, message->bytes);
+    memcpy(message->bytes + head, build.bytes, build.len);
+    message->len = head + build.len;
+    serve(to, TRANSFER_FORWARD, buffer_slice(message));
+    buffer_unref(message);
+    otlp_build_deinit(&build);
+}
+
+static void what_waits_is_read_again_and_counted_once(void **state)
+{
+    (void)state;
+    out_of_step = true;
+    for (uint32_t ring_no = 1; ring_no <= 3; ring_no++) {
+        view_give(&nodes[1], ring_no, 1, false, true);
+        if (ring_no == 1)
+            half_good_forward(&nodes[1]);
+        turns(2);
+        assert_false(answer.came);
+    }
+    out_of_step = false;
+    view_give(&nodes[1], 4, 1, false, true);
+    turns(2);
+    assert_true(answer.came);
+    buffer_unref(answer.bytes);
+    assert_int_equal(held(&nodes[1]), 1);
+    assert_int_equal(metrics_sum(&nodes[1].metrics, METRIC_REJECTED_NO_TRACE_ID), 1);
 }
 
 /* -- T1, T3 ------------------------------------------------------------------------------------------------------------------ */
@@ -716,6 +766,7 @@ static void a_repeat_that_was_elsewhere_before_brings_its_clock(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        CASE(what_waits_is_read_again_and_counted_once),
         CASE(a_trace_moves_whole_and_keeps_its_clock),
         CASE(a_repeated_call_adds_nothing),
         CASE(a_lost_answer_is_a_repeat_later),
