@@ -74,7 +74,7 @@ struct extent {
 struct extent_pool {
     pthread_mutex_t lock;
     struct list idle; /* head: used last */
-    uint64_t limit_bytes;
+    _Atomic uint64_t limit_bytes;
     /* Written under the lock, read by anybody. */
     _Atomic uint64_t committed_bytes, idle_bytes, over_count;
 };
@@ -170,7 +170,7 @@ int extent_pool_new(uint64_t limit_bytes, struct extent_pool **out_pool)
         return error_raise(-ENOMEM);
     pthread_mutex_init(&pool->lock, NULL);
     list_init(&pool->idle);
-    pool->limit_bytes = limit_bytes;
+    atomic_init(&pool->limit_bytes, limit_bytes);
     *out_pool = pool;
     return 0;
 }
@@ -200,7 +200,12 @@ uint64_t extent_pool_idle_bytes(const struct extent_pool *pool)
 
 uint64_t extent_pool_limit_bytes(const struct extent_pool *pool)
 {
-    return pool->limit_bytes;
+    return atomic_load_explicit(&pool->limit_bytes, memory_order_relaxed);
+}
+
+void extent_pool_set_limit(struct extent_pool *pool, uint64_t limit_bytes)
+{
+    atomic_store_explicit(&pool->limit_bytes, limit_bytes, memory_order_relaxed);
 }
 
 uint64_t extent_pool_over(const struct extent_pool *pool)

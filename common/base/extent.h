@@ -55,6 +55,8 @@ void extent_pool_free(struct extent_pool *pool);
 uint64_t extent_pool_committed_bytes(const struct extent_pool *pool); /* any thread */
 uint64_t extent_pool_idle_bytes(const struct extent_pool *pool);      /* committed, in no store */
 uint64_t extent_pool_limit_bytes(const struct extent_pool *pool);
+/* Any thread. What is committed above a lower limit goes back as it becomes idle. */
+void extent_pool_set_limit(struct extent_pool *pool, uint64_t limit_bytes);
 /* Extents given out over the limit since the start. */
 uint64_t extent_pool_over(const struct extent_pool *pool);
 /* Control thread, every 100 ms or when asked: populates up to `ahead` idle extents, gives memory of

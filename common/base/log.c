@@ -6,6 +6,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -21,7 +22,7 @@
 
 static struct {
     const char *program;
-    enum log_level least;
+    _Atomic int least; /* enum log_level; it may change while threads log */
     enum log_encoding encoding;
 } setup = {"tailrace", LOG_INFO, LOG_CONSOLE};
 
@@ -36,16 +37,21 @@ struct field {
     bool quoted; /* by the caller */
 };
 
+void log_level_set(enum log_level least)
+{
+    atomic_store_explicit(&setup.least, (int)least, memory_order_relaxed);
+}
+
 void log_setup(const char *program, enum log_level least, enum log_encoding encoding)
 {
     setup.program = program;
-    setup.least = least;
+    log_level_set(least);
     setup.encoding = encoding;
 }
 
 bool log_enabled(enum log_level level)
 {
-    return level >= setup.least;
+    return (int)level >= atomic_load_explicit(&setup.least, memory_order_relaxed);
 }
 
 /* -- splitting ----------------------------------------------------------------------------------

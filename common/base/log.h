@@ -23,6 +23,8 @@ enum log_encoding { LOG_CONSOLE, LOG_JSON };
 
 /* Before the first thread. program: shown on each line; lasts as long as the process. */
 void log_setup(const char *program, enum log_level least, enum log_encoding encoding);
+/* Any thread: from now on lines below it are not written. */
+void log_level_set(enum log_level least);
 bool log_enabled(enum log_level level);
 
 /* event: a lower_case name. format: "key=%s other_ns=%llu"; a value with blanks must be quoted by

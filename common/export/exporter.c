@@ -54,6 +54,7 @@ struct request_rest {
 struct export_request {
     struct list node; /* in its state's list */
     struct link_call call;
+    struct link *link; /* of the call that is under way */
     struct exporter *exporter; /* NULL: freed while the call was under way */
     enum request_state state;
     struct list units;
@@ -82,6 +83,7 @@ struct exporter {
     struct list requests[REQUEST_STATES];
     uint64_t starved_until_ns;
     uint64_t random;
+    uint32_t surplus; /* requests more than max_calls, which go when they are idle */
     bool link_was_up, hurry;
     struct exporter_stats stats;
 };
@@ -579,6 +581,21 @@ static struct lane_limits limits_of(const struct exporter *exporter)
     return limits;
 }
 
+/* Each on its own: a call that ends after us frees its request itself. */
+static bool request_new(struct exporter *exporter)
+{
+    struct export_request *request = calloc(1, sizeof(*request));
+
+    if (!request)
+        return false;
+    request->exporter = exporter;
+    request->call.done = call_done;
+    list_init(&request->units);
+    list_init(&request->rest);
+    list_add_tail(&exporter->requests[REQUEST_IDLE], &request->node);
+    return true;
+}
+
 int exporter_new(const struct exporter_options *options, struct link *link, const struct exporter_owner *owner,
     struct exporter **out_exporter)
 {
@@ -609,16 +626,8 @@ int exporter_new(const struct exporter_options *options, struct link *link, cons
             goto no_memory;
     }
     for (uint32_t i = 0; i < exporter->options.max_calls; i++) {
-        /* Each on its own: a call that ends after us frees its request itself. */
-        struct export_request *request = calloc(1, sizeof(*request));
-
-        if (!request)
+        if (!request_new(exporter))
             goto no_memory;
-        request->exporter = exporter;
-        request->call.done = call_done;
-        list_init(&request->units);
-        list_init(&request->rest);
-        list_add_tail(&exporter->requests[REQUEST_IDLE], &request->node);
     }
     *out_exporter = exporter;
     return 0;
@@ -627,6 +636,104 @@ no_memory:
     exporter_free(exporter);
     return error_raise(-ENOMEM);
 }
+
+/* -- live reload ---------------------------------------------------------------------------------- */
+
+static void surplus_free(struct exporter *exporter)
+{
+    struct list *node;
+
+    while (exporter->surplus > 0 && (node = list_take_first(&exporter->requests[REQUEST_IDLE]))) {
+        request_free(request_of(node));
+        exporter->surplus--;
+    }
+}
+
+/* False: no memory; what was made stays, as surplus. */
+static bool requests_fit(struct exporter *exporter, uint32_t before, uint32_t now)
+{
+    exporter->surplus += before;
+    while (exporter->surplus < now) {
+        if (!request_new(exporter)) {
+            exporter->surplus -= before;
+            return false;
+        }
+        exporter->surplus++;
+    }
+    exporter->surplus -= now;
+    return true;
+}
+
+/* Nothing that was compressed otherwise is sent again. */
+static void packed_forget(struct exporter *exporter)
+{
+    for (enum request_state state = REQUEST_IN_FLIGHT; state < REQUEST_STATES; state++) {
+        LIST_FOR_EACH (node, &exporter->requests[state]) {
+            struct export_request *request = request_of(node);
+
+            if (request->packed)
+                exporter->stats.request_bytes -= request->packed->len;
+            buffer_unref(request->packed);
+            request->packed = NULL;
+        }
+    }
+}
+
+/* The old link's delays mean nothing on a new one. */
+static void link_take(struct exporter *exporter, struct link *link)
+{
+    if (link == exporter->link)
+        return;
+    exporter->link = link;
+    exporter->link_was_up = false;
+    LIST_FOR_EACH (node, &exporter->requests[REQUEST_WAITING]) {
+        request_of(node)->at_ns = 0;
+        request_of(node)->named_at_ns = 0;
+    }
+    LIST_FOR_EACH (node, &exporter->requests[REQUEST_FAILED])
+        request_of(node)->named_ns = 0;
+}
+
+int exporter_change(struct exporter *exporter, const struct exporter_options *options, struct link *link)
+{
+    bool keeps_units = exporter->options.keeps_units, repacks = options->compression != exporter->options.compression;
+    struct compressor *compressor = exporter->compressor;
+    uint32_t max_calls = options->max_calls ? options->max_calls : 1;
+
+    if (repacks && options->compression != COMPRESS_NONE) {
+        compressor = compressor_new(options->compression);
+        if (!compressor)
+            return error_raise(-ENOMEM);
+    }
+    if (!requests_fit(exporter, exporter->options.max_calls, max_calls)) {
+        if (compressor != exporter->compressor)
+            compressor_free(compressor);
+        return error_raise(-ENOMEM);
+    }
+    if (repacks) {
+        packed_forget(exporter);
+        compressor_free(exporter->compressor);
+        exporter->compressor = options->compression != COMPRESS_NONE ? compressor : NULL;
+    }
+    exporter->options = *options;
+    exporter->options.keeps_units = keeps_units;
+    exporter->options.max_calls = max_calls;
+    exporter->target_bytes = target_of(options);
+    exporter->lanes.limits = limits_of(exporter);
+    link_take(exporter, link);
+    return 0;
+}
+
+bool exporter_uses(const struct exporter *exporter, const struct link *link)
+{
+    LIST_FOR_EACH (node, &exporter->requests[REQUEST_IN_FLIGHT]) {
+        if (request_of(node)->link == link)
+            return true;
+    }
+    return false;
+}
+
+/* -- the end -------------------------------------------------------------------------------------- */
 
 static void lanes_stop(struct exporter *exporter)
 {
@@ -656,7 +763,7 @@ void exporter_free(struct exporter *exporter)
             units_settle(exporter, &request->units, EXPORT_STOPPED);
             request->exporter = NULL;
             if (state == REQUEST_IN_FLIGHT)
-                link_cancel(exporter->link, &request->call);
+                link_cancel(request->link, &request->call);
             else
                 request_free(request);
         }
@@ -840,6 +947,7 @@ static void request_send(struct export_request *request, uint64_t now_ns)
     exporter->stats.retries += request->calls++ > 0;
     retry_begin(&request->retry, now_ns);
     request_move(request, REQUEST_IN_FLIGHT);
+    request->link = exporter->link;
     link_send(exporter->link, &message, &request->call);
 }
 
@@ -915,6 +1023,7 @@ uint64_t exporter_run(struct exporter *exporter, uint64_t now_ns)
 {
     uint64_t next_ns = UINT64_MAX;
 
+    surplus_free(exporter);
     failed_run(exporter, now_ns);
     waiting_run(exporter, now_ns);
     while (flush_due(exporter, now_ns)) {

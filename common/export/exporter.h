@@ -114,6 +114,11 @@ void exporter_withdraw(struct exporter *exporter, bool (*matches)(void *context,
 void exporter_each(const struct exporter *exporter, void (*visit)(void *context, struct export_unit *unit), void *context);
 /* Visits the units that cannot be withdrawn now; visit changes nothing. */
 void exporter_running(const struct exporter *exporter, void (*visit)(void *context, struct export_unit *unit), void *context);
+/* Live reload: from now on these options (but for keeps_units, which stays) and this link, for what waits too: it is sent there at once. Calls under
+ * way end on the link that they began on, and what fails of them goes on here. link may be the one there is. 0 or -ENOMEM, then nothing changed. */
+int exporter_change(struct exporter *exporter, const struct exporter_options *options, struct link *link);
+/* Whether calls are under way on the link; until then it must not be freed. */
+bool exporter_uses(const struct exporter *exporter, const struct link *link);
 /* Draining: from now on flush at once, without waiting for full batches. Retries keep their times. */
 void exporter_hurry(struct exporter *exporter);
 const struct exporter_stats *exporter_stats(const struct exporter *exporter);

@@ -96,7 +96,7 @@ struct link_options {
 /* Opens a gRPC channel of its own on the worker's queue and keeps trying to connect. On the worker's thread or before it starts. */
 int link_grpc_new(struct worker *worker, const struct link_options *options,
     void (*on_state)(struct link *, void *, enum link_state), void *context, struct link **out_link);
-/* OTLP/HTTP by POST, on the loop's thread; options' strings outlive the link. Before the loop starts. */
+/* OTLP/HTTP by POST, on the loop's thread. On the worker's thread or before it starts. */
 int link_http_new(struct worker *worker, struct http_loop *loop, const struct link_options *options,
     void (*on_state)(struct link *, void *, enum link_state), void *context, struct link **out_link);
 enum debug_verbosity { DEBUG_BASIC, DEBUG_NORMAL, DEBUG_DETAILED };

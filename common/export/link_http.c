@@ -51,7 +51,8 @@ struct http_pool {
     struct list active; /* calls */
     char *url, *user_agent, *proxy_url;
     struct curl_slist *headers; /* static ones and our own */
-    struct forward forward;     /* which of the clients' headers are sent on */
+    struct forward forward;     /* which of the clients' headers are sent on: forward_names */
+    char **forward_names;       /* ends with NULL */
     char **names;               /* of the static ones, lower case: metadata does not override them; ends with NULL */
     struct tls *tls;
     struct auth *auth;
@@ -523,6 +524,9 @@ static void pool_free(struct http_pool *pool)
     for (char **name = pool->names; name && *name; name++)
         free(*name);
     free(pool->names);
+    for (char **name = pool->forward_names; name && *name; name++)
+        free(*name);
+    free(pool->forward_names);
     free(pool->url);
     free(pool->user_agent);
     free(pool->proxy_url);
@@ -575,11 +579,23 @@ static bool pool_headers(struct http_pool *pool, const struct link_options *opti
     return true;
 }
 
+/* A copy: the pool is gone some time after its link, when the loop comes to it. */
+static bool pool_forward(struct http_pool *pool, const struct forward *forward)
+{
+    pool->forward_names = calloc(forward->count + 1, sizeof(*pool->forward_names));
+    for (size_t i = 0; pool->forward_names && i < forward->count; i++) {
+        pool->forward_names[i] = strdup(forward->names[i]);
+        if (!pool->forward_names[i])
+            return false;
+    }
+    pool->forward = (struct forward){(const char *const *)pool->forward_names, forward->count};
+    return pool->forward_names != NULL;
+}
+
 static bool pool_fill(struct http_pool *pool, const struct link_options *options)
 {
     pool->tls = options->tls;
     pool->auth = options->auth;
-    pool->forward = options->forward;
     pool->url = strdup(options->address);
     pool->user_agent = strdup(options->user_agent ? options->user_agent : "tailrace-sampler/" TAILRACE_VERSION);
     pool->proxy_url = options->proxy_url ? strdup(options->proxy_url) : NULL;
@@ -590,7 +606,8 @@ static bool pool_fill(struct http_pool *pool, const struct link_options *options
     return curl_multi_setopt(pool->multi, CURLMOPT_SOCKETFUNCTION, want_socket) == CURLM_OK &&
            curl_multi_setopt(pool->multi, CURLMOPT_SOCKETDATA, pool) == CURLM_OK &&
            curl_multi_setopt(pool->multi, CURLMOPT_TIMERFUNCTION, want_timer) == CURLM_OK &&
-           curl_multi_setopt(pool->multi, CURLMOPT_TIMERDATA, pool) == CURLM_OK && pool_headers(pool, options);
+           curl_multi_setopt(pool->multi, CURLMOPT_TIMERDATA, pool) == CURLM_OK && pool_headers(pool, options) &&
+           pool_forward(pool, &options->forward);
 }
 
 static void curl_begin(void)

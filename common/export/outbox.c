@@ -162,6 +162,12 @@ static void acks_fold(struct outbox *outbox, uint64_t now_ns)
     outbox->acked_count = 0;
 }
 
+void outbox_change(struct outbox *outbox, uint64_t limit_bytes, uint64_t timeout_ns)
+{
+    atomic_store_explicit(&outbox->limit_bytes, limit_bytes, memory_order_relaxed);
+    atomic_store_explicit(&outbox->timeout_ns, timeout_ns, memory_order_relaxed);
+}
+
 /* -- life ----------------------------------------------------------------------------------------- */
 
 void outbox_init(struct outbox *outbox, struct link *link, const struct outbox_owner *owner, uint64_t limit_bytes,
@@ -204,7 +210,7 @@ bool outbox_reserve(struct outbox *outbox, uint64_t bytes)
     uint64_t reserved = atomic_load_explicit(&outbox->reserved_bytes, memory_order_relaxed);
 
     do {
-        if (bytes > u64_sub_floor(outbox->limit_bytes, reserved))
+        if (bytes > u64_sub_floor(atomic_load_explicit(&outbox->limit_bytes, memory_order_relaxed), reserved))
             return false;
     } while (!atomic_compare_exchange_weak_explicit(
         &outbox->reserved_bytes, &reserved, reserved + bytes, memory_order_relaxed, memory_order_relaxed));
@@ -276,11 +282,12 @@ static void call_start(struct outbox *outbox, uint64_t now_ns)
 {
     struct outbox_call *call = container_of(list_take_first(&outbox->idle_calls), struct outbox_call, node);
     struct buffer *buffers[OUTBOX_CALL_PIECES];
+    uint64_t timeout_ns = atomic_load_explicit(&outbox->timeout_ns, memory_order_relaxed);
     unsigned passed_over = 0;
     struct link_message message = {
         .method = LINK_EXPORT,
         .pieces = buffers,
-        .deadline_ns = outbox->timeout_ns ? u64_add_cap(now_ns, outbox->timeout_ns) : UINT64_MAX,
+        .deadline_ns = timeout_ns ? u64_add_cap(now_ns, timeout_ns) : UINT64_MAX,
         .ring = outbox->ring,
     };
     uint64_t bytes = 0;

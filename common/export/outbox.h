@@ -72,12 +72,11 @@ struct outbox {
     uint64_t queued_bytes;
     uint64_t soonest_deadline_ns;    /* no queued piece's deadline is before it */
     uint32_t calls_in_flight;
-    uint64_t timeout_ns;             /* of one attempt; 0: none */
+    _Atomic uint64_t timeout_ns;     /* of one attempt; 0: none. Any thread may change it, and limit_bytes: live reload */
     uint64_t ack_smoothed_ns;        /* time to OK, exponentially weighted by 1/8; 0: none yet */
     struct histogram ack_times;      /* read by any thread */
     uint64_t ring;                   /* fingerprint sent along */
-    _Atomic uint64_t reserved_bytes;
-    uint64_t limit_bytes;
+    _Atomic uint64_t reserved_bytes, limit_bytes;
     struct outbox_call call_slots[OUTBOX_CALLS_MAX];
     uint64_t acked_sent_ns[OUTBOX_CALLS_MAX]; /* calls answered OK since the last run, for ack_smoothed_ns */
     uint32_t acked_count;
@@ -91,6 +90,8 @@ void outbox_init(struct outbox *outbox, struct link *link, const struct outbox_o
     uint64_t timeout_ns);
 /* Everything queued fails with CANCELLED; calls under way must have ended (outbox_cancel). */
 void outbox_deinit(struct outbox *outbox);
+/* Live reload; any thread. What is reserved above a lower limit stays. */
+void outbox_change(struct outbox *outbox, uint64_t limit_bytes, uint64_t timeout_ns);
 /* All or nothing: false when less than `bytes` are free. */
 bool outbox_reserve(struct outbox *outbox, uint64_t bytes);
 void outbox_unreserve(struct outbox *outbox, uint64_t bytes);

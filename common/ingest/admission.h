@@ -7,7 +7,7 @@
 
 struct admission {
     _Atomic uint64_t bytes;
-    uint64_t limit_bytes;
+    _Atomic uint64_t limit_bytes;
 };
 
 /* False: over the bound, nothing taken. */

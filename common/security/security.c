@@ -16,6 +16,7 @@ struct kept { /* one of the two */
     char *name;
     struct tls *tls;
     struct auth *auth;
+    bool retired;
 };
 
 struct security {
@@ -103,6 +104,26 @@ int security_auth(struct security *security, const char *name, const struct auth
     return r;
 }
 
+static void retire(struct security *security, const struct tls *tls, const struct auth *auth)
+{
+    for (struct list *node = security->kept.next; node != &security->kept; node = node->next) {
+        struct kept *kept = container_of(node, struct kept, node);
+
+        if ((tls && kept->tls == tls) || (auth && kept->auth == auth))
+            kept->retired = true;
+    }
+}
+
+void security_retire_tls(struct security *security, const struct tls *tls)
+{
+    retire(security, tls, NULL);
+}
+
+void security_retire_auth(struct security *security, const struct auth *auth)
+{
+    retire(security, NULL, auth);
+}
+
 static void look(struct kept *kept)
 {
     char reason[512] = "";
@@ -127,6 +148,8 @@ void security_tend(struct security *security, uint64_t now_ns)
     if (now_ns - security->looked_at_ns < LOOK_PERIOD_NS)
         return;
     security->looked_at_ns = now_ns;
-    for (struct list *node = security->kept.next; node != &security->kept; node = node->next)
-        look(container_of(node, struct kept, node));
+    for (struct list *node = security->kept.next; node != &security->kept; node = node->next) {
+        if (!container_of(node, struct kept, node)->retired)
+            look(container_of(node, struct kept, node));
+    }
 }

@@ -22,5 +22,8 @@ int security_tls(struct security *security, const char *name, const struct tls_o
     char *out_error, size_t error_size);
 int security_auth(struct security *security, const char *name, const struct auth_options *options, bool server,
     struct auth **out_auth, char *out_error, size_t error_size);
+/* Nobody begins to use them any more (live reload): not looked after from now on, and freed with the others at the end. Accept NULL. */
+void security_retire_tls(struct security *security, const struct tls *tls);
+void security_retire_auth(struct security *security, const struct auth *auth);
 /* From the tier's timer, as often as it likes: looks at the files once a second. */
 void security_tend(struct security *security, uint64_t now_ns);

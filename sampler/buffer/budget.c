@@ -54,6 +54,13 @@ void budget_disk(struct budget *budget, uint64_t room_bytes, uint64_t max_bytes)
     atomic_store_explicit(&budget->disk_full, room_bytes < step, memory_order_relaxed);
 }
 
+void budget_allow_decide_early(struct budget *budget, bool allowed)
+{
+    atomic_store_explicit(&budget->decide_early_allowed, allowed, memory_order_relaxed);
+    if (!allowed)
+        atomic_store_explicit(&budget->deciding_early, false, memory_order_relaxed);
+}
+
 void budget_beside(struct budget *budget, uint64_t *mine, uint64_t bytes)
 {
     if (bytes == *mine)
@@ -82,7 +89,7 @@ enum rung budget_rung(struct budget *budget)
     uint64_t spill_off_under = u64_max(u64_sub_floor(off_under, step), floor_bytes(budget->workers)); /* an empty node spills nothing */
     bool disk_low = atomic_load_explicit(&budget->disk_low, memory_order_relaxed);
 
-    turn(&budget->deciding_early, budget->decide_early_allowed && (in_use > on_above || disk_low), in_use <= off_under && !disk_low);
+    turn(&budget->deciding_early, atomic_load_explicit(&budget->decide_early_allowed, memory_order_relaxed) && (in_use > on_above || disk_low), in_use <= off_under && !disk_low);
     turn(&budget->spilling, budget->spill_allowed && in_use > off_under, in_use <= spill_off_under);
     if (in_use > refuse_above || atomic_load_explicit(&budget->disk_full, memory_order_relaxed))
         return RUNG_REFUSE;

@@ -468,6 +468,15 @@ int decision_cache_new(const struct decision_cache_options *options, struct deci
     return 0;
 }
 
+void decision_cache_change(struct decision_cache *cache, const struct decision_cache_options *options)
+{
+    uint64_t max_bytes = cache->options.max_bytes, hash_bytes = cache->options.hash_bytes;
+
+    cache->options = *options;
+    cache->options.max_bytes = max_bytes;
+    cache->options.hash_bytes = hash_bytes;
+}
+
 void decision_cache_free(struct decision_cache *cache)
 {
     if (!cache)

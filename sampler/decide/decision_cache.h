@@ -47,6 +47,8 @@ struct decision_cache_stats {
 
 struct decision_cache;
 int decision_cache_new(const struct decision_cache_options *options, struct decision_cache **out_cache);
+/* Live reload: sizes and times change, the bounds in bytes stay. What is over a smaller size leaves bit by bit. */
+void decision_cache_change(struct decision_cache *cache, const struct decision_cache_options *options);
 void decision_cache_free(struct decision_cache *cache);
 /* Remembers; replaces what was there for the ID, but for the hashes of one that was and stays sampled. hashes: of the spans, copied
  * (sampled only). decided_ns may be long before now_ns. */

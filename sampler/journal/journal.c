@@ -25,6 +25,14 @@ bool journal_failing(const struct journal *journal)
     return atomic_load_explicit(&journal->failing, memory_order_relaxed);
 }
 
+void journal_keep(struct journal *journal, uint64_t verdict_keep_ns, uint64_t clean_age_ns)
+{
+    journal_lock(journal);
+    journal->options.verdict_keep_ns = verdict_keep_ns;
+    journal->options.clean_age_ns = clean_age_ns;
+    journal_unlock(journal);
+}
+
 uint64_t journal_room(const struct journal *journal)
 {
     return atomic_load_explicit(&journal->room_bytes, memory_order_relaxed);

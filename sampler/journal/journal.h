@@ -124,6 +124,8 @@ WARN_UNUSED int journal_append(struct journal *journal, struct journal_write *wr
 void journal_done_at_worker(struct journal_write *write);
 void journal_done_at_control(struct journal_write *write);
 
+/* Live reload: as in the options. Any thread. */
+void journal_keep(struct journal *journal, uint64_t verdict_keep_ns, uint64_t clean_age_ns);
 /* Bytes of data that can still be taken in; UINT64_MAX with on_error memory. */
 uint64_t journal_room(const struct journal *journal);
 bool journal_failing(const struct journal *journal);
