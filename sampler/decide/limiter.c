@@ -115,11 +115,20 @@ int token_bucket_new(int64_t per_second, int64_t capacity, struct token_bucket *
     if (!bucket)
         return error_raise(-ENOMEM);
     *bucket = token_bucket_of(per_second, capacity);
+    atomic_init(&bucket->refs, 1);
     *out_bucket = bucket;
     return 0;
 }
 
-void token_bucket_free(struct token_bucket *bucket)
+void token_bucket_unref(struct token_bucket *bucket)
 {
-    free(bucket);
+    if (bucket && atomic_fetch_sub_explicit(&bucket->refs, 1, memory_order_acq_rel) == 1)
+        free(bucket);
+}
+
+void token_bucket_inherit(struct token_bucket **bucket, struct token_bucket *before)
+{
+    atomic_fetch_add_explicit(&before->refs, 1, memory_order_relaxed);
+    token_bucket_unref(*bucket);
+    *bucket = before;
 }

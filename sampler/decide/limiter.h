@@ -5,12 +5,14 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "sampler/decide/policy.h"
 
 struct token_bucket {
+    atomic_uint refs; /* of policies, in the sets of several generations */
     double per_second;
     int64_t capacity;
     double tokens;
@@ -32,6 +34,8 @@ void token_bucket_weigh(struct token_bucket *bucket, const struct verdict_input 
 /* One trace: by the threshold where there is one, else as token_bucket_take. */
 struct vote token_bucket_vote(struct token_bucket *bucket, uint64_t cost, const struct verdict_input *input);
 
-/* The same on the heap, as policies keep it: 0 or -ENOMEM. */
+/* The same on the heap, as policies keep it, with one reference: 0 or -ENOMEM. */
 int token_bucket_new(int64_t per_second, int64_t capacity, struct token_bucket **out_bucket);
-void token_bucket_free(struct token_bucket *bucket);
+void token_bucket_unref(struct token_bucket *bucket); /* accepts NULL */
+/* *bucket becomes a reference to that of the policy before, which goes on. */
+void token_bucket_inherit(struct token_bucket **bucket, struct token_bucket *before);

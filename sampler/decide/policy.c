@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/assert.h"
 #include "common/base/cleanup.h"
 #include "common/base/error.h"
 #include "common/base/nearest.h"
@@ -311,6 +312,19 @@ void policy_list_deinit(struct policy_list *list)
         policy_deinit(&list->items[i]);
     free(list->items);
     *list = (struct policy_list){0};
+}
+
+void policy_inherit(struct policy *policy, const struct policy *before)
+{
+    if (policy->type == before->type && policy->type->inherit)
+        policy->type->inherit(policy->self, before->self);
+}
+
+void policy_list_inherit(struct policy_list *list, const struct policy_list *before)
+{
+    ASSERT(list->count == before->count);
+    for (size_t i = 0; i < list->count; i++)
+        policy_inherit(&list->items[i], &before->items[i]);
 }
 
 bool policy_list_is_stateful(const struct policy_list *list)

@@ -88,6 +88,9 @@ struct policy_type {
     bool (*is_lasting)(const void *self, const struct facts *facts);
     /* What a yes that no predicate gave rests on, for people: "the trace took 812 ms". NULL: the type's name says it. */
     void (*explain)(const void *self, const struct facts *facts, struct text *out);
+    /* A policy of equal settings is in force until now: what one decision leaves to the next is shared with it from here on. NULL:
+     * there is no such thing. */
+    void (*inherit)(void *self, const void *before);
     void (*deinit)(void *self);        /* may be NULL; called only after prepare went well */
 };
 
@@ -114,6 +117,9 @@ void policy_deinit(struct policy *policy);
 int policy_list_read(const struct policy_prepare *outer, const struct config_node *list, enum policy_place place,
     struct policy_list *out_list);
 void policy_list_deinit(struct policy_list *list);
+/* policy_type.inherit, of policies of equal settings. */
+void policy_inherit(struct policy *policy, const struct policy *before);
+void policy_list_inherit(struct policy_list *list, const struct policy_list *before);
 bool policy_list_is_stateful(const struct policy_list *list);
 bool policy_list_is_lasting(const struct policy_list *list, const struct facts *facts);
 /* Whether all say yes, asked in order; the first that does not ends it. Sampled: with the largest threshold. */

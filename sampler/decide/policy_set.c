@@ -14,15 +14,22 @@
 #include "common/base/assert.h"
 #include "common/base/cleanup.h"
 #include "common/base/error.h"
+#include "common/config/config_diff.h"
 #include "common/config/yaml.h"
 #include "common/metrics/text.h"
+
+/* One for all generations: a bucket may belong to policies of several. */
+struct state_lock {
+    atomic_uint refs;
+    pthread_mutex_t mutex;
+};
 
 struct policy_set {
     atomic_uint refs; /* traces of all workers hold it */
     uint64_t generation;
     bool sample_on_first_match;
     struct policy_needs needs;
-    pthread_mutex_t *state_lock; /* taken only when needs.state */
+    struct state_lock *state_lock; /* taken only when needs.state */
     struct predicates *predicates;
     size_t count;
     uint16_t first_others; /* in order: behind those that go first */
@@ -32,13 +39,30 @@ struct policy_set {
 
 /* -- reading --------------------------------------------------------------------------------- */
 
+static struct state_lock *state_lock_new(void)
+{
+    struct state_lock *lock = calloc(1, sizeof(*lock));
+
+    if (lock) {
+        atomic_init(&lock->refs, 1);
+        (void)pthread_mutex_init(&lock->mutex, NULL);
+    }
+    return lock;
+}
+
+static void state_lock_unref(struct state_lock *lock)
+{
+    if (!lock || atomic_fetch_sub_explicit(&lock->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    (void)pthread_mutex_destroy(&lock->mutex);
+    free(lock);
+}
+
 static void policy_set_free(struct policy_set *set)
 {
     for (size_t i = 0; i < set->count; i++)
         policy_deinit(&set->policies[i]);
-    if (set->state_lock)
-        (void)pthread_mutex_destroy(set->state_lock);
-    free(set->state_lock);
+    state_lock_unref(set->state_lock);
     predicates_free(set->predicates);
     free(set->order);
     free(set);
@@ -120,10 +144,9 @@ int policy_set_new(struct config_context *context, const struct config_node *pol
     set->generation = generation;
     set->sample_on_first_match = sample_on_first_match;
     set->order = calloc(count + 1, sizeof(*set->order));
-    set->state_lock = calloc(1, sizeof(*set->state_lock));
+    set->state_lock = state_lock_new();
     if (!set->order || !set->state_lock)
         return error_raise(-ENOMEM);
-    (void)pthread_mutex_init(set->state_lock, NULL);
 
     /* All of them are read, so that all errors are seen at once. */
     for (size_t i = 0; i < count; i++) {
@@ -142,6 +165,20 @@ int policy_set_new(struct config_context *context, const struct config_node *pol
         return error_fold(r);
     *out_set = steal(&set);
     return 0;
+}
+
+void policy_set_inherit(struct policy_set *set, const struct config_node *policies, const struct policy_set *before,
+    const struct config_node *policies_before)
+{
+    atomic_fetch_add_explicit(&before->state_lock->refs, 1, memory_order_relaxed);
+    state_lock_unref(set->state_lock);
+    set->state_lock = before->state_lock;
+    for (size_t i = 0; i < set->count; i++) {
+        uint16_t was = policy_set_find(before, slice_text(set->policies[i].name));
+
+        if (was != UINT16_MAX && config_node_equal(config_node_at(policies, i), config_node_at(policies_before, was)))
+            policy_inherit(&set->policies[i], &before->policies[was]);
+    }
 }
 
 struct policy_set *policy_set_ref(struct policy_set *set)
@@ -287,10 +324,10 @@ struct decided policy_set_decide_counted(
 
     /* The lock is no part of what a set says; its policies' state is shared by design. */
     if (UNLIKELY(set->needs.state))
-        (void)pthread_mutex_lock(set->state_lock);
+        (void)pthread_mutex_lock(&set->state_lock->mutex);
     (void)count_votes(set, 0, set->count, input, votes, &decided);
     if (UNLIKELY(set->needs.state))
-        (void)pthread_mutex_unlock(set->state_lock);
+        (void)pthread_mutex_unlock(&set->state_lock->mutex);
     return decided;
 }
 
@@ -318,9 +355,9 @@ int policy_set_decide_batch(const struct policy_set *set, const struct verdict_i
 
     if (!left)
         return -ENOMEM;
-    (void)pthread_mutex_lock(set->state_lock);
+    (void)pthread_mutex_lock(&set->state_lock->mutex);
     weigh_and_count(set, inputs, count, left, votes, out_decided);
-    (void)pthread_mutex_unlock(set->state_lock);
+    (void)pthread_mutex_unlock(&set->state_lock->mutex);
     free(left);
     return 0;
 }

@@ -26,6 +26,10 @@ struct decided {
 /* policies: the YAML list (NULL: empty). Errors name file, line and policy. */
 int policy_set_new(struct config_context *context, const struct config_node *policies, bool sample_on_first_match,
     uint64_t generation, struct policy_set **out_set);
+/* Live reload: buckets and counters of policies that have not changed go on, shared by both sets; before: in force until now. policies and
+ * policies_before: the lists that they were made of. */
+void policy_set_inherit(struct policy_set *set, const struct config_node *policies, const struct policy_set *before,
+    const struct config_node *policies_before);
 struct policy_set *policy_set_ref(struct policy_set *set);
 void policy_set_unref(struct policy_set *set);
 

@@ -78,6 +78,11 @@ static bool and_is_lasting(const void *self, const struct facts *facts)
     return policy_list_is_lasting(&((const struct and_policy *)self)->policies, facts);
 }
 
+static void and_inherit(void *self, const void *before)
+{
+    policy_list_inherit(&((struct and_policy *)self)->policies, &((const struct and_policy *)before)->policies);
+}
+
 static void and_deinit(void *self)
 {
     policy_list_deinit(&((struct and_policy *)self)->policies);
@@ -94,5 +99,6 @@ const struct policy_type policy_and = {
     .is_weighed = and_is_weighed,
     .is_stateful = and_is_stateful,
     .is_lasting = and_is_lasting,
+    .inherit = and_inherit,
     .deinit = and_deinit,
 };

@@ -56,9 +56,14 @@ static bool bytes_limiting_is_stateful(const void *self)
     return true;
 }
 
+static void bytes_limiting_inherit(void *self, const void *before)
+{
+    token_bucket_inherit(&((struct bytes_limiting *)self)->bucket, ((const struct bytes_limiting *)before)->bucket);
+}
+
 static void bytes_limiting_deinit(void *self)
 {
-    token_bucket_free(((struct bytes_limiting *)self)->bucket);
+    token_bucket_unref(((struct bytes_limiting *)self)->bucket);
 }
 
 const struct policy_type policy_bytes_limiting = {
@@ -69,5 +74,6 @@ const struct policy_type policy_bytes_limiting = {
     .evaluate = bytes_limiting_evaluate,
     .weigh = bytes_limiting_weigh,
     .is_stateful = bytes_limiting_is_stateful,
+    .inherit = bytes_limiting_inherit,
     .deinit = bytes_limiting_deinit,
 };

@@ -7,6 +7,7 @@
  * Differs from the Collector: a clock that reads one second less than before begins no new second. With several workers
  * that is one which read it a moment earlier. */
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,6 +28,7 @@ struct share { /* of one policy inside */
 };
 
 struct composite_second { /* all decisions of a node share it */
+    atomic_uint refs; /* of policies, in the sets of several generations */
     uint64_t unix_s;
     struct share shares[];
 };
@@ -100,12 +102,29 @@ static int composite_read_allocations(
     return result;
 }
 
+static void second_unref(struct composite_second *second)
+{
+    if (second && atomic_fetch_sub_explicit(&second->refs, 1, memory_order_acq_rel) == 1)
+        free(second);
+}
+
+static void composite_inherit(void *self, const void *opaque)
+{
+    struct composite *composite = self;
+    const struct composite *before = opaque;
+
+    policy_list_inherit(&composite->policies, &before->policies);
+    atomic_fetch_add_explicit(&before->second->refs, 1, memory_order_relaxed);
+    second_unref(composite->second);
+    composite->second = before->second;
+}
+
 static void composite_deinit(void *self)
 {
     struct composite *composite = self;
 
     policy_list_deinit(&composite->policies);
-    free(composite->second);
+    second_unref(composite->second);
 }
 
 static int composite_prepare(void *self, const struct policy_prepare *prepare)
@@ -121,6 +140,8 @@ static int composite_prepare(void *self, const struct policy_prepare *prepare)
         return r;
     composite->second =
         calloc(1, sizeof(*composite->second) + composite->policies.count * sizeof(struct share));
+    if (composite->second)
+        atomic_init(&composite->second->refs, 1);
     r = composite->second ? composite_read_allocations(composite, prepare) : error_raise(-ENOMEM);
     if (r)
         composite_deinit(composite);
@@ -186,5 +207,6 @@ const struct policy_type policy_composite = {
     .prepare = composite_prepare,
     .evaluate = composite_evaluate,
     .is_stateful = composite_is_stateful,
+    .inherit = composite_inherit,
     .deinit = composite_deinit,
 };

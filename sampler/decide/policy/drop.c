@@ -41,6 +41,11 @@ static bool drop_is_lasting(const void *self, const struct facts *facts)
     return policy_list_is_lasting(&((const struct drop_policy *)self)->policies, facts);
 }
 
+static void drop_inherit(void *self, const void *before)
+{
+    policy_list_inherit(&((struct drop_policy *)self)->policies, &((const struct drop_policy *)before)->policies);
+}
+
 static void drop_deinit(void *self)
 {
     policy_list_deinit(&((struct drop_policy *)self)->policies);
@@ -56,5 +61,6 @@ const struct policy_type policy_drop = {
     .evaluate = drop_evaluate,
     .is_stateful = drop_is_stateful,
     .is_lasting = drop_is_lasting,
+    .inherit = drop_inherit,
     .deinit = drop_deinit,
 };

@@ -37,6 +37,11 @@ static bool not_is_stateful(const void *self)
     return policy_is_stateful(&((const struct not_policy *)self)->policy);
 }
 
+static void not_inherit(void *self, const void *before)
+{
+    policy_inherit(&((struct not_policy *)self)->policy, &((const struct not_policy *)before)->policy);
+}
+
 static void not_deinit(void *self)
 {
     policy_deinit(&((struct not_policy *)self)->policy);
@@ -50,5 +55,6 @@ const struct policy_type policy_not = {
     .prepare = not_prepare,
     .evaluate = not_evaluate,
     .is_stateful = not_is_stateful,
+    .inherit = not_inherit,
     .deinit = not_deinit,
 };

@@ -53,9 +53,14 @@ static bool rate_limiting_is_stateful(const void *self)
     return true;
 }
 
+static void rate_limiting_inherit(void *self, const void *before)
+{
+    token_bucket_inherit(&((struct rate_limiting *)self)->bucket, ((const struct rate_limiting *)before)->bucket);
+}
+
 static void rate_limiting_deinit(void *self)
 {
-    token_bucket_free(((struct rate_limiting *)self)->bucket);
+    token_bucket_unref(((struct rate_limiting *)self)->bucket);
 }
 
 const struct policy_type policy_rate_limiting = {
@@ -66,5 +71,6 @@ const struct policy_type policy_rate_limiting = {
     .evaluate = rate_limiting_evaluate,
     .weigh = rate_limiting_weigh,
     .is_stateful = rate_limiting_is_stateful,
+    .inherit = rate_limiting_inherit,
     .deinit = rate_limiting_deinit,
 };
