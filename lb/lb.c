@@ -80,8 +80,19 @@ struct lb_piece {
     char message[120];
 };
 
+/* Who is asked for members, and all that this borrows from. */
+struct lb_lookup {
+    struct resolver_plan plan;
+    struct resolver_config resolver, fallback;
+    struct dns_config dns;
+    struct k8s_config kubernetes;
+    struct config_context *context; /* whose memory that is; NULL: the start's */
+};
+
 struct lb {
-    struct lb_config config;
+    struct lb_config config; /* but for the resolver's part as it was started, with what a reload changed since */
+    struct config_reload *reload; /* NULL: there is no file to read again */
+    struct config_context *context; /* of the configuration in force; NULL: the start's */
     struct control control;
     struct metrics metrics;
     struct cgroup_limits limits;
@@ -95,7 +106,7 @@ struct lb {
     struct security *security;
     struct link_options member_options; /* how samplers are connected to */
     /* membership: control thread */
-    struct resolver_plan resolver_plan;
+    struct lb_lookup *lookup;
     struct resolver *resolver;
     struct member_book book;
     struct link_table links;
@@ -132,7 +143,7 @@ static const struct resolver_metrics *resolver_metrics(const struct lb *lb)
     };
     size_t at = 0;
 
-    while (strcmp(lb->config.resolver.name, all[at].name) != 0)
+    while (strcmp(lb->lookup->resolver.name, all[at].name) != 0)
         at++;
     return &all[at];
 }
@@ -688,7 +699,7 @@ static void lb_resolve_failing(struct lb *lb, bool failing)
 {
     lb->resolve_failing = failing;
     metric_set(control_cell(lb), METRIC_RESOLVER_FAILING, failing);
-    metric_set(control_cell(lb), METRIC_RESOLVER_FALLBACK, strcmp(resolver_source(lb->resolver), lb->config.resolver.name) != 0);
+    metric_set(control_cell(lb), METRIC_RESOLVER_FALLBACK, strcmp(resolver_source(lb->resolver), lb->lookup->resolver.name) != 0);
 }
 
 static void lb_resolved_well(struct lb *lb)
@@ -721,7 +732,7 @@ static void lb_on_resolved(void *context, const struct resolved_address *address
     lb_resolved_well(lb);
     (void)member_book_resolved(&lb->book, addresses, count);
     lb->book_changed = true;
-    log_event(LOG_INFO, "resolved", "resolver=%s addresses=%zu", lb->config.resolver.name, count);
+    log_event(LOG_INFO, "resolved", "resolver=%s addresses=%zu", lb->lookup->resolver.name, count);
     without = link_table_resolved(&lb->links);
     if (without > 0)
         log_event(LOG_ERROR, "too_many_addresses", "listed=%zu without_link=%zu most=%u", count, without, LINKS_MAX);
@@ -747,7 +758,7 @@ static void lb_on_resolve_failed(void *context, const char *reason)
     /* A server that is away fails every few seconds: the same reason is logged once a period. */
     if (again && clock_now_ns() - lb->failure_said_ns < FAILURE_LOG_PERIOD_NS)
         return;
-    log_event(LOG_WARN, "resolve_failed", "resolver=%s reason=\"%s\" times=%llu members_listed=%zu", lb->config.resolver.name, reason,
+    log_event(LOG_WARN, "resolve_failed", "resolver=%s reason=\"%s\" times=%llu members_listed=%zu", lb->lookup->resolver.name, reason,
         (unsigned long long)lb->failures_unsaid, member_book_listed(&lb->book));
     lb->failure_said_ns = clock_now_ns();
     lb->failures_unsaid = 0;
@@ -870,7 +881,7 @@ static void lb_status_members(struct lb *lb, struct text *out)
 
 static void lb_status_resolver(const struct lb *lb, struct text *out)
 {
-    const struct resolver_config *config = &lb->config.resolver;
+    const struct resolver_config *config = &lb->lookup->resolver;
 
     text_append(out, "  \"resolver\": {\"type\": \"%s\", \"source\": \"%s\", \"hostname\": ", config->name, resolver_source(lb->resolver));
     text_append_json(out, slice_text(config->dns_set ? config->dns_hostname : ""));
@@ -896,6 +907,9 @@ static void lb_status(void *context, struct text *out)
     text_append(out, "  \"ready\": %s, \"reason\": ", ready ? "true" : "false");
     text_append_json(out, slice_text(ready ? "" : reason));
     text_append(out, ", \"draining\": %s, \"workers\": %u,\n", lb->draining ? "true" : "false", lb->worker_count);
+    text_append(out, "  \"config\": ");
+    config_reload_status(lb->reload, out);
+    text_append(out, ",\n");
     lb_status_resolver(lb, out);
     text_append(out, ",\n  \"ring\": {\"fingerprint\": \"%016llx\", \"members\": %u, \"slots\": %u},\n",
         lb->set ? (unsigned long long)lb->set->ring->fingerprint : 0ull, lb->set ? lb->set->ring->member_count : 0, RING_SLOTS);
@@ -1041,8 +1055,10 @@ static void lb_on_stop(void *context, unsigned count)
 
 static void lb_on_hangup(void *context)
 {
-    (void)context;
-    log_event(LOG_WARN, "reload_not_supported", "remedy=\"restart: live reload comes in a later release\"");
+    struct lb *lb = context;
+
+    if (lb->reload)
+        config_reload_on_hangup(lb->reload);
 }
 
 static int lb_listen(struct lb *lb, char *out_error, size_t error_size)
@@ -1090,6 +1106,8 @@ static int lb_secure_members(struct lb *lb, char *out_error, size_t error_size)
     return 0;
 }
 
+static int lb_reload(void *context, struct text *out);
+
 static bool lb_serving(void *context)
 {
     const struct lb *lb = context;
@@ -1100,7 +1118,7 @@ static bool lb_serving(void *context)
 static int lb_admin(struct lb *lb, char *out_error, size_t error_size)
 {
     const struct admin_routes routes = {
-        .context = lb, .ready = lb_ready, .serving = lb_serving, .metrics = lb_metrics, .status = lb_status, .explain = lb_explain};
+        .context = lb, .ready = lb_ready, .serving = lb_serving, .metrics = lb_metrics, .status = lb_status, .explain = lb_explain, .reload = lb_reload};
     const struct admin_options options = program_admin_options(&lb->config.tailrace);
 
     if (!program_has_admin(&lb->config.tailrace))
@@ -1108,24 +1126,132 @@ static int lb_admin(struct lb *lb, char *out_error, size_t error_size)
     return admin_new(&lb->control, &options, &routes, &lb->admin, out_error, error_size);
 }
 
-static int lb_resolver(struct lb *lb, char *out_error, size_t error_size)
+static void lookup_free(struct lb_lookup *lookup)
+{
+    free(lookup);
+}
+
+static struct lb_lookup *lookup_new(struct lb *lb, const struct lb_config *config, struct config_context *context)
+{
+    struct lb_lookup *lookup = calloc(1, sizeof(*lookup));
+
+    ASSERT(lookup != NULL);
+    lookup->resolver = config->resolver;
+    lookup->fallback = config->fallback;
+    lookup->dns = config->dns;
+    lookup->kubernetes = config->kubernetes;
+    lookup->context = context;
+    lookup->plan = (struct resolver_plan){
+        .control = &lb->control,
+        .resolver = &lookup->resolver,
+        .fallback = &lookup->fallback,
+        .dns = &lookup->dns,
+        .kubernetes = &lookup->kubernetes,
+    };
+    return lookup;
+}
+
+static int lb_resolver(struct lb *lb, const struct lb_lookup *lookup, struct resolver **out_resolver, char *out_error, size_t error_size)
 {
     const struct resolver_events events = {lb, lb_on_resolved, lb_on_resolve_failed, lb_on_resolve_unchanged};
     char reason[512] = "";
-    int r;
+    int r = resolver_new(&lookup->plan, &events, out_resolver, reason, sizeof(reason));
 
-    lb->resolver_plan = (struct resolver_plan){
-        .control = &lb->control,
-        .resolver = &lb->config.resolver,
-        .fallback = &lb->config.fallback,
-        .dns = &lb->config.dns,
-        .kubernetes = &lb->config.kubernetes,
-    };
-    r = resolver_new(&lb->resolver_plan, &events, &lb->resolver, reason, sizeof(reason));
     if (r <= 0)
         return error_pass(r);
-    (void)snprintf(out_error, error_size, "exporters.loadbalancing.resolver.%s: %s", lb->config.resolver.name, reason);
+    (void)snprintf(out_error, error_size, "exporters.loadbalancing.resolver.%s: %s", lookup->resolver.name, reason);
     return error_fold(r);
+}
+
+/* -- live reload ------------------------------------------------------------------------------------------------------ */
+
+static int reload_read(
+    void *tier, struct config_context *context, const struct config_node *root, uint64_t generation, void **out_config)
+{
+    struct lb_config *config = calloc(1, sizeof(*config));
+
+    (void)tier;
+    (void)generation;
+    ASSERT(config != NULL);
+    *out_config = config;
+    return lb_config_read(context, root, config);
+}
+
+static void reload_release(void *tier, void *config)
+{
+    (void)tier;
+    free(config);
+}
+
+static bool changes_lookup(const struct config_paths *changed)
+{
+    return config_paths_have(changed, "exporters.*.resolver") || config_paths_have(changed, "tailrace.dns") ||
+           config_paths_have(changed, "tailrace.kubernetes") || config_paths_have(changed, "tailrace.resolver_fallback");
+}
+
+/* A new resolver takes the place of the old one; the members that are known stay until it has an answer. */
+static int reload_lookup(struct lb *lb, const struct lb_config *config, struct config_try *try)
+{
+    struct lb_lookup *lookup = lookup_new(lb, config, try->context);
+    struct resolver *resolver = NULL;
+    char error[640] = "";
+
+    if (lb_resolver(lb, lookup, &resolver, error, sizeof(error))) {
+        resolver_free(resolver);
+        lookup_free(lookup);
+        return config_error(try->context, NULL, "%s", error[0] ? error : "out of memory");
+    }
+    if (strcmp(lookup->resolver.name, lb->lookup->resolver.name) != 0)
+        metric_set(control_cell(lb), resolver_metrics(lb)->members, 0); /* from now on the other one's gauge */
+    resolver_free(lb->resolver);
+    if (lb->lookup->context != lb->context)
+        config_context_free(lb->lookup->context);
+    lookup_free(lb->lookup);
+    lb->lookup = lookup;
+    lb->resolver = resolver;
+    lb->book_changed = true;
+    resolver_start(resolver);
+    return 0;
+}
+
+static int reload_apply(void *tier, struct config_try *try)
+{
+    struct lb *lb = tier;
+    const struct lb_config *config = try->config;
+
+    if (changes_lookup(&try->changed) && reload_lookup(lb, config, try))
+        return CONFIG_E_INVALID;
+    lb->config.outbox_bytes = config->outbox_bytes;
+    lb->config.member.timeout_ns = config->member.timeout_ns;
+    lb->config.tailrace.drain_timeout_ns = config->tailrace.drain_timeout_ns;
+    log_level_set(config->telemetry.log_level);
+    for (size_t i = 0; i < lb->links.count; i++) {
+        if (lb->links.slots[i].link)
+            outbox_change(&lb->links.slots[i].link->outbox, config->outbox_bytes, (uint64_t)config->member.timeout_ns);
+    }
+    if (lb->context != lb->lookup->context)
+        config_context_free(lb->context);
+    lb->context = try->context;
+    reload_release(lb, try->config);
+    return 0;
+}
+
+static int lb_reload(void *context, struct text *out)
+{
+    struct lb *lb = context;
+
+    if (lb->reload)
+        return config_reload_serve(lb->reload, out) ? 0 : -1;
+    text_append(out, "{\"error\": \"there is no file to read again\"}\n");
+    return -1;
+}
+
+int lb_reload_new(struct lb *lb, const struct config_source *source)
+{
+    const struct config_reload_tier tier = {
+        .tier = lb, .live = lb_live_keys, .read = reload_read, .apply = reload_apply, .release = reload_release};
+
+    return config_reload_new(&lb->control, source, &tier, control_cell(lb), &lb->reload);
 }
 
 int lb_new(const struct lb_config *config, struct lb **out_lb, char *out_error, size_t error_size)
@@ -1137,6 +1263,7 @@ int lb_new(const struct lb_config *config, struct lb **out_lb, char *out_error, 
         return error_raise(-ENOMEM);
     *out_lb = lb;
     lb->config = *config;
+    lb->lookup = lookup_new(lb, config, NULL);
     lb->security = security_new();
     if (!lb->security)
         return error_raise(-ENOMEM);
@@ -1181,7 +1308,7 @@ int lb_new(const struct lb_config *config, struct lb **out_lb, char *out_error, 
     r = lb_admin(lb, out_error, error_size);
     if (r)
         return error_pass(r);
-    r = lb_resolver(lb, out_error, error_size);
+    r = lb_resolver(lb, lb->lookup, &lb->resolver, out_error, error_size);
     if (r)
         return error_pass(r);
     return control_timer_new(&lb->control, TEND_PERIOD_NS, lb_tend, lb, &lb->tend_timer);
@@ -1254,6 +1381,7 @@ void lb_free(struct lb *lb)
         router_deinit(&home->router);
     }
     admin_free(lb->admin);
+    config_reload_free(lb->reload);
     control_timer_free(lb->tend_timer);
     resolver_free(lb->resolver);
     (void)mailbox_deliver(&lb->control.mailbox, &lb->control);
@@ -1263,6 +1391,10 @@ void lb_free(struct lb *lb)
     member_book_deinit(&lb->book);
     security_free(lb->security); /* after all that connects */
     metrics_deinit(&lb->metrics);
+    if (lb->lookup && lb->lookup->context != lb->context)
+        config_context_free(lb->lookup->context);
+    lookup_free(lb->lookup);
+    config_context_free(lb->context);
     free(lb->workers);
     free(lb);
 }

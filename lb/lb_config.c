@@ -77,6 +77,26 @@ const struct config_key lb_tailrace_keys[] = {
     {0},
 };
 
+const char *const lb_live_keys[] = {
+    "exporters.*.resolver",
+    "exporters.*.timeout",
+    "exporters.*.retry_on_failure",
+    "exporters.*.sending_queue",
+    "exporters.*.protocol.otlp.timeout",
+    "exporters.*.protocol.otlp.retry_on_failure",
+    "exporters.*.protocol.otlp.sending_queue",
+    "processors.batch*",
+    "processors.memory_limiter*",
+    "service.pipelines.*.processors",
+    "service.telemetry.logs.level",
+    "tailrace.outbox",
+    "tailrace.dns",
+    "tailrace.kubernetes",
+    "tailrace.resolver_fallback",
+    "tailrace.drain_timeout",
+    NULL,
+};
+
 static const char *const exporter_types[] = {"load_balancing", "nop", NULL};
 
 const struct otlp_tier lb_tier = {

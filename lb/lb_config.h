@@ -24,3 +24,4 @@ int lb_config_read(struct config_context *context, const struct config_node *roo
 struct lb_config lb_config_defaults(void);
 extern const struct config_key load_balancing_keys[], lb_tailrace_keys[];
 extern const struct otlp_tier lb_tier;
+extern const char *const lb_live_keys[]; /* patterns of config_diff.h: what a running balancer takes over */

@@ -7,12 +7,12 @@ static int read_config(struct config_context *context, const struct config_node 
     return lb_config_read(context, root, config);
 }
 
-static int serve(void *config, char *out_error, size_t error_size)
+static int serve(void *config, const struct config_source *source, char *out_error, size_t error_size)
 {
     struct lb *lb = NULL;
     int code = EXIT_START_FAILED;
 
-    if (lb_new(config, &lb, out_error, error_size)) {
+    if (lb_new(config, &lb, out_error, error_size) || (source && lb_reload_new(lb, source))) {
         if (out_error[0] == '\0')
             (void)error_trail(out_error, error_size);
     } else {

@@ -123,7 +123,7 @@ static struct drain_facts facts_of(const struct sampler *sampler)
         .listeners_done = run->listeners_done,
         .finished = atomic_load(&sampler->workers_finished) == sampler->worker_count,
         .stops = run->stops,
-        .grace_ns = (uint64_t)sampler->config.tailrace.drain_timeout_ns,
+        .grace_ns = (uint64_t)sampler->settings->config.tailrace.drain_timeout_ns,
     };
 }
 

@@ -94,6 +94,7 @@ bool intake_read(struct intake *intake, struct slice request, const struct metad
             intake_reject(intake, ref.index, SPAN_MALFORMED);
             continue;
         }
+        span->facts.generation = (uint32_t)policy_set_generation(set);
         span->bytes = ref.bytes;
         span->id = ref.trace_id;
         span->id_hash = hash_trace(&ref.trace_id);

@@ -74,6 +74,16 @@ int sampler_journal_start(struct sampler *sampler)
     return 0;
 }
 
+/* Traces that are held may wait longer than the settings say now: times only ever grow. */
+void sampler_journal_keep(struct sampler *sampler)
+{
+    const struct sampler_config *config = &sampler->settings->config;
+
+    sampler->journal_verdict_keep_ns = u64_max(sampler->journal_verdict_keep_ns, (uint64_t)config->tailrace.verdict_keep_ns);
+    sampler->journal_clean_age_ns = u64_max(sampler->journal_clean_age_ns, (uint64_t)config->tail_sampling.decision_wait_ns + CLEAN_AFTER_NS);
+    journal_keep(sampler->journal, sampler->journal_verdict_keep_ns, sampler->journal_clean_age_ns);
+}
+
 void sampler_journal_status(struct sampler *sampler, struct text *out)
 {
     struct journal_stats stats;

@@ -13,6 +13,8 @@ struct sampler;
 int sampler_journal_open(struct sampler *sampler, char *out_error, size_t error_size);
 /* The workers run. 0 or < 0. */
 int sampler_journal_start(struct sampler *sampler);
+/* Live reload: times that follow from the settings. */
+void sampler_journal_keep(struct sampler *sampler);
 /* For /status and /metrics. */
 void sampler_journal_status(struct sampler *sampler, struct text *out);
 void sampler_journal_gauges(struct sampler *sampler);

@@ -5,41 +5,31 @@
 #include "sampler/drain_journal.h"
 #include "sampler/replay/replay.h"
 #include "sampler/sampler.h"
+#include "sampler/sampler_reload.h"
+#include "sampler/sampler_setup.h"
 
-/* The whole configuration: keys as structs, policies compiled. */
-struct sampler_setup {
-    struct sampler_config config;
-    struct policy_set *set;
+/* What main and its callbacks share. */
+struct main_setup {
+    struct sampler_setup setup;
     bool gives_only; /* --drain-journal */
 };
 
 static int read_config(struct config_context *context, const struct config_node *root, void *opaque)
 {
-    struct sampler_setup *setup = opaque;
-    int r = sampler_config_read(context, root, &setup->config);
-    const char *stateful;
-    int policies;
+    struct main_setup *own = opaque;
+    int r = sampler_setup_read(context, root, 1, &own->setup);
 
-    setup->config.gives_only = setup->gives_only;
-    /* Policies too, also after another error: one start shows all there is to mend. */
-    policies = policy_set_new(context, setup->config.tail_sampling.policies, setup->config.tail_sampling.sample_on_first_match,
-        1, &setup->set);
-    if (r || policies)
-        return r ? r : policies;
-    stateful = policy_set_stateful(setup->set);
-    if (setup->config.tail_sampling.span_ingest && stateful)
-        return config_error(context, setup->config.tail_sampling.policies,
-            "sampling_strategy \"span-ingest\" requires all policies to be stateless, but policy \"%s\" is stateful", stateful);
-    return 0;
+    own->setup.config.gives_only = own->gives_only;
+    return r;
 }
 
-static int serve(void *opaque, char *out_error, size_t error_size)
+static int serve(void *opaque, const struct config_source *source, char *out_error, size_t error_size)
 {
-    struct sampler_setup *setup = opaque;
+    const struct main_setup *own = opaque;
     struct sampler *sampler = NULL;
     int code = EXIT_START_FAILED;
 
-    if (sampler_new(&setup->config, setup->set, &sampler, out_error, error_size)) {
+    if (sampler_new(&own->setup.config, own->setup.set, &sampler, out_error, error_size) || (source && sampler_reload_new(sampler, source))) {
         if (out_error[0] == '\0')
             (void)error_trail(out_error, error_size);
     } else {
@@ -51,13 +41,13 @@ static int serve(void *opaque, char *out_error, size_t error_size)
 
 int main(int argc, char **argv)
 {
-    static struct sampler_setup setup;
+    static struct main_setup own;
     static char help[8192];
     const struct program program = {
         .name = "tailrace-sampler",
-        .config = &setup,
+        .config = &own,
         .read = read_config,
-        .telemetry = &setup.config.telemetry,
+        .telemetry = &own.setup.config.telemetry,
         .serve = serve,
         .more_help = help,
     };
@@ -66,9 +56,9 @@ int main(int argc, char **argv)
     (void)snprintf(help, sizeof(help), "%s%s", drain_journal_help, replay_help);
     if (replay_is_asked(argc, argv))
         return replay_main(argc, argv);
-    setup.gives_only = drain_journal_is_asked(argc, argv);
-    code = setup.gives_only ? drain_journal_main(&program, argc, argv) : program_main(&program, argc, argv);
+    own.gives_only = drain_journal_is_asked(argc, argv);
+    code = own.gives_only ? drain_journal_main(&program, argc, argv) : program_main(&program, argc, argv);
 
-    policy_set_unref(setup.set);
+    sampler_setup_deinit(&own.setup);
     return code;
 }

@@ -23,15 +23,13 @@
 #include "sampler/journal/journal.h"
 #include "sampler/journal/journal_thread.h"
 #include "sampler/journal_run.h"
+#include "sampler/sampler_reload.h"
 #include "sampler/sampler_worker.h"
 #include "sampler/span_path.h"
 #include "sampler/turn.h"
 
 #define TEND_PERIOD_NS (100 * NS_PER_MS)
 #define READY_EXTENTS 4u       /* populated ahead of need, per worker */
-#define RECORD_SHARE 20u       /* records may take a twentieth of the memory limit (verdict_memory) … */
-#define HASH_SHARE 20u         /* … and so may hashes of exported spans */
-#define BIG_TRACE_SHARE 20u
 
 static void control_on_finished(struct mail *mail, void *receiver)
 {
@@ -54,8 +52,10 @@ void sampler_worker_finished(struct sampler_worker *home)
 
 static void sampler_on_hangup(void *context)
 {
-    (void)context;
-    log_event(LOG_WARN, "reload_not_supported", "remedy=\"restart: live reload comes in a later release\"");
+    struct sampler *sampler = context;
+
+    if (sampler->reload)
+        config_reload_on_hangup(sampler->reload);
 }
 
 /* What gRPC's health service says is what /readyz says. */
@@ -113,30 +113,16 @@ static int sampler_listen(struct sampler *sampler, char *out_error, size_t error
     return listeners_new(&options, &entry, &sampler->listeners, out_error, error_size);
 }
 
-static int64_t share_of(int64_t size, unsigned workers)
-{
-    return size > 0 ? (size + workers - 1) / workers : size;
-}
-
 static int sampler_worker_init(struct sampler_worker *home, struct sampler *sampler, unsigned index)
 {
-    const struct tail_sampling_config *config = &sampler->config.tail_sampling;
     const struct exporter_owner owner = survivors_owner(home);
-    uint64_t limit = extent_pool_limit_bytes(sampler->pool);
-    const struct decision_cache_options cache = {
-        .sampled_cache_size = share_of(config->sampled_cache_size, sampler->worker_count),
-        .non_sampled_cache_size = share_of(config->non_sampled_cache_size, sampler->worker_count),
-        .num_traces = config->num_traces_set ? u64_max(config->num_traces / sampler->worker_count, 1) : 0,
-        .verdict_keep_ns = (uint64_t)sampler->config.tailrace.verdict_keep_ns,
-        .resend_window_ns = (uint64_t)sampler->config.tailrace.resend_window_ns,
-        .max_bytes = limit / RECORD_SHARE / sampler->worker_count,
-        .hash_bytes = limit / HASH_SHARE / sampler->worker_count,
-    };
-    size_t policies = size_max(policy_set_count(sampler->set), 1);
+    const struct decision_cache_options cache = sampler_cache_options(sampler, &sampler->config);
     int r;
 
     home->sampler = sampler;
-    home->set = policy_set_ref(sampler->set);
+    home->settings = sampler_settings_ref(sampler->settings);
+    home->set = home->settings->set;
+    home->decision_wait_most_ns = (uint64_t)sampler->config.tail_sampling.decision_wait_ns;
     intake_init(&home->intake);
     home->hook.run = sampler_worker_run;
     r = worker_init(&home->worker, index, sampler->worker_count, &sampler->metrics.cells[index]);
@@ -147,18 +133,18 @@ static int sampler_worker_init(struct sampler_worker *home, struct sampler *samp
         return error_fold(r);
     home->headers = header_table_new();
     home->scratch = predicate_scratch_new(policy_set_predicates(home->set));
-    home->votes = calloc(policies, sizeof(*home->votes));
-    home->credits = calloc(policies, sizeof(*home->credits));
-    home->policy_counts = calloc(policies, sizeof(*home->policy_counts));
-    if (!home->headers || !home->scratch || !home->votes || !home->credits || !home->policy_counts)
+    if (!home->headers || !home->scratch)
         return error_raise(-ENOMEM);
+    r = policy_counts_init(&home->policy_counts, home->settings);
+    if (r)
+        return error_fold(r);
     r = trace_table_new(home->store, home->headers, clock_now_ns(), &home->traces);
     if (r)
         return error_fold(r);
     r = decision_cache_new(&cache, &home->cache);
     if (r)
         return error_fold(r);
-    r = worker_backends_new(sampler->backends, &home->worker, &owner, &home->backends);
+    r = worker_backends_new(sampler->backends, home->settings, &home->worker, &owner, &home->backends);
     if (r)
         return error_pass(r);
     r = worker_handoff_new(home, &sampler->handoff, &home->handoff);
@@ -170,27 +156,23 @@ static int sampler_worker_init(struct sampler_worker *home, struct sampler *samp
 
 static int sampler_pool(struct sampler *sampler, char *out_error, size_t error_size)
 {
-    uint64_t limit = sampler->config.tailrace.memory_limit_bytes;
+    uint64_t limit = sampler_memory_limit(sampler, &sampler->config);
     uint64_t least = budget_least_bytes(sampler->worker_count);
 
-    if (limit == 0)
-        limit = sampler->limits.memory_bytes / 100 * 65;
     if (limit < least) {
         (void)snprintf(out_error, error_size,
             "tailrace.memory.limit_mib: %llu MiB is too little for %u workers, they need at least %llu MiB",
             (unsigned long long)(limit / MIB), sampler->worker_count, (unsigned long long)((least + MIB - 1) / MIB));
         return error_raise(-EINVAL);
     }
-    sampler->big_trace_bytes = limit / BIG_TRACE_SHARE;
-    sampler->admission.limit_bytes = u64_min(limit / 4, 64 * MIB);
+    sampler_limits_set(sampler, &sampler->config);
     return extent_pool_new(limit, &sampler->pool);
 }
 
 static int sampler_backends(struct sampler *sampler, char *out_error, size_t error_size)
 {
     const struct backends_options options = {
-        .configs = sampler->config.exporters,
-        .count = sampler->config.exporter_count,
+        .settings = sampler->settings,
         .workers = sampler->worker_count,
         .loops = sampler->loops,
         .loop_count = sampler->loop_count,
@@ -225,7 +207,7 @@ int sampler_new(const struct sampler_config *config, struct policy_set *set, str
         return error_raise(-ENOMEM);
     *out_sampler = sampler;
     sampler->config = *config;
-    sampler->set = policy_set_ref(set);
+    sampler->settings = sampler_settings_new(config, NULL, set, NULL, &sampler->policy_roll);
     sampler->security = security_new();
     if (!sampler->security)
         return error_raise(-ENOMEM);
@@ -247,11 +229,9 @@ int sampler_new(const struct sampler_config *config, struct policy_set *set, str
     r = sampler_pool(sampler, out_error, error_size);
     if (r)
         return error_fold(r);
-    /* A rate is spent by decisions that wait: with one in the set the others wait too, or it would be spent otherwise. */
-    sampler->decides_early = config->tail_sampling.span_ingest || (config->tailrace.early_keep && !policy_set_needs(set)->state);
-    sampler->budget = (struct budget){.pool = sampler->pool, .decide_early_allowed = config->tailrace.at_limit == AT_LIMIT_DECIDE_EARLY && !config->tail_sampling.block_on_overflow,
+    sampler->budget = (struct budget){.pool = sampler->pool, .decide_early_allowed = sampler_decides_early(config),
         .handoff = config->cluster.on,
-        .spill_allowed = config->journal.directory && config->tailrace.at_limit != AT_LIMIT_REFUSE,
+        .spill_allowed = sampler_spills(config),
         .workers = sampler->worker_count};
     if (config->journal.directory) {
         r = sampler_journal_open(sampler, out_error, error_size);
@@ -310,7 +290,7 @@ int sampler_start(struct sampler *sampler)
     }
     log_event(LOG_INFO, "started", "member=%s %s admin_port=%d workers=%u policies=%zu memory_limit_bytes=%llu",
         sampler->name, listeners_ports(sampler->listeners, ports, sizeof(ports)), sampler->admin ? admin_port(sampler->admin) : 0, sampler->worker_count,
-        policy_set_count(sampler->set), (unsigned long long)extent_pool_limit_bytes(sampler->pool));
+        policy_set_count(sampler->settings->set), (unsigned long long)extent_pool_limit_bytes(sampler->pool));
     if (sampler->cluster)
         cluster_start(sampler->cluster);
     else
@@ -357,15 +337,14 @@ static void sampler_worker_deinit(struct sampler_worker *home)
     header_table_free(home->headers);
     extent_store_free(home->store);
     predicate_scratch_free(home->scratch);
-    policy_set_unref(home->set);
+    past_sets_deinit(&home->past);
+    policy_counts_deinit(&home->policy_counts);
+    sampler_settings_unref(home->settings);
     intake_deinit(&home->intake);
     free(home->batch.traces);
     free(home->batch.inputs);
     free(home->batch.decided);
     free(home->hash_scratch);
-    free(home->votes);
-    free(home->credits);
-    free(home->policy_counts);
 }
 
 static void workers_deliver(struct sampler *sampler)
@@ -405,6 +384,7 @@ void sampler_free(struct sampler *sampler)
     for (unsigned i = 0; sampler->workers && i < sampler->worker_count; i++)
         sampler_worker_deinit(&sampler->workers[i]);
     admin_free(sampler->admin);
+    config_reload_free(sampler->reload);
     control_timer_free(sampler->tend_timer);
     (void)mailbox_deliver(&sampler->control.mailbox, &sampler->control);
     cluster_free(sampler->cluster);
@@ -412,7 +392,8 @@ void sampler_free(struct sampler *sampler)
     control_deinit(&sampler->control);
     journal_close(sampler->journal);
     extent_pool_free(sampler->pool);
-    policy_set_unref(sampler->set);
+    sampler_settings_unref(sampler->settings);
+    policy_roll_deinit(&sampler->policy_roll);
     security_free(sampler->security); /* after all that connects */
     metrics_deinit(&sampler->metrics);
     backends_free(sampler->backends);

@@ -8,6 +8,7 @@
 #include "common/cluster/ring.h"
 #include "common/export/rpc_code.h"
 #include "common/run/clock.h"
+#include "common/run/config_reload.h"
 #include "common/run/grpc_pump.h"
 #include "common/run/program.h"
 #include "proto/peer.h"
@@ -19,11 +20,6 @@
 #include "sampler/verdict.h"
 
 static_assert(METRIC_BOOK_HELD - METRIC_BOOK_RECEIVED == BOOK_HELD, "metrics.def lists the books in the order of enum book");
-
-static uint64_t relaxed(const _Atomic uint64_t *value)
-{
-    return atomic_load_explicit(value, memory_order_relaxed);
-}
 
 static const char *yes_no(bool value)
 {
@@ -42,35 +38,31 @@ static void books_sum(struct sampler *sampler, uint64_t out_books[BOOK_COUNT])
     }
 }
 
-struct policy_sum {
-    struct policy_votes votes;
-    uint64_t credited;
-};
-
-static struct policy_sum policy_sum(struct sampler *sampler, size_t policy)
+static struct policy_sum policy_sum(struct sampler *sampler, uint32_t number)
 {
     struct policy_sum sum = {.credited = 0};
 
     for (unsigned i = 0; i < sampler->worker_count; i++) {
-        const struct policy_count *counts = &sampler->workers[i].policy_counts[policy];
+        const struct policy_sum part = policy_counts_shown(&sampler->workers[i].policy_counts, number);
 
-        sum.votes.sampled += relaxed(&counts->sampled);
-        sum.votes.not_sampled += relaxed(&counts->not_sampled);
-        sum.votes.dropped += relaxed(&counts->dropped);
-        sum.votes.errors += relaxed(&counts->errors);
-        sum.credited += relaxed(&counts->credited);
+        sum.votes.sampled += part.votes.sampled;
+        sum.votes.not_sampled += part.votes.not_sampled;
+        sum.votes.dropped += part.votes.dropped;
+        sum.votes.errors += part.votes.errors;
+        sum.credited += part.credited;
     }
     return sum;
 }
 
 /* -- /metrics --------------------------------------------------------------------------------------------------- */
 
-/* A policy's label, as in the Collector: its name, behind that of a component that has one. */
-static void policy_label(struct sampler *sampler, size_t policy, struct text *out)
+/* A policy's label, as in the Collector: its name, behind that of a component that has one. Those that a reload took away stay on
+ * the page: a counter does not vanish. */
+static void policy_label(struct sampler *sampler, uint32_t number, struct text *out)
 {
-    const char *component = sampler->config.tail_sampling.component_name;
+    const char *component = sampler->settings->config.tail_sampling.component_name;
 
-    text_append(out, "%s%s%s", component, component[0] ? "." : "", policy_set_name(sampler->set, (uint16_t)policy));
+    text_append(out, "%s%s%s", component, component[0] ? "." : "", sampler->policy_roll.names[number]);
 }
 
 static void policy_line(struct text *out, struct slice policy, const char *labels, uint64_t value)
@@ -88,7 +80,7 @@ static void policies_family(
     struct text label = {0};
 
     metrics_write_head(out, info->name, info->kind, info->help);
-    for (size_t i = 0; i < policy_set_count(sampler->set); i++) {
+    for (uint32_t i = 0; i < sampler->policy_roll.count; i++) {
         const struct policy_sum sum = policy_sum(sampler, i);
 
         text_clear(&label);
@@ -114,7 +106,7 @@ static void policies_metrics(struct sampler *sampler, struct text *out)
     struct text label = {0};
 
     metrics_write_head(out, votes->name, votes->kind, votes->help);
-    for (size_t i = 0; i < policy_set_count(sampler->set); i++) {
+    for (uint32_t i = 0; i < sampler->policy_roll.count; i++) {
         struct policy_sum counts = policy_sum(sampler, i);
 
         text_clear(&label);
@@ -168,11 +160,13 @@ bool sampler_ready(void *context, const char **out_reason)
 
 static void status_policies(struct sampler *sampler, struct text *out)
 {
-    for (size_t i = 0; i < policy_set_count(sampler->set); i++) {
-        struct policy_sum counts = policy_sum(sampler, i);
+    const struct policy_numbers *policies = sampler->settings->policies;
+
+    for (size_t i = 0; i < policies->count; i++) {
+        struct policy_sum counts = policy_sum(sampler, policies->each[i].number);
 
         text_append(out, "%s\n    {\"name\": ", i ? "," : "");
-        text_append_json(out, slice_text(policy_set_name(sampler->set, (uint16_t)i)));
+        text_append_json(out, slice_text(policies->each[i].name));
         text_append(out, ", \"sampled\": %llu, \"not_sampled\": %llu, \"dropped\": %llu, \"errors\": %llu, \"credited\": %llu}",
             (unsigned long long)counts.votes.sampled, (unsigned long long)counts.votes.not_sampled, (unsigned long long)counts.votes.dropped,
             (unsigned long long)counts.votes.errors, (unsigned long long)counts.credited);
@@ -250,7 +244,9 @@ static void sampler_status(void *context, struct text *out)
         status_handoff(metrics, out);
     text_append(out, "  \"drain\": \"%s\", \"journal\": ", drain_phase_name(sampler->drain_run.drain.phase));
     sampler_journal_status(sampler, out);
-    text_append(out, ",\n  \"policy_generation\": %llu,\n", (unsigned long long)policy_set_generation(sampler->set));
+    text_append(out, ",\n  \"config\": ");
+    config_reload_status(sampler->reload, out);
+    text_append(out, ",\n  \"policy_generation\": %llu,\n", (unsigned long long)policy_set_generation(sampler->settings->set));
     text_append(out, "  \"traces_held\": %llu, \"headers\": %llu, \"ring_disagreements\": %llu,\n",
         (unsigned long long)metrics_sum(metrics, METRIC_TRACES_HELD), (unsigned long long)metrics_sum(metrics, METRIC_HEADERS),
         (unsigned long long)metrics_sum(metrics, METRIC_RING_DISAGREEMENTS));
@@ -258,12 +254,12 @@ static void sampler_status(void *context, struct text *out)
         "\"resend_window_ns\": %lld},\n",
         (unsigned long long)metrics_sum(metrics, METRIC_RECORDS), (unsigned long long)metrics_sum(metrics, METRIC_RESEND_HASHES),
         (unsigned long long)metrics_sum(metrics, METRIC_RECORDS_EVICTED_YOUNG),
-        (long long)metrics_sum(metrics, METRIC_RECORD_HORIZON_NS), (long long)sampler->config.tailrace.verdict_keep_ns,
-        (long long)sampler->config.tailrace.resend_window_ns);
+        (long long)metrics_sum(metrics, METRIC_RECORD_HORIZON_NS), (long long)sampler->settings->config.tailrace.verdict_keep_ns,
+        (long long)sampler->settings->config.tailrace.resend_window_ns);
     text_append(out, "  \"memory\": {\"limit_bytes\": %llu, \"committed_bytes\": %llu, \"used_bytes\": %llu, \"rung\": \"%s\", \"at_limit\": \"%s\"},\n",
         (unsigned long long)extent_pool_limit_bytes(sampler->pool), (unsigned long long)extent_pool_committed_bytes(sampler->pool),
         (unsigned long long)metrics_sum(metrics, METRIC_STORE_USED_BYTES), rungs[metrics_sum(metrics, METRIC_LADDER_RUNG) & 3],
-        at_limits[sampler->config.tailrace.at_limit]);
+        at_limits[sampler->settings->config.tailrace.at_limit]);
     text_append(out, "  \"exporters\": ");
     backends_status(sampler->backends, out);
     text_append(out, ",\n");
@@ -331,6 +327,16 @@ static bool sampler_serving(void *context)
     return !sampler->draining;
 }
 
+static int sampler_reload(void *context, struct text *out)
+{
+    struct sampler *sampler = context;
+
+    if (sampler->reload)
+        return config_reload_serve(sampler->reload, out) ? 0 : -1;
+    text_append(out, "{\"error\": \"there is no file to read again\"}\n");
+    return -1;
+}
+
 int sampler_admin_new(struct sampler *sampler, char *out_error, size_t error_size)
 {
     const struct admin_routes routes = {
@@ -340,6 +346,7 @@ int sampler_admin_new(struct sampler *sampler, char *out_error, size_t error_siz
         .metrics = sampler_metrics,
         .status = sampler_status,
         .explain = explain_ask,
+        .reload = sampler_reload,
     };
     const struct admin_options options = program_admin_options(&sampler->config.tailrace);
 

@@ -21,7 +21,10 @@
 #include "sampler/handoff/worker_handoff.h"
 #include "sampler/handoff/worker_journal.h"
 #include "sampler/intake.h"
+#include "sampler/past_set.h"
+#include "sampler/policy_counts.h"
 #include "sampler/sampler_config.h"
+#include "sampler/settings.h"
 
 /* The books, in spans: received + recovered + taken_over = exported + dropped(reason) + duplicate + handed_over + held.
  * In the order of METRIC_BOOK_*. */
@@ -41,10 +44,6 @@ enum book {
     BOOK_COUNT,
 };
 
-struct policy_count { /* one policy at one worker: read by the control thread */
-    _Atomic uint64_t sampled, not_sampled, dropped, errors, credited;
-};
-
 /* Traces that are due and judged together (policy_needs.batch). */
 struct decision_batch {
     struct trace **traces;
@@ -52,6 +51,7 @@ struct decision_batch {
     struct decided *decided;
     size_t count, capacity;
     uint64_t next_ns; /* when the next ones are; 0: there are no such policies */
+    uint64_t until_ns; /* the set before had such policies: its last traces are due by then */
 };
 
 struct sampler_worker {
@@ -62,7 +62,10 @@ struct sampler_worker {
     struct trace_table *traces;
     struct decision_cache *cache;
     struct predicate_scratch *scratch;
-    struct policy_set *set;
+    struct sampler_settings *settings; /* in force at this worker: a reference */
+    struct policy_set *set;            /* of these */
+    uint64_t decision_wait_most_ns;    /* of all settings so far: a trace that is held waits no longer */
+    struct past_sets past;
     struct intake intake;
     struct worker_backends *backends;
     void (*on_survivor_back)(struct sampler_worker *home, struct trace *trace); /* survivors_withdraw's; NULL: nobody asks */
@@ -78,10 +81,7 @@ struct sampler_worker {
     uint64_t books[BOOK_COUNT];
     _Atomic uint64_t published_books[BOOK_COUNT];
     atomic_uint book_version; /* odd while they are being published */
-    struct policy_votes *votes;
-    uint64_t *credits;
-    struct policy_count *policy_counts;
-    bool votes_changed;
+    struct policy_counts policy_counts;
     bool finishing, finished;
     struct worker_handoff *handoff; /* NULL: neither cluster nor journal */
     struct worker_journal *journal; /* NULL: none */
@@ -104,8 +104,13 @@ struct cluster;
 struct journal;
 struct journal_thread;
 
+struct config_reload;
+
 struct sampler {
-    struct sampler_config config;
+    struct sampler_config config;      /* what it was started with; what may have changed since is in settings */
+    struct sampler_settings *settings; /* in force: the control thread's. A worker's may be a turn behind */
+    struct policy_roll policy_roll;
+    struct config_reload *reload;      /* NULL: there is no file to read again */
     struct control control;
     struct metrics metrics;
     struct cgroup_limits limits;
@@ -121,18 +126,18 @@ struct sampler {
     struct budget budget;
     struct backends *backends;
     struct admission admission; /* bytes on their way between workers */
-    struct policy_set *set;
-    uint64_t big_trace_bytes;   /* a trace larger than this is decided and streamed: 5 % of the budget */
+    _Atomic uint64_t big_trace_bytes;   /* a trace larger than this is decided and streamed: 5 % of the budget */
     char name[256];
     struct journal *journal;             /* NULL: memory only. Set before the workers are made */
     struct journal_thread *journal_thread;
+    uint64_t journal_verdict_keep_ns, journal_clean_age_ns; /* sampler_journal_keep: the longest so far */
     struct mail replayed_mail;
     struct cluster *cluster;             /* NULL: standalone */
     _Atomic uint64_t ring_fingerprint;   /* of the ring that the cluster speaks of; 0: none yet */
     struct awake awake;
     _Atomic uint32_t ring_no_out; /* the newest ring on its way to the workers, or there; 0: none */
     uint64_t incarnation, started_unix_ns;
-    bool draining, decides_early;
+    bool draining;
     bool started, serving;               /* serving: as gRPC's health service says */
     bool replayed;                       /* the journal, or there is none */
     atomic_uint workers_finished;

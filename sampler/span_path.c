@@ -62,7 +62,7 @@ static uint64_t distinct_header_bytes(const struct trace *trace, uint32_t spans_
 static bool trace_is_too_large(const struct sampler_worker *home, const struct trace *trace, struct facts *facts, struct header *header,
     uint64_t id_hash)
 {
-    uint64_t most = home->sampler->config.tail_sampling.maximum_trace_size_bytes;
+    uint64_t most = home->settings->config.tail_sampling.maximum_trace_size_bytes;
 
     if (LIKELY(most == 0))
         return false;
@@ -80,7 +80,7 @@ static bool trace_is_too_large(const struct sampler_worker *home, const struct t
 
 static struct trace *trace_begin(struct sampler_worker *home, const struct intake_span *span, const struct arrival *arrival)
 {
-    const struct tail_sampling_config *config = &home->sampler->config.tail_sampling;
+    const struct tail_sampling_config *config = &home->settings->config.tail_sampling;
     uint64_t share = config->num_traces / home->sampler->worker_count;
     struct trace *trace, *oldest;
 
@@ -153,15 +153,31 @@ static void span_late(struct sampler_worker *home, const struct intake_span *spa
     handoff_leave(home, trace, &note, arrival->now_ns);
 }
 
+/* What it says to the set that will decide its trace: usually the one that its request was read with. */
+static void span_fold(struct sampler_worker *home, struct trace *trace, const struct intake_span *span, struct header *header)
+{
+    struct policy_set *set = trace_policy_set(trace);
+    uint64_t generation = policy_set_generation(set);
+    struct span_facts asked;
+    struct hits header_hits;
+
+    if (LIKELY(span->facts.generation == (uint32_t)generation && header->hits_generation == generation)) {
+        facts_fold(trace_facts(trace), &span->facts, &header->hits, (uint32_t)span->bytes.len);
+        return;
+    }
+    past_set_ask(home, set, span, header, &asked, &header_hits);
+    facts_fold(trace_facts(trace), &asked, &header_hits, (uint32_t)span->bytes.len);
+}
+
 /* What a span that was just added makes due. */
 static void span_added(struct sampler_worker *home, struct trace *trace, const struct intake_span *span, struct header *header,
     const struct arrival *arrival)
 {
-    const struct tail_sampling_config *config = &home->sampler->config.tail_sampling;
+    const struct tail_sampling_config *config = &home->settings->config.tail_sampling;
     struct facts *facts = trace_facts(trace);
     bool too_large;
 
-    facts_fold(facts, &span->facts, &header->hits, (uint32_t)span->bytes.len);
+    span_fold(home, trace, span, header);
     if (UNLIKELY(policy_set_needs(trace_policy_set(trace))->cost))
         trace_add_cost(home->traces, trace, header, span->bytes);
     if (span->facts.is_root && config->decision_wait_after_root_received_ns > 0)
@@ -171,9 +187,9 @@ static void span_added(struct sampler_worker *home, struct trace *trace, const s
         return; /* another's, or not settled: its size is looked at again when it is due, and so is all that the policies say */
     if (UNLIKELY(too_large))
         trace_refuse_size(home, trace, arrival->now_ns);
-    else if (UNLIKELY(home->sampler->decides_early) && trace_decide_early(home, trace, arrival->now_ns))
+    else if (UNLIKELY(home->settings->decides_early) && trace_decide_early(home, trace, arrival->now_ns))
         return; /* its further spans follow the decision, as of any that is decided */
-    else if (UNLIKELY(facts->bytes > home->sampler->big_trace_bytes))
+    else if (UNLIKELY(facts->bytes > atomic_load_explicit(&home->sampler->big_trace_bytes, memory_order_relaxed)))
         trace_decide(home, trace, arrival->now_ns); /* its further spans follow the decision: streamed */
 }
 
@@ -341,7 +357,7 @@ uint64_t intake_span_bytes(const struct sampler_worker *home)
 
 struct arrival arrival_now(const struct sampler_worker *home, uint64_t now_ns)
 {
-    int64_t wait_ns = home->sampler->config.tail_sampling.decision_wait_ns;
+    int64_t wait_ns = home->settings->config.tail_sampling.decision_wait_ns;
 
     return (struct arrival){
         .now_ns = now_ns, .came_ns = now_ns, .first_ns = now_ns, .deadline_ns = now_ns + (uint64_t)(wait_ns > 0 ? wait_ns : 0), .book = BOOK_RECEIVED};
@@ -397,13 +413,13 @@ static bool intake_fits(struct sampler_worker *home, size_t request_bytes)
 
 /* With block_on_overflow: no more is taken in while there are num_traces. The number is that of the turns before, so that
  * what comes within a turn goes beyond it. */
-static bool overflows(const struct sampler *sampler)
+static bool overflows(const struct sampler_worker *home)
 {
-    const struct tail_sampling_config *config = &sampler->config.tail_sampling;
+    const struct tail_sampling_config *config = &home->settings->config.tail_sampling;
 
     if (LIKELY(!config->block_on_overflow) || !config->num_traces_set)
         return false;
-    return metrics_sum(&sampler->metrics, METRIC_TRACES_HELD) >= u64_max(config->num_traces, 1);
+    return metrics_sum(&home->sampler->metrics, METRIC_TRACES_HELD) >= u64_max(config->num_traces, 1);
 }
 
 void request_count_faults(struct sampler_worker *home)
@@ -454,7 +470,7 @@ void sampler_on_request(void *tier, struct request *request)
     uint64_t len = request->bytes.len;
 
     note_ring(home, request->peer_ring);
-    if (overflows(sampler) || budget_rung(&sampler->budget) == RUNG_REFUSE) { /* sampler/buffer: the ladder's last rung */
+    if (overflows(home) || budget_rung(&sampler->budget) == RUNG_REFUSE) { /* sampler/buffer: the ladder's last rung */
         refuse(request, REFUSED_MEMORY);
         return;
     }

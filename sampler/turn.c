@@ -18,7 +18,7 @@ static bool finish_some(struct sampler_worker *home, uint64_t now_ns)
         trace = trace_table_oldest(home->traces);
         if (!trace)
             break;
-        if (home->sampler->config.tail_sampling.drop_pending_traces_on_shutdown) {
+        if (home->settings->config.tail_sampling.drop_pending_traces_on_shutdown) {
             book(home, BOOK_DROPPED_SHUTDOWN, trace_info(trace).span_count);
             trace_free(home->traces, trace);
         } else {
@@ -55,22 +55,6 @@ void sampler_books_read(struct sampler_worker *home, uint64_t out_books[BOOK_COU
     } while (before != after || (before & 1));
 }
 
-static void votes_publish(struct sampler_worker *home)
-{
-    if (!home->votes_changed)
-        return;
-    home->votes_changed = false;
-    for (size_t i = 0; i < policy_set_count(home->set); i++) {
-        struct policy_count *out = &home->policy_counts[i];
-
-        atomic_store_explicit(&out->sampled, home->votes[i].sampled, memory_order_relaxed);
-        atomic_store_explicit(&out->not_sampled, home->votes[i].not_sampled, memory_order_relaxed);
-        atomic_store_explicit(&out->dropped, home->votes[i].dropped, memory_order_relaxed);
-        atomic_store_explicit(&out->errors, home->votes[i].errors, memory_order_relaxed);
-        atomic_store_explicit(&out->credited, home->credits[i], memory_order_relaxed);
-    }
-}
-
 static void gauges_publish(struct sampler_worker *home, uint64_t now_ns)
 {
     struct metrics_cell *cell = home->worker.metrics;
@@ -104,7 +88,8 @@ uint64_t sampler_worker_run(struct turn_hook *hook, uint64_t now_ns)
     handoff_ns = home->handoff ? worker_handoff_run(home->handoff, now_ns) : UINT64_MAX;
     if (home->journal)
         handoff_ns = u64_min(handoff_ns, worker_journal_run(home->journal, now_ns));
-    votes_publish(home);
+    policy_counts_publish(&home->policy_counts);
+    past_sets_tend(&home->past, now_ns);
     gauges_publish(home, now_ns);
     books_publish(home);
     if (home->finishing && !more && worker_backends_units(home->backends) == 0 && (!home->journal || worker_journal_spans(home->journal) == 0))

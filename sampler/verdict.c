@@ -71,16 +71,14 @@ static void trace_settle(struct sampler_worker *home, struct trace *trace, struc
     const struct facts *facts = trace_facts(trace);
     struct decision_record record = {.decision = decided.decision,
         .policy = decided.policy,
-        .threshold = decided.decision == DECISION_SAMPLED && home->sampler->config.use_tracestate ? decided.threshold : 0};
+        .threshold = decided.decision == DECISION_SAMPLED && home->settings->config.use_tracestate ? decided.threshold : 0};
     const struct sampling_note note = {.policy = policy_name(trace_policy_set(trace), decided.policy),
         .inner_policy = decided.inner_policy,
         .threshold = decided.threshold};
 
-    home->votes_changed = true;
     if (UNLIKELY(home->handoff != NULL))
         handoff_on_decided(home, hash_trace(&info.id));
-    if (decided.policy != UINT16_MAX)
-        home->credits[decided.policy]++;
+    policy_counts_credit(&home->policy_counts, trace_policy_set(trace), decided.policy);
     count(home, METRIC_POLICY_ERRORS, decided.error_count);
     record_evidence(facts, decided.evidence_bit, &record);
     record_keep(home, trace, &info, &record, now_ns);
@@ -106,7 +104,7 @@ static void trace_settle(struct sampler_worker *home, struct trace *trace, struc
 /* It grew beyond maximum_trace_size_bytes while it might not be decided: span_path.c has counted. True: it is gone. */
 static bool refused_size(struct sampler_worker *home, struct trace *trace, uint64_t now_ns)
 {
-    uint64_t most = home->sampler->config.tail_sampling.maximum_trace_size_bytes;
+    uint64_t most = home->settings->config.tail_sampling.maximum_trace_size_bytes;
     const struct facts *facts = trace_facts(trace);
 
     if (LIKELY(!home->handoff || most == 0) || facts->bytes + facts->header_bytes_most <= most)
@@ -117,12 +115,16 @@ static bool refused_size(struct sampler_worker *home, struct trace *trace, uint6
 
 void trace_decide(struct sampler_worker *home, struct trace *trace, uint64_t now_ns)
 {
+    const struct policy_set *set = trace_policy_set(trace);
     struct verdict_input input;
+    struct decided decided;
 
     if (UNLIKELY(refused_size(home, trace, now_ns)))
         return;
     input = verdict_input(trace_id_of(trace), trace, now_ns);
-    trace_settle(home, trace, policy_set_decide_counted(trace_policy_set(trace), &input, home->votes), now_ns);
+    decided = policy_set_decide_counted(set, &input, policy_counts_votes(&home->policy_counts, set));
+    policy_counts_voted(&home->policy_counts, set);
+    trace_settle(home, trace, decided, now_ns);
 }
 
 bool trace_decide_early(struct sampler_worker *home, struct trace *trace, uint64_t now_ns)
@@ -130,7 +132,9 @@ bool trace_decide_early(struct sampler_worker *home, struct trace *trace, uint64
     const struct verdict_input input = verdict_input(trace_id_of(trace), trace, now_ns);
     struct decided decided;
 
-    if (!policy_set_decide_early(trace_policy_set(trace), &input, home->votes, &decided))
+    /* Of the set in force only: whether an older one may, its configuration said. */
+    if (trace_policy_set(trace) != home->set ||
+        !policy_set_decide_early(home->set, &input, policy_counts_votes(&home->policy_counts, home->set), &decided))
         return false;
     trace_settle(home, trace, decided, now_ns);
     return true;
@@ -161,10 +165,11 @@ static void batch_decide(struct sampler_worker *home, uint64_t now_ns)
 
     for (size_t i = 0; i < count; i++)
         home->batch.inputs[i] = verdict_input(trace_id_of(home->batch.traces[i]), home->batch.traces[i], now_ns);
-    if (policy_set_decide_batch(set, home->batch.inputs, count, home->votes, home->batch.decided)) {
+    if (policy_set_decide_batch(set, home->batch.inputs, count, policy_counts_votes(&home->policy_counts, set), home->batch.decided)) {
         for (size_t i = 0; i < count; i++) /* no memory to weigh them: one by one, by the last thresholds */
             trace_decide(home, home->batch.traces[i], now_ns);
     } else {
+        policy_counts_voted(&home->policy_counts, set);
         for (size_t i = 0; i < count; i++)
             trace_settle(home, home->batch.traces[i], home->batch.decided[i], now_ns);
     }
@@ -252,7 +257,7 @@ bool decide_due(struct sampler_worker *home, uint64_t now_ns)
 {
     struct trace *trace;
 
-    if (UNLIKELY(policy_set_needs(home->set)->batch)) {
+    if (UNLIKELY(policy_set_needs(home->set)->batch || now_ns < home->batch.until_ns)) {
         batch_tick(home, now_ns);
         return false;
     }

@@ -27,10 +27,10 @@ static inline const char *policy_name(const struct policy_set *set, uint16_t pol
 {
     return policy == UINT16_MAX ? NULL : policy_set_name(set, policy);
 }
-/* The same of what is remembered, another node's policies too; NULL too when the set of that time is gone. */
+/* The same of what is remembered, another node's policies too; NULL too when the set of that time is past knowing. The text stays. */
 static inline const char *record_policy_name(const struct sampler_worker *home, const struct decision_record *record)
 {
     if (decision_policy_is_foreign(record->policy))
         return decision_cache_policy_name(home->cache, record->policy);
-    return record->generation == policy_set_generation(home->set) ? policy_name(home->set, record->policy) : NULL;
+    return settings_policy_name(home->settings, record->generation, record->policy);
 }

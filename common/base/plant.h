@@ -20,6 +20,7 @@ enum plant {
     PLANT_ACKNOWLEDGE_BEFORE_WRITE,    /* a sampler answers OK before its journal, or the owner of a forwarded span, has it */
     PLANT_CLOCK_RESTARTED_BY_MOVE,     /* a trace that was taken over begins a new decision_wait */
     PLANT_SENDER_FORGETS_EARLY,        /* what is given away is forgotten when it is sent */
+    PLANT_RELOAD_HALF_APPLIED,         /* of an invalid configuration what could be read takes effect */
 };
 
 static inline bool planted(enum plant which)

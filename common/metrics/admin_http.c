@@ -290,11 +290,11 @@ static void route_reload(struct admin *admin, struct evhttp_request *request, co
 
     (void)rest;
     if (!admin->routes.reload) {
-        answer_line(request, 501, "reload is not supported yet: start the program again");
+        answer_line(request, 501, "the configuration cannot be read again here: start the program again");
         return;
     }
     r = admin->routes.reload(admin->routes.context, &text);
-    answer_text(request, r == 0 ? 200 : 422, TYPE_TEXT, &text);
+    answer_text(request, r == 0 ? 200 : 400, TYPE_JSON, &text);
 }
 
 static void answer_error(struct evhttp_request *request, int status, const char *error)

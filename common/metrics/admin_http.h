@@ -29,8 +29,8 @@ struct admin_routes { /* how the tier answers; all run on the control thread */
     void (*explain)(void *context, const struct trace_id *id, struct admin_call *call);
     /* False: the process drains, and the health check says 503. NULL: always true. */
     bool (*serving)(void *context);
-    /* 0: done, 200. Otherwise 422: the old configuration runs on, out_message says why.
-     * NULL: not supported, 501. */
+    /* 0: done, 200. Otherwise 400: the old configuration runs on. out_message: JSON that says
+     * what happened. NULL: not supported, 501. */
     int (*reload)(void *context, struct text *out_message);
 };
 

@@ -311,8 +311,8 @@ static const struct route_case route_cases[] = {
     {"GET", "/livez/", "", 404, "text/plain", "not found"},
     {"GET", "/LIVEZ", "", 404, "text/plain", "not found"},
     {"POST", "/nowhere", "Content-Length: 0\r\n", 404, "text/plain", "not found"},
-    {"POST", "/reload", "Content-Length: 0\r\n", 200, "text/plain", "reloaded"},
-    {"POST", "/reload", "", 200, "text/plain", "reloaded"},
+    {"POST", "/reload", "Content-Length: 0\r\n", 200, "application/json", "reloaded"},
+    {"POST", "/reload", "", 200, "application/json", "reloaded"},
     {"GET", "/reload", "", 405, "text/plain", "POST"},
     {"POST", "/livez", "Content-Length: 0\r\n", 405, "text/plain", "GET"},
     {"DELETE", "/traces/" ID, "", 405, "text/plain", "GET"},
@@ -367,7 +367,7 @@ static void test_routes(void **state)
 
     program.reload_result = -1;
     ask_once(&program, "POST", "/reload", "");
-    assert_int_equal(reply.status, 422);
+    assert_int_equal(reply.status, 400);
     assert_string_equal(reply.bytes + reply.body_at, "config.yaml:3: no such key\n");
     program_stop(&program);
 }

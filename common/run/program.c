@@ -31,11 +31,14 @@ static void print_version(const struct program *program)
 
 /* Loads and reads; the exit code when that is all there is to do, -1 to go on and serve. */
 static int program_configure(const struct program *program, const struct config_command_line *line,
-    struct config_context *context)
+    struct config_context *context, struct config_source *source)
 {
-    const struct config_node *root = config_load(context, line);
+    const struct config_node *root;
     char *printed;
 
+    source->line = line;
+    source->hash = config_files_hash(line);
+    source->root = root = config_load(context, line);
     if (!root || program->read(context, root, program->config)) {
         print_lines(stderr, program->name, "error", config_errors(context));
         return EXIT_BAD_CONFIG;
@@ -68,7 +71,7 @@ static void log_warnings(struct config_context *context)
     }
 }
 
-static int program_serve(const struct program *program, struct config_context *context)
+static int program_serve(const struct program *program, struct config_context *context, const struct config_source *source)
 {
     char error[ERROR_SIZE] = "";
     int code;
@@ -76,7 +79,7 @@ static int program_serve(const struct program *program, struct config_context *c
     log_setup(program->name, program->telemetry->log_level, program->telemetry->log_encoding);
     log_warnings(context);
     pump_library_init();
-    code = program->serve(program->config, error, sizeof(error));
+    code = program->serve(program->config, source, error, sizeof(error));
     pump_library_deinit();
     if (code == EXIT_START_FAILED)
         fprintf(stderr, "%s: error: %s\n", program->name, error[0] ? error : "the start failed");
@@ -105,6 +108,7 @@ int program_main(const struct program *program, int argc, char **argv)
 {
     struct config_command_line line;
     struct config_context *context;
+    struct config_source source;
     char text[COMMAND_LINE_HELP_SIZE];
     int code;
 
@@ -123,11 +127,11 @@ int program_main(const struct program *program, int argc, char **argv)
         return EXIT_CLEAN;
     }
     context = config_context_new();
-    code = program_configure(program, &line, context);
-    command_line_deinit(&line);
+    code = program_configure(program, &line, context, &source);
     if (code < 0)
-        code = program_serve(program, context);
+        code = program_serve(program, context, &source);
     config_context_free(context);
+    command_line_deinit(&line);
     return code;
 }
 
@@ -141,7 +145,7 @@ int program_main_text(const struct program *program, const char *name, const cha
         print_lines(stderr, program->name, "error", config_errors(context));
         code = EXIT_BAD_CONFIG;
     } else {
-        code = program_serve(program, context);
+        code = program_serve(program, context, NULL);
     }
     config_context_free(context);
     return code;

@@ -9,6 +9,7 @@
 
 #include "common/config/otlp_config.h"
 #include "common/metrics/admin_http.h"
+#include "common/run/config_reload.h"
 
 enum { EXIT_CLEAN = 0, EXIT_BAD_CONFIG = 1, EXIT_START_FAILED = 2, EXIT_CUT_SHORT = 3 };
 
@@ -19,8 +20,8 @@ struct program {
     /* Reads and checks all of it. 0 or CONFIG_E_INVALID with errors in the context. */
     int (*read)(struct config_context *context, const struct config_node *root, void *config);
     const struct telemetry_config *telemetry; /* inside config */
-    /* Serves until told to stop; an exit code. A failed start leaves a line in out_error. */
-    int (*serve)(void *config, char *out_error, size_t error_size);
+    /* Serves until told to stop; an exit code. A failed start leaves a line in out_error. source: to read all of it again; NULL: it was made here. */
+    int (*serve)(void *config, const struct config_source *source, char *out_error, size_t error_size);
 };
 
 /* What is served beside OTLP, as configured: borrowed from config. */

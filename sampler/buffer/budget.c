@@ -54,11 +54,14 @@ void budget_disk(struct budget *budget, uint64_t room_bytes, uint64_t max_bytes)
     atomic_store_explicit(&budget->disk_full, room_bytes < step, memory_order_relaxed);
 }
 
-void budget_allow_decide_early(struct budget *budget, bool allowed)
+void budget_allow(struct budget *budget, bool decide_early, bool spill)
 {
-    atomic_store_explicit(&budget->decide_early_allowed, allowed, memory_order_relaxed);
-    if (!allowed)
+    atomic_store_explicit(&budget->decide_early_allowed, decide_early, memory_order_relaxed);
+    atomic_store_explicit(&budget->spill_allowed, spill, memory_order_relaxed);
+    if (!decide_early)
         atomic_store_explicit(&budget->deciding_early, false, memory_order_relaxed);
+    if (!spill)
+        atomic_store_explicit(&budget->spilling, false, memory_order_relaxed);
 }
 
 void budget_beside(struct budget *budget, uint64_t *mine, uint64_t bytes)
@@ -90,7 +93,7 @@ enum rung budget_rung(struct budget *budget)
     bool disk_low = atomic_load_explicit(&budget->disk_low, memory_order_relaxed);
 
     turn(&budget->deciding_early, atomic_load_explicit(&budget->decide_early_allowed, memory_order_relaxed) && (in_use > on_above || disk_low), in_use <= off_under && !disk_low);
-    turn(&budget->spilling, budget->spill_allowed && in_use > off_under, in_use <= spill_off_under);
+    turn(&budget->spilling, atomic_load_explicit(&budget->spill_allowed, memory_order_relaxed) && in_use > off_under, in_use <= spill_off_under);
     if (in_use > refuse_above || atomic_load_explicit(&budget->disk_full, memory_order_relaxed))
         return RUNG_REFUSE;
     if (budget_deciding_early(budget))

@@ -26,7 +26,7 @@ enum rung { RUNG_NONE, RUNG_SPILL, RUNG_DECIDE_EARLY, RUNG_REFUSE };
 struct budget {
     struct extent_pool *pool;
     atomic_bool decide_early_allowed; /* tailrace.memory.at_limit: decide_early */
-    bool spill_allowed;        /* there is a journal, and at_limit is no rung before */
+    atomic_bool spill_allowed;        /* there is a journal, and at_limit is no rung before */
     bool handoff;              /* other nodes give traces: they have a reserve */
     unsigned workers;
     _Atomic uint64_t beside; /* bytes that spans need outside the extents: interned headers */
@@ -34,8 +34,8 @@ struct budget {
     atomic_bool disk_low, disk_full;      /* budget_disk's */
 };
 
-/* Whether at_limit allows it; any thread, at any time. */
-void budget_allow_decide_early(struct budget *budget, bool allowed);
+/* What at_limit allows; any thread, at any time. */
+void budget_allow(struct budget *budget, bool decide_early, bool spill);
 /* What is due now; any thread. RUNG_REFUSE: a request must not be taken in. RUNG_DECIDE_EARLY: each worker decides its oldest
  * until it falls back. RUNG_SPILL: each worker spills what it can, oldest bytes first. What a rung does goes on under the next ones,
  * where it is allowed: budget_deciding_early, budget_spilling. */

@@ -37,12 +37,13 @@ struct ot_facts { /* packed: each buffered trace has one */
     uint64_t has_info : 1;       /* an rv or a th */
 };
 
-/* One span's contribution, computed by the worker that received it. */
+/* One span's contribution, computed by the worker that received it. Whoever asks the predicates fills in the generation. */
 struct span_facts {
     struct hits hits;
     uint64_t start_unix_ns, end_unix_ns;
     uint64_t span_id; /* its 8 bytes as they are, for evidence */
     bool is_root;
+    uint32_t generation; /* of the policy set whose questions these are */
     uint32_t first_true, first_error; /* a bit an ordered question: how it came out first within the span */
     struct ot_facts ot;
 };

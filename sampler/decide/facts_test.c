@@ -28,10 +28,10 @@ static struct hits bits(uint32_t a, uint32_t b)
 static void test_fold(void **state)
 {
     const struct span_facts spans[] = {
-        {bits(0, NO_BIT), 0, 50, 1, false, 0, 0, {0}},
-        {bits(63, 64), 20, 0, 2, false, 0, 0, {0}},
-        {bits(NO_BIT, NO_BIT), 10, 40, 3, true, 0, 0, {0}},
-        {bits(255, 0), 30, 60, 4, false, 0, 0, {0}},
+        {bits(0, NO_BIT), 0, 50, 1, false, 0, 0, 0, {0}},
+        {bits(63, 64), 20, 0, 2, false, 0, 0, 0, {0}},
+        {bits(NO_BIT, NO_BIT), 10, 40, 3, true, 0, 0, 0, {0}},
+        {bits(255, 0), 30, 60, 4, false, 0, 0, 0, {0}},
     };
     const struct hits headers[] = {
         bits(7, NO_BIT), bits(NO_BIT, NO_BIT), bits(130, 255), bits(7, NO_BIT)};

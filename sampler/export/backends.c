@@ -11,6 +11,7 @@
 #include "common/metrics/metrics.h"
 #include "common/run/worker.h"
 #include "common/security/security.h"
+#include "sampler/settings.h"
 
 static_assert(OTLP_EXPORTERS_MAX <= FAN_OUT_MAX, "a pipeline's exporters fit one fan");
 
@@ -25,10 +26,22 @@ struct shown_sum {
         plain_bytes, packed_bytes, queue_bytes, queue_spans, calls_in_flight, links_up;
 };
 
+/* A link that was replaced, until the calls on it have ended. */
+struct past_link {
+    struct past_link *next;
+    struct link *link;
+    struct sampler_settings *lender;
+};
+
 struct worker_backend { /* one exporter at one worker */
     const struct otlp_exporter_config *config;
+    struct sampler_settings *lender; /* a reference: whose config that is, and what the link borrows from */
+    uint32_t version;
+    struct tls *tls;
+    struct auth *auth;
     struct worker_backends *mine;
     struct link *link;
+    struct past_link *past;
     struct exporter *exporter;
     uint64_t trouble; /* as it was when it was last looked at */
     struct shown shown;
@@ -44,10 +57,9 @@ struct worker_backends {
 };
 
 struct backends {
-    const struct otlp_exporter_config *configs;
+    const struct otlp_exporter_config *configs; /* in force: the control thread's */
     size_t count;
-    struct tls *tls[OTLP_EXPORTERS_MAX]; /* the security's; NULL: none */
-    struct auth *auth[OTLP_EXPORTERS_MAX];
+    struct security *security;
     struct http_loop *const *loops;
     unsigned loop_count;
     unsigned workers, workers_ready;
@@ -63,14 +75,13 @@ static void backend_on_state(struct link *link, void *context, enum link_state s
 {
     struct worker_backend *backend = context;
 
-    (void)link;
-    if (backend->mine->worker->index != 0 || state == LINK_CONNECTING)
+    if (link != backend->link || backend->mine->worker->index != 0 || state == LINK_CONNECTING)
         return;
     log_event(state == LINK_UP ? LOG_INFO : LOG_WARN, state == LINK_UP ? "backend_up" : "backend_down", "exporter=%s endpoint=%s",
         backend->config->id, backend->config->endpoint);
 }
 
-static int link_make(struct worker_backend *backend, size_t index)
+static int link_make(struct worker_backend *backend, struct link **out_link)
 {
     const struct otlp_exporter_config *config = backend->config;
     struct backends *backends = backend->mine->backends;
@@ -78,8 +89,8 @@ static int link_make(struct worker_backend *backend, size_t index)
     const struct link_options options = {
         .address = config->endpoint,
         .headers = (const struct metadata_pair *)config->header_pairs,
-        .tls = backends->tls[index],
-        .auth = backends->auth[index],
+        .tls = backend->tls,
+        .auth = backend->auth,
         .user_agent = config->user_agent,
         .authority = config->authority,
         .proxy_url = config->proxy_url,
@@ -92,14 +103,14 @@ static int link_make(struct worker_backend *backend, size_t index)
 
     switch (config->kind) {
     case EXPORTER_OTLP_GRPC:
-        return link_grpc_new(worker, &options, backend_on_state, backend, &backend->link);
+        return link_grpc_new(worker, &options, backend_on_state, backend, out_link);
     case EXPORTER_OTLP_HTTP:
         return link_http_new(worker, backends->loops[worker->index % backends->loop_count], &options, backend_on_state, backend,
-            &backend->link);
+            out_link);
     case EXPORTER_DEBUG:
-        return link_debug_new(worker, config->id, config->debug_verbosity, &backend->link);
+        return link_debug_new(worker, config->id, config->debug_verbosity, out_link);
     case EXPORTER_NOP:
-        return link_nop_new(worker, &backend->link);
+        return link_nop_new(worker, out_link);
     }
     return error_raise(-EINVAL);
 }
@@ -134,12 +145,21 @@ static struct exporter_options options_of(const struct otlp_exporter_config *fro
     };
 }
 
+static void backend_configure(struct worker_backend *backend, struct sampler_settings *settings, size_t index)
+{
+    backend->config = &settings->config.exporters[index];
+    backend->version = settings->versions[index];
+    backend->tls = settings->tls[index];
+    backend->auth = settings->auth[index];
+    backend->lender = sampler_settings_ref(settings);
+}
+
 static int backend_open(struct worker_backend *backend, size_t index)
 {
     struct worker_backends *mine = backend->mine;
     struct exporter_options options = options_of(backend->config, mine->backends->workers);
     const struct exporter_owner owner = fan_out_owner(mine->fan, index);
-    int r = link_make(backend, index);
+    int r = link_make(backend, &backend->link);
 
     if (r)
         return error_pass(r);
@@ -151,8 +171,8 @@ static int backend_open(struct worker_backend *backend, size_t index)
     return 0;
 }
 
-int worker_backends_new(struct backends *backends, struct worker *worker, const struct exporter_owner *owner,
-    struct worker_backends **out_mine)
+int worker_backends_new(struct backends *backends, struct sampler_settings *settings, struct worker *worker,
+    const struct exporter_owner *owner, struct worker_backends **out_mine)
 {
     struct worker_backends *mine = calloc(1, sizeof(*mine) + backends->count * sizeof(mine->each[0]));
     int r;
@@ -167,8 +187,8 @@ int worker_backends_new(struct backends *backends, struct worker *worker, const 
     if (r)
         return error_fold(r);
     for (size_t i = 0; i < mine->count; i++) {
-        mine->each[i].config = &backends->configs[i];
         mine->each[i].mine = mine;
+        backend_configure(&mine->each[i], settings, i);
         r = backend_open(&mine->each[i], i);
         if (r)
             return error_pass(r);
@@ -178,15 +198,100 @@ int worker_backends_new(struct backends *backends, struct worker *worker, const 
     return 0;
 }
 
+/* -- reload ------------------------------------------------------------------------------------------------- */
+
+/* No call is under way on it any more, or all were cancelled. */
+static void past_link_free(struct past_link *past)
+{
+    link_free(past->link);
+    sampler_settings_unref(past->lender);
+    free(past);
+}
+
+static void past_links_tend(struct worker_backend *backend)
+{
+    struct past_link **at = &backend->past;
+
+    while (*at) {
+        struct past_link *past = *at;
+
+        if (exporter_uses(backend->exporter, past->link)) {
+            at = &past->next;
+            continue;
+        }
+        *at = past->next;
+        past_link_free(past);
+    }
+}
+
+/* Everything that can fail is made first; what was there before then is either kept whole or goes as a past link. */
+static bool backend_change(struct worker_backend *backend, struct sampler_settings *settings, size_t index)
+{
+    const struct worker_backend before = {.config = backend->config,
+        .version = backend->version,
+        .tls = backend->tls,
+        .auth = backend->auth,
+        .lender = backend->lender};
+    struct past_link *past = calloc(1, sizeof(*past));
+    struct exporter_options options;
+    struct link *link = NULL;
+
+    backend_configure(backend, settings, index);
+    options = options_of(backend->config, backend->mine->backends->workers);
+    if (past && link_make(backend, &link) == 0 && exporter_change(backend->exporter, &options, link) == 0) {
+        *past = (struct past_link){backend->past, backend->link, before.lender};
+        backend->past = past;
+        backend->link = link;
+        return true;
+    }
+    link_free(link);
+    free(past);
+    sampler_settings_unref(backend->lender);
+    backend->config = before.config;
+    backend->version = before.version;
+    backend->tls = before.tls;
+    backend->auth = before.auth;
+    backend->lender = before.lender;
+    return false;
+}
+
+bool worker_backends_adopt(struct worker_backends *mine, struct sampler_settings *settings)
+{
+    bool all = true;
+
+    for (size_t i = 0; i < mine->count; i++) {
+        struct worker_backend *backend = &mine->each[i];
+
+        if (backend->version == settings->versions[i] || backend_change(backend, settings, i))
+            continue;
+        log_event(LOG_ERROR, "exporter_not_changed", "exporter=%s reason=\"out of memory\" remedy=\"restart, or reload again\"",
+            backend->config->id);
+        all = false;
+    }
+    return all;
+}
+
+/* -- the end ------------------------------------------------------------------------------------------------ */
+
 void worker_backends_stop(struct worker_backends *mine)
 {
     if (!mine)
         return;
     for (size_t i = 0; i < mine->count; i++) {
-        exporter_free(mine->each[i].exporter);
-        mine->each[i].exporter = NULL;
-        link_free(mine->each[i].link);
-        mine->each[i].link = NULL;
+        struct worker_backend *backend = &mine->each[i];
+
+        exporter_free(backend->exporter);
+        backend->exporter = NULL;
+        link_free(backend->link);
+        backend->link = NULL;
+        while (backend->past) {
+            struct past_link *past = backend->past;
+
+            backend->past = past->next;
+            past_link_free(past);
+        }
+        sampler_settings_unref(backend->lender);
+        backend->lender = NULL;
     }
 }
 
@@ -234,9 +339,7 @@ static uint64_t trouble_of(const struct exporter_stats *stats)
 /* What to do when the last error is one of TLS; NULL: it is another. */
 static const char *remedy_of(const struct worker_backend *backend, const char *error)
 {
-    const struct worker_backends *mine = backend->mine;
-
-    if (!mine->backends->tls[backend - mine->each] || !(strcasestr(error, "ssl") || strcasestr(error, "certificate")))
+    if (!backend->tls || !(strcasestr(error, "ssl") || strcasestr(error, "certificate")))
         return NULL;
     return tls_remedy(error);
 }
@@ -339,6 +442,8 @@ uint64_t worker_backends_run(struct worker_backends *mine, uint64_t now_ns)
         const struct exporter_stats *stats = exporter_stats(backend->exporter);
 
         next_ns = u64_min(next_ns, exporter_run(backend->exporter, now_ns));
+        if (UNLIKELY(backend->past != NULL))
+            past_links_tend(backend);
         backend_show(backend, stats);
         trouble_log(backend, stats, now_ns);
     }
@@ -383,40 +488,73 @@ static bool wants_tls(const struct otlp_exporter_config *config)
     return !config->tls->insecure;
 }
 
-static int backend_secure(struct backends *backends, struct security *security, size_t index, char *out_error, size_t error_size)
+static int backend_secure(struct security *security, struct sampler_settings *settings, size_t index, char *out_error, size_t error_size)
 {
-    const struct otlp_exporter_config *config = &backends->configs[index];
+    const struct otlp_exporter_config *config = &settings->config.exporters[index];
     struct tls_options tls = config->tls ? *config->tls : (struct tls_options){.insecure = true};
     char name[256];
 
     tls.grpc = config->kind == EXPORTER_OTLP_GRPC;
     (void)snprintf(name, sizeof(name), "exporters.%s.tls", config->id);
-    if (wants_tls(config) && security_tls(security, name, &tls, false, &backends->tls[index], out_error, error_size))
+    if (wants_tls(config) && security_tls(security, name, &tls, false, &settings->tls[index], out_error, error_size))
         return error_raise(-EINVAL);
     (void)snprintf(name, sizeof(name), "extensions.%s", config->auth ? config->auth->id : "");
     if (is_otlp(config) && config->auth && config->auth->kind != AUTH_NONE &&
-        security_auth(security, name, config->auth, false, &backends->auth[index], out_error, error_size))
+        security_auth(security, name, config->auth, false, &settings->auth[index], out_error, error_size))
         return error_raise(-EINVAL);
     return 0;
+}
+
+/* What the one has and the other has not. */
+static void secure_retire(struct security *security, const struct sampler_settings *old, const struct sampler_settings *kept)
+{
+    for (size_t i = 0; i < OTLP_EXPORTERS_MAX; i++) {
+        if (!kept || old->tls[i] != kept->tls[i])
+            security_retire_tls(security, old->tls[i]);
+        if (!kept || old->auth[i] != kept->auth[i])
+            security_retire_auth(security, old->auth[i]);
+    }
+}
+
+int backends_secure(struct backends *backends, struct sampler_settings *settings, const struct sampler_settings *before, const bool *renew,
+    char *out_error, size_t error_size)
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < backends->count; i++) {
+        if (!before || renew[i]) {
+            r = backend_secure(backends->security, settings, i, out_error, error_size);
+        } else {
+            settings->tls[i] = before->tls[i];
+            settings->auth[i] = before->auth[i];
+        }
+    }
+    if (r && before)
+        secure_retire(backends->security, settings, before);
+    return error_pass(r);
+}
+
+void backends_adopt(struct backends *backends, const struct sampler_settings *settings, const struct sampler_settings *before)
+{
+    backends->configs = settings->config.exporters;
+    secure_retire(backends->security, before, settings);
 }
 
 int backends_new(const struct backends_options *options, struct backends **out_backends, char *out_error, size_t error_size)
 {
     struct backends *backends = calloc(1, sizeof(*backends));
-    int r = 0;
 
     if (!backends)
         return error_raise(-ENOMEM);
     *out_backends = backends; /* also when it fails */
-    backends->configs = options->configs;
-    backends->count = options->count;
+    backends->configs = options->settings->config.exporters;
+    backends->count = options->settings->config.exporter_count;
     backends->workers = options->workers;
     backends->keeps_units = options->keeps_units;
     backends->loops = options->loops;
     backends->loop_count = options->loop_count;
-    for (size_t i = 0; r == 0 && i < backends->count; i++)
-        r = backend_secure(backends, options->security, i, out_error, error_size);
-    return error_pass(r);
+    backends->security = options->security;
+    return error_pass(backends_secure(backends, options->settings, NULL, NULL, out_error, error_size));
 }
 
 void backends_free(struct backends *backends)

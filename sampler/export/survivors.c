@@ -152,8 +152,8 @@ static int unit_add(void *context, struct export_unit *unit, struct regroup *reg
     struct adding adding = {.home = home,
         .metadata = unit->metadata,
         .only_of_it = out->parts != NULL,
-        .sets_threshold = out->note && home->sampler->config.use_tracestate,
-        .where = home->sampler->config.record_policy,
+        .sets_threshold = out->note && home->settings->config.use_tracestate,
+        .where = home->settings->config.record_policy,
         .regroup = regroup};
 
     if (out->note)
@@ -408,13 +408,13 @@ void survivors_take(struct sampler_worker *home, struct trace *trace, const stru
     struct trace_parts *parts;
     size_t part_count;
 
-    if (home->sampler->config.tailrace.forward_headers.count > 0) {
+    if (home->settings->config.tailrace.forward_headers.count > 0) {
         (void)trace_spans(trace, sort_span, &sorting);
     } else {
         out->unit.size_bytes = info.bytes;
         out->unit.span_count = info.span_count;
     }
-    if (home->sampler->config.record_policy != RECORD_POLICY_OFF || home->sampler->config.use_tracestate) {
+    if (home->settings->config.record_policy != RECORD_POLICY_OFF || home->settings->config.use_tracestate) {
         out->note = malloc(sizeof(*out->note));
         ASSERT(out->note != NULL);
         *out->note = *note;

@@ -21,7 +21,8 @@ struct fixture {
     struct sampler sampler;
     struct sampler_worker home;
     struct metrics metrics;
-    struct otlp_exporter_config exporter;
+    struct policy_set *set;
+    struct policy_roll roll;
     struct metadata_set *sets[3];
     struct header *headers[3];
     unsigned back;
@@ -41,15 +42,22 @@ static struct fixture *open_fixture(bool forwards)
 {
     static const char *const names[] = {"x-tenant"};
     struct fixture *f = calloc(1, sizeof(*f));
-    struct backends_options options = {.configs = &f->exporter, .count = 1, .workers = 1, .keeps_units = true};
+    struct backends_options options = {.workers = 1, .keeps_units = true};
+    struct config_context *context = config_context_new();
+    struct sampler_config config = sampler_config_defaults();
     const struct exporter_owner owner = survivors_owner(&f->home);
     char error[256];
 
     assert_non_null(f);
     of_home = f;
-    f->sampler.config.tailrace.forward_headers.items = (char **)(uintptr_t)names;
-    f->sampler.config.tailrace.forward_headers.count = forwards ? 1 : 0;
-    f->exporter = (struct otlp_exporter_config){.id = (char *)(uintptr_t)"nop", .kind = EXPORTER_NOP, .num_consumers = 1};
+    config.tailrace.forward_headers.items = (char **)(uintptr_t)names;
+    config.tailrace.forward_headers.count = forwards ? 1 : 0;
+    config.exporter_count = 1;
+    config.exporters[0] = (struct otlp_exporter_config){.id = (char *)(uintptr_t)"nop", .kind = EXPORTER_NOP, .num_consumers = 1};
+    assert_int_equal(policy_set_new(context, NULL, false, 1, &f->set), 0);
+    config_context_free(context);
+    f->home.settings = sampler_settings_new(&config, NULL, f->set, NULL, &f->roll);
+    options.settings = f->home.settings;
     f->home.sampler = &f->sampler;
     f->home.on_survivor_back = on_back;
     assert_int_equal(metrics_init(&f->metrics, 1), 0);
@@ -59,7 +67,7 @@ static struct fixture *open_fixture(bool forwards)
     f->home.headers = header_table_new();
     assert_int_equal(trace_table_new(f->home.store, f->home.headers, NOW_NS, &f->home.traces), 0);
     assert_int_equal(backends_new(&options, &f->sampler.backends, error, sizeof(error)), 0);
-    assert_int_equal(worker_backends_new(f->sampler.backends, &f->home.worker, &owner, &f->home.backends), 0);
+    assert_int_equal(worker_backends_new(f->sampler.backends, f->home.settings, &f->home.worker, &owner, &f->home.backends), 0);
     for (size_t i = 0; i < 3; i++) {
         const struct metadata_entry entry = {SLICE_LITERAL("x-tenant"), i == 1 ? SLICE_LITERAL("a") : SLICE_LITERAL("b")};
         struct span_header header = {.hash = i + 1};
@@ -90,6 +98,9 @@ static void close_fixture(struct fixture *f)
     extent_store_free(f->home.store);
     extent_pool_free(f->sampler.pool);
     backends_free(f->sampler.backends);
+    sampler_settings_unref(f->home.settings);
+    policy_set_unref(f->set);
+    policy_roll_deinit(&f->roll);
     metrics_deinit(&f->metrics);
     free(f);
 }

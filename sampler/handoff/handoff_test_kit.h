@@ -24,7 +24,7 @@ struct node {
     struct sampler sampler;
     struct sampler_worker home;
     struct metrics metrics;
-    struct otlp_exporter_config exporter;
+    struct policy_roll roll;
     char name[16];
 };
 
@@ -35,7 +35,8 @@ static struct policy_set *set;
 /* memset before; what handoff.journal needs is set in node->sampler. */
 static void node_open(struct node *node, const char *name, struct handoff_options handoff)
 {
-    struct backends_options options = {.configs = &node->exporter, .count = 1, .workers = 1, .keeps_units = true};
+    struct backends_options options = {.workers = 1, .keeps_units = true};
+    struct sampler_config config = sampler_config_defaults();
     const struct exporter_owner owner = survivors_owner(&node->home);
     const struct decision_cache_options cache = {.verdict_keep_ns = VERDICT_KEEP_NS,
         .resend_window_ns = 300 * NS_PER_S,
@@ -46,10 +47,12 @@ static void node_open(struct node *node, const char *name, struct handoff_option
     char error[256];
 
     (void)snprintf(node->name, sizeof(node->name), "%s", name);
-    node->exporter = (struct otlp_exporter_config){.id = (char *)(uintptr_t)"nop", .kind = EXPORTER_NOP, .num_consumers = 1};
+    config.exporter_count = 1;
+    config.exporters[0] = (struct otlp_exporter_config){.id = (char *)(uintptr_t)"nop", .kind = EXPORTER_NOP, .num_consumers = 1};
     node->sampler.workers = &node->home;
     node->sampler.worker_count = 1;
-    node->sampler.config.tail_sampling.decision_wait_ns = (int64_t)WAIT_NS;
+    config.tail_sampling.decision_wait_ns = (int64_t)WAIT_NS;
+    node->home.settings = options.settings = sampler_settings_new(&config, NULL, set, NULL, &node->roll);
     node->sampler.big_trace_bytes = 32 * MIB;
     node->sampler.admission.limit_bytes = 16 * MIB;
     node->home.sampler = &node->sampler;
@@ -62,12 +65,11 @@ static void node_open(struct node *node, const char *name, struct handoff_option
     assert_int_equal(extent_store_new(node->sampler.pool, &node->home.store), 0);
     node->home.headers = header_table_new();
     node->home.scratch = predicate_scratch_new(policy_set_predicates(set));
-    node->home.votes = calloc(policy_set_count(set), sizeof(*node->home.votes));
-    node->home.credits = calloc(policy_set_count(set), sizeof(*node->home.credits));
+    assert_int_equal(policy_counts_init(&node->home.policy_counts, node->home.settings), 0);
     assert_int_equal(trace_table_new(node->home.store, node->home.headers, now_ns, &node->home.traces), 0);
     assert_int_equal(decision_cache_new(&cache, &node->home.cache), 0);
     assert_int_equal(backends_new(&options, &node->sampler.backends, error, sizeof(error)), 0);
-    assert_int_equal(worker_backends_new(node->sampler.backends, &node->home.worker, &owner, &node->home.backends), 0);
+    assert_int_equal(worker_backends_new(node->sampler.backends, node->home.settings, &node->home.worker, &owner, &node->home.backends), 0);
     handoff.name = node->name;
     handoff.ack_wait_ns = handoff.forward_timeout_ns = NS_PER_S;
     handoff.handoff_timeout_ns = 30 * NS_PER_S;
@@ -95,8 +97,9 @@ static void node_close(struct node *node)
     extent_store_free(node->home.store);
     extent_pool_free(node->sampler.pool);
     backends_free(node->sampler.backends);
-    free(node->home.votes);
-    free(node->home.credits);
+    policy_counts_deinit(&node->home.policy_counts);
+    sampler_settings_unref(node->home.settings);
+    policy_roll_deinit(&node->roll);
     free(node->home.hash_scratch);
     metrics_deinit(&node->metrics);
 }

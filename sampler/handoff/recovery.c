@@ -190,7 +190,7 @@ static struct buffer *payload_copy(const struct journal_record *record)
 
 static struct arrival arrival_at(const struct recovery *recovery, uint64_t age, const struct journal_record *record, const struct buffer *bytes)
 {
-    int64_t wait_ns = recovery->sampler->config.tail_sampling.decision_wait_ns;
+    int64_t wait_ns = recovery->home->settings->config.tail_sampling.decision_wait_ns;
     uint64_t now_ns = recovery->home->worker.now_ns;
 
     return (struct arrival){.now_ns = now_ns,

@@ -61,6 +61,11 @@ int worker_handoff_new(struct sampler_worker *home, const struct handoff_options
     return 0;
 }
 
+void handoff_keep_verdicts(struct worker_handoff *handoff, uint64_t verdict_keep_ns)
+{
+    handoff->options.verdict_keep_ns = verdict_keep_ns;
+}
+
 void worker_handoff_free(struct worker_handoff *handoff)
 {
     if (!handoff)

@@ -36,6 +36,9 @@ int worker_handoff_new(struct sampler_worker *home, const struct handoff_options
 /* Requests and calls still open were ended before. Accepts NULL. */
 void worker_handoff_free(struct worker_handoff *handoff);
 
+/* Live reload. On the worker's thread. */
+void handoff_keep_verdicts(struct worker_handoff *handoff, uint64_t verdict_keep_ns);
+
 /* Adopts a view: takes a reference, judges what waits anew, begins the sweep. When it returns the worker acts by it. */
 void worker_on_view(struct sampler_worker *home, struct view *view);
 

@@ -10,11 +10,13 @@
 #include <string.h>
 
 #include "common/base/num.h"
+#include "common/config/config_diff.h"
 #include "common/config/otlp_parts.h"
 #include "common/metrics/text.h"
 #include "lb/lb_config.h"
 #include "sampler/decide/policy.h"
 #include "sampler/sampler_config.h"
+#include "sampler/sampler_reload.h"
 #include "tests/kit/doc_page.h"
 
 #define DIFFERS  "(differs from the Collector"
@@ -221,7 +223,35 @@ static void need_help(const struct config_key *key, const char *path)
     exit(1);
 }
 
-static void put_rows(struct text *out, const struct config_key *keys, const void *base, const char *prefix, const char *same)
+/* Where a table's keys stand in the file, and in which tiers' files. */
+struct place {
+    const char *path; /* "exporters.otlp."; NULL: keys inside a policy, which are as live as their list */
+    bool lb, sampler;
+};
+
+static bool is_live(const char *const *patterns, const char *path)
+{
+    return config_path_matches(patterns, path);
+}
+
+/* What a running program makes of a change of the key. */
+static void put_live(struct text *out, const struct config_key *key, const struct place *place, const char *below)
+{
+    char path[2 * PATH_MAX_LEN];
+    bool lb, sampler;
+
+    (void)snprintf(path, sizeof(path), "%s%s", place->path, below);
+    lb = place->lb && is_live(lb_live_keys, path);
+    sampler = place->sampler && is_live(sampler_live_keys, path);
+    if (key->type == CONFIG_REFUSED || key->type == CONFIG_IGNORED || key->type == CONFIG_MAP)
+        return;
+    if (lb == place->lb && sampler == place->sampler)
+        text_append(out, "live");
+    else
+        text_append(out, "%s", lb ? "live on tailrace-lb" : sampler ? "live on tailrace-sampler" : "restart");
+}
+
+static void put_rows(struct text *out, const struct config_key *keys, const void *base, const char *prefix, const char *same, const struct place *place)
 {
     for (const struct config_key *key = keys; key->name; key++) {
         const struct config_key *below = below_of(key);
@@ -237,23 +267,28 @@ static void put_rows(struct text *out, const struct config_key *keys, const void
         put_help(out, key->help);
         text_append(out, " | ");
         put_difference(out, key, same);
+        if (place) {
+            text_append(out, " | ");
+            put_live(out, key, place, path);
+        }
         text_append(out, " |\n");
         if (!below)
             continue;
         (void)snprintf(path, sizeof(path), "%s%s%s.", prefix, key->name, key->type == CONFIG_MAP || strcmp(key->name, "tls") == 0 ? "" : "[]");
-        put_rows(out, below, key->type == CONFIG_MAP && base ? (const char *)base + key->offset : NULL, path, same);
+        put_rows(out, below, key->type == CONFIG_MAP && base ? (const char *)base + key->offset : NULL, path, same, place);
     }
 }
 
-static void put_table(struct text *out, const char *title, const char *intro, const struct config_key *keys, const void *base, const char *same)
+static void put_table(struct text *out, const char *title, const char *intro, const struct config_key *keys, const void *base, const char *same,
+    const struct place *place)
 {
     text_append(out, "\n### %s\n\n%s%s", title, intro, *intro ? "\n\n" : "");
     if (!keys || !keys->name) {
         text_append(out, "No settings.\n");
         return;
     }
-    text_append(out, "| Key | Type | Default | Meaning | Collector |\n|---|---|---|---|---|\n");
-    put_rows(out, keys, base, "", same);
+    text_append(out, "| Key | Type | Default | Meaning | Collector |%s\n|---|---|---|---|---|%s\n", place ? " Change |" : "", place ? "---|" : "");
+    put_rows(out, keys, base, "", same, place);
 }
 
 /* -- the page --------------------------------------------------------------------------------------------- */
@@ -271,7 +306,9 @@ static const char intro[] =
     "\n"
     "Columns. **Type**: empty where the meaning says it. **Default**: what no key means; empty where there is nothing, or the\n"
     "meaning says it. **Collector**: `same`; what differs; `refused` with the reason as meaning; `no effect` with the reason; `ours`\n"
-    "for keys that the Collector has not.\n"
+    "for keys that the Collector has not. **Change**: what a running program makes of it when the files change: `live` keys are taken over\n"
+    "within two seconds, those marked `restart` keep their value until the program is started again, which is said\n"
+    "([reload.md](reload.md)). Policies are live with all that is in them.\n"
     "A duration is written as in the Collector, `1m30s`; a number without unit is nanoseconds. A single value stands for a list of one.\n"
     "\n"
     "## The file\n";
@@ -310,7 +347,7 @@ static void put_policies(struct text *out)
         if (type->defaults)
             type->defaults(self);
         (void)snprintf(title, sizeof(title), "`%s`", type->name);
-        put_table(out, title, "", type->keys, self, "same");
+        put_table(out, title, "", type->keys, self, "same", NULL);
         free(self);
     }
 }
@@ -321,35 +358,43 @@ static void put_page(struct text *out)
     const struct sampler_config sampler = sampler_config_defaults();
     const struct otlp_file file = {.telemetry = {.log_encoding = LOG_CONSOLE}};
 
+    const struct place top = {"", true, true}, pipeline = {"service.pipelines.traces.", true, true};
+    const struct place receiver = {"receivers.otlp.", true, true}, balancing = {"exporters.loadbalancing.", true, false};
+    const struct place exporter = {"exporters.otlp.", false, true}, tail_sampling = {"processors.tail_sampling.", false, true};
+    const struct place batch = {"processors.batch.", true, true}, limiter = {"processors.memory_limiter.", true, true};
+    const struct place health = {"extensions.health_check.", true, true}, basicauth = {"extensions.basicauth.", true, true};
+    const struct place bearer = {"extensions.bearertokenauth.", true, true}, setter = {"extensions.headers_setter.", true, true};
+    const struct place own_lb = {"tailrace.", true, false}, own_sampler = {"tailrace.", false, true};
+
     text_append(out, "%s", intro);
-    put_table(out, "Top level", "", otlp_file_keys, &file, "same");
+    put_table(out, "Top level", "", otlp_file_keys, &file, "same", &top);
     text_append(out, "%s", pipelines);
-    put_table(out, "`service.pipelines.traces`", "", otlp_pipeline_keys, NULL, "same");
+    put_table(out, "`service.pipelines.traces`", "", otlp_pipeline_keys, NULL, "same", &pipeline);
     text_append(out, "\n## Receivers\n");
-    put_table(out, "`receivers.otlp`", "", otlp_receiver_keys, otlp_receiver_defaults(), "same");
+    put_table(out, "`receivers.otlp`", "", otlp_receiver_keys, otlp_receiver_defaults(), "same", &receiver);
     text_append(out, "\n## Exporters\n");
     put_table(out, "`exporters.loadbalancing`", "tailrace-lb; also called `load_balancing`. The keys of `protocol.otlp` are those of `exporters.otlp`.",
-        load_balancing_keys, NULL, "same");
+        load_balancing_keys, NULL, "same", &balancing);
     put_table(out, "`exporters.otlp`", "tailrace-sampler, over gRPC; also called `otlp_grpc`.", otlp_grpc_exporter_keys,
-        otlp_grpc_exporter_reading_defaults(), "same");
+        otlp_grpc_exporter_reading_defaults(), "same", &exporter);
     put_table(out, "`exporters.otlphttp`", "tailrace-sampler, over HTTP; also called `otlp_http`.", otlp_http_exporter_keys,
-        otlp_http_exporter_reading_defaults(), "same");
-    put_table(out, "`exporters.debug`", "tailrace-sampler.", debug_exporter_keys, debug_exporter_reading_defaults(), "same");
-    put_table(out, "`exporters.nop`", "Both; what it is given is gone.", NULL, NULL, "same");
+        otlp_http_exporter_reading_defaults(), "same", &exporter);
+    put_table(out, "`exporters.debug`", "tailrace-sampler.", debug_exporter_keys, debug_exporter_reading_defaults(), "same", &exporter);
+    put_table(out, "`exporters.nop`", "Both; what it is given is gone.", NULL, NULL, "same", NULL);
     text_append(out, "\n## Processors\n");
-    put_table(out, "`processors.tail_sampling`", "tailrace-sampler; exactly one.", tail_sampling_keys, &sampler.tail_sampling, "same");
+    put_table(out, "`processors.tail_sampling`", "tailrace-sampler; exactly one.", tail_sampling_keys, &sampler.tail_sampling, "same", &tail_sampling);
     text_append(out, "%s", processors);
-    put_table(out, "`processors.batch`", "", batch_processor_keys, &batch_processor_defaults, "same");
-    put_table(out, "`processors.memory_limiter`", "", memory_limiter_keys, &memory_limiter_defaults, "same");
+    put_table(out, "`processors.batch`", "", batch_processor_keys, &batch_processor_defaults, "same", &batch);
+    put_table(out, "`processors.memory_limiter`", "", memory_limiter_keys, &memory_limiter_defaults, "same", &limiter);
     put_policies(out);
     text_append(out, "\n## Extensions\n%s", extensions);
-    put_table(out, "`extensions.health_check`", "", health_check_keys, &health_check_defaults, "same");
-    put_table(out, "`extensions.basicauth`", "", basicauth_keys, NULL, "same");
-    put_table(out, "`extensions.bearertokenauth`", "", bearertokenauth_keys, NULL, "same");
-    put_table(out, "`extensions.headers_setter`", "For exporters.", headers_setter_keys, NULL, "same");
+    put_table(out, "`extensions.health_check`", "", health_check_keys, &health_check_defaults, "same", &health);
+    put_table(out, "`extensions.basicauth`", "", basicauth_keys, NULL, "same", &basicauth);
+    put_table(out, "`extensions.bearertokenauth`", "", bearertokenauth_keys, NULL, "same", &bearer);
+    put_table(out, "`extensions.headers_setter`", "For exporters.", headers_setter_keys, NULL, "same", &setter);
     text_append(out, "\n## What the Collector has no word for\n");
-    put_table(out, "`tailrace` on tailrace-lb", "", lb_tailrace_keys, &lb, "ours");
-    put_table(out, "`tailrace` on tailrace-sampler", "", sampler_tailrace_keys, &sampler, "ours");
+    put_table(out, "`tailrace` on tailrace-lb", "", lb_tailrace_keys, &lb, "ours", &own_lb);
+    put_table(out, "`tailrace` on tailrace-sampler", "", sampler_tailrace_keys, &sampler, "ours", &own_sampler);
 }
 
 int main(int argc, char **argv)

@@ -95,6 +95,18 @@ int security_auth(struct security *security, const char *name, const struct auth
     return 1;
 }
 
+void security_retire_tls(struct security *security, const struct tls *tls)
+{
+    (void)security;
+    (void)tls;
+}
+
+void security_retire_auth(struct security *security, const struct auth *auth)
+{
+    (void)security;
+    (void)auth;
+}
+
 void security_tend(struct security *security, uint64_t now_ns)
 {
     (void)security;
@@ -108,6 +120,11 @@ void log_setup(const char *program, enum log_level least, enum log_encoding enco
     (void)program;
     (void)least;
     (void)encoding;
+}
+
+void log_level_set(enum log_level least)
+{
+    (void)least;
 }
 
 bool log_enabled(enum log_level level)
