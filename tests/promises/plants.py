@@ -34,7 +34,7 @@ PLANTS = {
     "acknowledge_before_write": [("cluster/rules", "acknowledged_is_written", "acknowledged spans are lost")],
     "clock_restarted_by_move": [("cluster/rules", "deadline_travels", "was decided after one that began later")],
     "sender_forgets_early": [("cluster/rules", "unanswered_give", "spans at the backend, each once")],
-    "reload_half_applied": ("peers/reload", "invalid_changes_nothing[POST]", "spans at the backend: not within"),
+    "reload_half_applied": [("peers/reload", "invalid_changes_nothing[POST]", "spans at the backend: not within")],
 }
 # What the simulator finds (tests/sim/plants.py), as it takes clusters whose members come, go and die.
 BY_SIM = {"settle_off", "handoff_off", "acknowledge_before_write", "clock_restarted_by_move", "sender_forgets_early"}
