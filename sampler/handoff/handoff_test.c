@@ -592,7 +592,7 @@ static void a_trace_too_large_is_refused_when_it_may_be_decided(void **state)
 
     (void)state;
     for (unsigned i = 0; i < 2; i++)
-        nodes[i].sampler.config.tail_sampling.maximum_trace_size_bytes = 1000;
+        nodes[i].home.settings->config.tail_sampling.maximum_trace_size_bytes = 1000;
     views_give(1, 0, true);
     view_give(&nodes[1], 1, 0, false, false);
     spans_arrive(&nodes[1], 1, 1, 60, true); /* kept */
