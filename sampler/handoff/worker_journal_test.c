@@ -268,13 +268,13 @@ static void the_wait_after_the_root_goes_on(void **state)
     struct trace *trace;
 
     (void)state;
-    node->sampler.config.tail_sampling.decision_wait_after_root_received_ns = (int64_t)(3 * NS_PER_S);
+    node->home.settings->config.tail_sampling.decision_wait_after_root_received_ns = (int64_t)(3 * NS_PER_S);
     request_arrives(1, 1, 3, true);
     turns(2, true);
     stop(true);
     pass(2 * NS_PER_S);
     start();
-    node->sampler.config.tail_sampling.decision_wait_after_root_received_ns = (int64_t)(3 * NS_PER_S);
+    node->home.settings->config.tail_sampling.decision_wait_after_root_received_ns = (int64_t)(3 * NS_PER_S);
     recover();
     trace = trace_table_find(node->home.traces, &id, hash_trace(&id));
     assert_non_null(trace);
