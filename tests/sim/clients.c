@@ -195,7 +195,7 @@ static void plan_trace(struct sim_trace *trace, unsigned number)
 {
     const struct workload *load = &clients.load;
     uint64_t begin_ns = rng_between(&world.work, load->begin_ns, load->end_ns);
-    unsigned kind = (unsigned)rng_below(&world.work, 4);
+    unsigned kind = rng_chance(&world.work, load->plain_per_mille) ? 3 : (unsigned)rng_below(&world.work, 4);
 
     *trace = (struct sim_trace){.id = otlp_trace_id(number + 1), .number = number};
     trace->span_count = (unsigned)rng_between(&world.work, 1, 7);

@@ -17,6 +17,7 @@ struct workload {
     unsigned resend_per_mille;   /* requests that are sent again though they were acknowledged */
     unsigned direct_per_mille;   /* requests that go to a sampler of their own choice: misrouted */
     uint64_t give_up_ns;         /* a client tries so long */
+    unsigned plain_per_mille;    /* traces that nobody wants */
     uint32_t pad_bytes;          /* each span is so much larger */
 };
 

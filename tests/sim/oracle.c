@@ -6,6 +6,7 @@
 
 #include "common/base/assert.h"
 #include "sampler/decide/policy_set.h"
+#include "sampler/journal/journal.h"
 #include "sampler/sampler_worker.h"
 #include "tests/kit/otlp_build.h"
 #include "tests/sim/memory.h"
@@ -336,6 +337,18 @@ struct decided __wrap_policy_set_decide_counted(const struct policy_set *set, co
 
 /* -- the books ------------------------------------------------------------------------------------------------------------------- */
 
+static void story_journal(const struct node *node)
+{
+    struct journal_stats stats;
+
+    if (!node->process->sampler->journal)
+        return;
+    journal_stats(node->process->sampler->journal, &stats);
+    story(node->name, "journal: %llu records, %llu segments cleaned, %llu recycled, %llu bytes copied, %llu spilled reads, %llu live bytes",
+        (unsigned long long)stats.records_written, (unsigned long long)stats.cleaned_segments, (unsigned long long)stats.recycled_segments,
+        (unsigned long long)stats.copied_bytes, (unsigned long long)stats.reads, (unsigned long long)stats.live_bytes);
+}
+
 static void node_books(struct node *node, bool quiet)
 {
     struct sampler *sampler = node->process->sampler;
@@ -354,6 +367,8 @@ static void node_books(struct node *node, bool quiet)
         broken("%s: the books do not balance: received %llu + recovered %llu + taken over %llu, but %llu accounted for (held %llu)", node->name,
             (unsigned long long)sum[BOOK_RECEIVED], (unsigned long long)sum[BOOK_RECOVERED], (unsigned long long)sum[BOOK_TAKEN_OVER],
             (unsigned long long)out, (unsigned long long)sum[BOOK_HELD]);
+    if (quiet)
+        story_journal(node);
     if (quiet && sum[BOOK_HELD] > 0)
         broken("%s still holds %llu spans when all is over", node->name, (unsigned long long)sum[BOOK_HELD]);
 }

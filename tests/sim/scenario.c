@@ -95,6 +95,45 @@ static void overload_plan(void)
 {
 }
 
+/* More than fits into memory, and a journal that takes the rest: all is decided and exported all the same, over restarts too. */
+static void spill_setup(struct fleet_options *options, struct workload *load)
+{
+    options->samplers = options->samplers_most = 1;
+    heavy(options, load);
+    options->journal = true;
+    options->at_limit = "spill";
+}
+
+static void spill_plan(void)
+{
+    backend_away_at(in_units(5), PICK(1, 20) * unit_ns());
+    if (rng_chance(&world.fault, 500))
+        crash_at(in_units(rng_between(&world.fault, 5, 40)), fleet.samplers[0], 2 * unit_ns());
+}
+
+/* Survivors of a long outage lie between spans that were dropped: segments are cleaned, and what is copied comes back after a crash. */
+static void clean_setup(struct fleet_options *options, struct workload *load)
+{
+    alone_setup(options, load);
+    options->late_most_ns = 0;
+    options->journal = true;
+    options->decision_wait_ns = 500 * NS_PER_MS;
+    load->traces = 250;
+    load->trace_length_ns = 300 * NS_PER_MS;
+    load->pad_bytes = 40 * 1024;
+    load->plain_per_mille = 850;
+    load->end_ns = load->begin_ns + 5 * NS_PER_S;
+    load->late_per_mille = load->resend_per_mille = 0;
+    load->late_most_ns = 25 * NS_PER_S; /* how long the run goes on */
+}
+
+static void clean_plan(void)
+{
+    backend_away_at(in_units(2), 150 * unit_ns());
+    for (uint64_t at = rng_between(&world.fault, 30, 200); at < 150; at += rng_between(&world.fault, 20, 100))
+        crash_at(in_units(at), fleet.samplers[0], rng_between(&world.fault, 1, 3) * unit_ns());
+}
+
 /* Balancers are restarted while requests are under way: each is answered. */
 static void balancers_roll_setup(struct fleet_options *options, struct workload *load)
 {
@@ -465,6 +504,8 @@ static void budget_setup(struct fleet_options *options, struct workload *load)
 {
     clustered_setup(options, load);
     heavy(options, load);
+    if (rng_chance(&world.fault, 300))
+        options->at_limit = "spill";
     options->samplers_most = 4;
     load->traces = 150;
 }
@@ -760,6 +801,8 @@ const struct scenario scenarios[] = {
     SCENARIO(alone, "one sampler without a cluster; slow messages, lost answers"),
     SCENARIO(backend_outage, "one sampler; the backend is away, refuses, takes without answering"),
     SCENARIO(overload, "two samplers without a cluster, and more spans than they have memory for"),
+    SCENARIO(spill, "more spans than there is memory for: the journal takes them"),
+    SCENARIO(clean, "a long outage of the backend: a journal's segments are cleaned of what was dropped, and a crash now and then"),
     SCENARIO(balancers_roll, "balancers are restarted while requests are under way"),
     SCENARIO(alone_restart, "one sampler with a journal, killed again and again"),
     SCENARIO(calm, "a cluster in which nothing happens but slow messages, lost answers and misrouted spans"),
