@@ -238,7 +238,6 @@ static void gauges_set(struct worker_handoff *handoff)
     metric_set(cell, METRIC_FOREIGN_TRACES, traces);
     metric_set(cell, METRIC_FOREIGN_BYTES, bytes);
     metric_set(cell, METRIC_WAITING_TRACES, trace_table_held_count(handoff->home->traces));
-    metric_set(cell, METRIC_SPILLED_SPANS, trace_table_spilled_count(handoff->home->traces));
     if (handoff->home->journal)
         metric_set(cell, METRIC_UNWRITTEN_VERDICTS, worker_journal_unwritten(handoff->home->journal));
 }

@@ -11,7 +11,7 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests"))
 
-from kit.suite import Suite, check
+from kit.suite import Suite, check, equal
 
 suite = Suite("docs")
 
@@ -189,6 +189,15 @@ def named_functions_exist():
                   if not any(re.search(rf"\b{name}\b", text) for text in existing)]
     check(rows > 5, f"only {rows} rows of docs/span-path.md name a function and its file")
     check(not wrong, "\n".join(wrong))
+
+
+@suite.case()
+def metrics_are_declared_once():
+    """No two lines of metrics.def make the same sample."""
+    lines = re.findall(r'^METRIC\(\w+, "(\w+)", \w+, (\w+), "((?:[^"\\]|\\.)*)"', text_of("common/metrics/metrics.def").decode(), re.MULTILINE)
+    check(len(lines) > 100, f"only {len(lines)} metrics were read")
+    twice = {line for line in lines if lines.count(line) > 1}
+    equal(twice, set(), "declared twice")
 
 
 @suite.case()
