@@ -223,12 +223,25 @@ void fleet_start(struct node *node)
     process_start(node, yaml.text);
 }
 
+static void all_drain_look(void)
+{
+    unsigned running = 0, draining = 0;
+
+    for (unsigned i = 0; i < fleet.options.samplers_most; i++) {
+        running += fleet.samplers[i]->process != NULL;
+        draining += fleet.samplers[i]->process != NULL && fleet.terminating[i];
+    }
+    if (running > 0 && running == draining)
+        oracle_cause(CAUSE_NOBODY_READY, world.now_ns - TICK_NS, world.now_ns);
+}
+
 void fleet_stop(struct node *node)
 {
     if (!node->process || node->process->stop_asked_ns > 0) /* once: a second signal would cut it short */
         return;
     if (node->kind == NODE_SAMPLER)
         fleet.terminating[index_of(node)] = true;
+    all_drain_look(); /* the last of them may be gone before the next tick */
     process_term(node);
 }
 
@@ -364,18 +377,6 @@ static void on_end(struct node *node)
 {
     if (node->kind == NODE_SAMPLER)
         conditions_look(node);
-}
-
-static void all_drain_look(void)
-{
-    unsigned running = 0, draining = 0;
-
-    for (unsigned i = 0; i < fleet.options.samplers_most; i++) {
-        running += fleet.samplers[i]->process != NULL;
-        draining += fleet.samplers[i]->process != NULL && fleet.terminating[i];
-    }
-    if (running > 0 && running == draining)
-        oracle_cause(CAUSE_NOBODY_READY, world.now_ns - TICK_NS, world.now_ns);
 }
 
 static void fleet_tick(struct sim_event *event)
