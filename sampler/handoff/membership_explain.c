@@ -152,6 +152,8 @@ const char *membership_why_not_settled(const struct membership *membership, char
         if (counts(peer->in_adopted) && peer->cleared_no != membership->claim_no)
             words_add(&words, why_not_cleared(membership, peer), peer->name);
     }
+    if (!targets_listed(membership))
+        words_add(&words, "the resolver has not answered yet: nobody knows who else there is", "");
     expected = targets_expected(membership, &until_ns);
     if (expected)
         words_add(&words, "is listed and has not spoken", expected->address);

@@ -171,6 +171,8 @@ void targets_tend(struct membership *membership);
 bool targets_all_met(const struct membership *membership);
 /* Somebody listed has not spoken, and is younger than handoff_timeout; *out_until_ns: the latest time at which that ends. */
 const struct target *targets_expected(const struct membership *membership, uint64_t *out_until_ns);
+/* It is known who is expected: the resolver has answered, or has not for handoff_timeout from my start. */
+bool targets_listed(const struct membership *membership);
 /* A resolver that never changes lists me alone. */
 bool targets_alone(const struct membership *membership);
 uint64_t targets_next_ns(const struct membership *membership);

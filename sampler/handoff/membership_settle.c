@@ -1,6 +1,6 @@
 /* In step, and the question that settles slots.
  *
- *            ring adopted, slots gained                all others cleared it, hello_wait over, nobody expected
+ *            ring adopted, slots gained                all others cleared it, hello_wait over, a list, nobody expected
  *   settled ----------------------------> claim open ---------------------------------------------------------> settled
  *               (or a start)               |    ^     '-- handoff_timeout without progress, counted ----------->
  *                                          '----'
@@ -150,7 +150,7 @@ static bool is_answered(const struct membership *membership) /* C3 */
 
     if (targets_alone(membership))
         return true;
-    return hello_is_over(membership) && !membership_dirty(membership) && all_cleared(membership) &&
+    return hello_is_over(membership) && targets_listed(membership) && !membership_dirty(membership) && all_cleared(membership) &&
         !targets_expected(membership, &until_ns);
 }
 
@@ -182,6 +182,8 @@ uint64_t settle_next_ns(const struct membership *membership)
         sooner(membership, after_ns(membership->progress_ns, membership->options.handoff_timeout_ns), &next_ns);
         if (targets_expected(membership, &until_ns))
             sooner(membership, until_ns, &next_ns);
+        if (!targets_listed(membership))
+            sooner(membership, after_ns(membership->started_ns, membership->options.handoff_timeout_ns), &next_ns);
     }
     return next_ns;
 }

@@ -255,6 +255,11 @@ const struct target *targets_expected(const struct membership *membership, uint6
     return found;
 }
 
+bool targets_listed(const struct membership *membership)
+{
+    return membership->resolved || membership->now_ns >= after_ns(membership->started_ns, membership->options.handoff_timeout_ns);
+}
+
 bool targets_alone(const struct membership *membership)
 {
     if (!membership->options.static_resolver || !membership->resolved)

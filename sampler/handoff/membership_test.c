@@ -106,9 +106,11 @@ static void setup_with(struct node *node, const struct membership_options *optio
 
 static void setup(struct node *node)
 {
+    static const char *const me[] = {"b:1"};
     struct membership_options options = options_of();
 
     setup_with(node, &options);
+    membership_resolved(node->membership, me, 1, node->now_ns);
     drive(node);
 }
 
@@ -989,6 +991,38 @@ static void slots_settle_when_all_have_cleared(void **state)
     }
 }
 
+/* C3: while no list has come nobody knows who is expected. */
+static void nothing_settles_before_the_first_list(void **state)
+{
+    static const char *const list[] = {"b:1"};
+    struct membership_options options = options_of();
+    uint64_t next_ns;
+    struct node node;
+    char why[500];
+
+    (void)state;
+    for (int came = 0; came < 2; came++) {
+        setup_with(&node, &options);
+        drive(&node);
+        membership_replayed(node.membership, node.now_ns);
+        wait_for(&node, 29 * S);
+        membership_resolved(node.membership, NULL, 0, node.now_ns); /* says nothing */
+        drive(&node);
+        assert_false(membership_settled(node.membership));
+        assert_non_null(strstr(membership_why_not_settled(node.membership, why, sizeof(why)), "resolver"));
+        if (came)
+            membership_resolved(node.membership, list, 1, node.now_ns);
+        for (unsigned i = 0; !came && i < 100 && (next_ns = membership_next_ns(node.membership)) <= START + 30 * S; i++) {
+            node.now_ns = next_ns > node.now_ns ? next_ns : node.now_ns; /* it asks for the time itself */
+            drive(&node);
+        }
+        drive(&node);
+        assert_true(membership_settled(node.membership));
+        assert_int_equal(membership_counters(node.membership).settle_timeouts, 0);
+        teardown(&node);
+    }
+}
+
 static void one_member_alone(void **state)
 {
     static const char *const list[] = {"b:1"}, *const other[] = {"vip:1"};
@@ -1232,6 +1266,7 @@ int main(void)
         cmocka_unit_test(a_claim_is_cleared_only_when_nothing_is_held),
         cmocka_unit_test(a_poll_from_before_a_silence_clears_nothing),
         cmocka_unit_test(slots_settle_when_all_have_cleared),
+        cmocka_unit_test(nothing_settles_before_the_first_list),
         cmocka_unit_test(one_member_alone),
         cmocka_unit_test(a_claim_without_progress_ends),
         cmocka_unit_test(who_drains_owns_nothing_unless_all_do),

@@ -1,5 +1,5 @@
 /* Several memberships in one process, on fake time from a seed: statuses are delayed, repeated and lost, members crash and come
- * back, join, drain and leave, addresses change, resolvers are behind. After every step:
+ * back, join, drain and leave, addresses change, resolvers are behind or answer nobody for a while. After every step:
  *   - never do two living members have one slot settled;
  *   - no trace is decided twice, where its verdict travels as handoff wants it: given to the owner, forgotten when accepted;
  *   - where nothing is lost, never may two living members take spans of one slot.
@@ -75,6 +75,7 @@ struct world {
     bool faithful, lossy, trace;
     unsigned loss_percent;
     uint64_t delay_ns;
+    uint64_t outage_ends_ns;       /* until then no resolver answers */
     struct node nodes[NODES];
     bool cut[NODES][NODES];
     struct event events[EVENTS_MAX];
@@ -473,13 +474,15 @@ static void on_resolved(struct world *world, const struct event *event)
     bool young = world->now_ns < node->started_ns + 2 * S;
     size_t count = 0;
 
+    later(world, 500 * MS + chance(world, 500 * MS), RESOLVED, event->node);
+    if (world->now_ns < world->outage_ends_ns)
+        return;
     for (size_t i = 0; i < NODES; i++)
         if (world->nodes[i].membership && !(young && percent(world, 40)))
             addresses[count++] = world->nodes[i].address;
     if (!young && !world->quiet && percent(world, 10))
         count = 0;
     membership_resolved(node->membership, addresses, count, world->now_ns);
-    later(world, 500 * MS + chance(world, 500 * MS), RESOLVED, event->node);
 }
 
 static void happen(struct world *world, struct event *event)
@@ -645,11 +648,29 @@ static void cut(struct world *world)
         world->cut[b][a] = world->cut[a][b];
 }
 
+/* Until everyone can know everyone again. */
+static bool outage_is_felt(const struct world *world)
+{
+    return world->now_ns < world->outage_ends_ns + 5 * S;
+}
+
+/* No list for anybody, and whoever joins meanwhile is called by nobody. It knows that it knows nothing (C3); what it is asked to take it
+ * does take, so the worlds in which nothing is lost have no outage. Those that it shall hear of when the list comes must be there. */
+static void outage(struct world *world)
+{
+    if (!world->lossy || outage_is_felt(world) || (world->faithful && count_serving(world) < 2))
+        return;
+    say(world, "the resolver", "answers nobody");
+    world->outage_ends_ns = world->now_ns + chance(world, 20 * S);
+}
+
 static void fault(struct world *world)
 {
     uint64_t which = chance(world, world->faithful ? 8 : 11);
 
-    if (which < 3)
+    if (percent(world, 10))
+        outage(world);
+    if (which < 3 && !(world->faithful && outage_is_felt(world)))
         crash(world);
     else if (which < 5)
         join(world);
