@@ -193,6 +193,18 @@ static void span_added(struct sampler_worker *home, struct trace *trace, const s
         trace_decide(home, trace, arrival->now_ns); /* its further spans follow the decision: streamed */
 }
 
+/* It is there already. */
+static void span_again(struct sampler_worker *home, struct trace *trace, const struct intake_span *span, const struct arrival *arrival)
+{
+    struct arrival in_vain = *arrival;
+
+    if (UNLIKELY(home->handoff != NULL))
+        handoff_on_held(home, trace, span->id_hash, arrival); /* it may have been elsewhere before it was here */
+    if (arrival->at.segment)
+        in_vain.at.segment = worker_journal_again(home->journal, trace, span->span_hash, arrival_place(arrival, span->bytes));
+    span_gone(home, span, &in_vain, BOOK_DUPLICATE);
+}
+
 void span_take(struct sampler_worker *home, const struct intake_span *span, struct header *header, const struct arrival *arrival)
 {
     struct trace *trace = trace_table_find(home->traces, &span->id, span->id_hash);
@@ -211,9 +223,7 @@ void span_take(struct sampler_worker *home, const struct intake_span *span, stru
     case TRACE_SPAN_ADDED:
         break;
     case TRACE_SPAN_DUPLICATE:
-        if (UNLIKELY(home->handoff != NULL))
-            handoff_on_held(home, trace, span->id_hash, arrival); /* it may have been elsewhere before it was here */
-        span_gone(home, span, arrival, BOOK_DUPLICATE);
+        span_again(home, trace, span, arrival);
         return;
     case TRACE_SPAN_NO_MEMORY:
         UNREACHABLE("there is memory for what was admitted");

@@ -5,6 +5,7 @@
 #include "common/base/num.h"
 
 #define STEP_FRACTION 32 /* of the limit, between refuse and on, on and off, off and the end of spilling */
+#define RECOVERY_STEPS 4  /* that spilling begins sooner while recovering */
 #define HANDOFF_FRACTION 10 /* of the limit, kept for handoff */
 
 static uint64_t floor_bytes(unsigned workers)
@@ -81,19 +82,41 @@ static void turn(atomic_bool *is_on, bool above, bool under)
         atomic_store_explicit(is_on, false, memory_order_relaxed);
 }
 
+static uint64_t step_bytes(const struct budget *budget)
+{
+    return u64_max(extent_pool_limit_bytes(budget->pool) / STEP_FRACTION, EXTENT_BYTES);
+}
+
+/* Two steps under where clients are refused. */
+static uint64_t off_mark(const struct budget *budget)
+{
+    return u64_sub_floor(full_above(budget) - handoff_reserve(budget), 2 * step_bytes(budget));
+}
+
+bool budget_recovery_may_read(const struct budget *budget, uint64_t under_way, bool more_to_spill)
+{
+    return bytes_in_use(budget) + under_way <= (more_to_spill ? off_mark(budget) : full_above(budget));
+}
+
+static void turn_spilling(struct budget *budget, uint64_t in_use)
+{
+    bool recovering = atomic_load_explicit(&budget->recovering, memory_order_relaxed);
+    uint64_t on_above = u64_sub_floor(off_mark(budget), recovering ? RECOVERY_STEPS * step_bytes(budget) : 0);
+    uint64_t off_under = u64_max(u64_sub_floor(on_above, step_bytes(budget)), floor_bytes(budget->workers)); /* an empty node spills nothing */
+    bool allowed = recovering || atomic_load_explicit(&budget->spill_allowed, memory_order_relaxed);
+
+    turn(&budget->spilling, allowed && in_use > u64_max(on_above, off_under), in_use <= off_under);
+}
+
 enum rung budget_rung(struct budget *budget)
 {
-    uint64_t limit = extent_pool_limit_bytes(budget->pool);
     uint64_t in_use = bytes_in_use(budget);
     uint64_t refuse_above = full_above(budget) - handoff_reserve(budget);
-    uint64_t step = u64_max(limit / STEP_FRACTION, EXTENT_BYTES);
-    uint64_t on_above = u64_sub_floor(refuse_above, step);
-    uint64_t off_under = u64_sub_floor(on_above, step);
-    uint64_t spill_off_under = u64_max(u64_sub_floor(off_under, step), floor_bytes(budget->workers)); /* an empty node spills nothing */
+    uint64_t off_under = off_mark(budget), on_above = u64_max(off_under, u64_sub_floor(refuse_above, step_bytes(budget)));
     bool disk_low = atomic_load_explicit(&budget->disk_low, memory_order_relaxed);
 
     turn(&budget->deciding_early, atomic_load_explicit(&budget->decide_early_allowed, memory_order_relaxed) && (in_use > on_above || disk_low), in_use <= off_under && !disk_low);
-    turn(&budget->spilling, atomic_load_explicit(&budget->spill_allowed, memory_order_relaxed) && in_use > off_under, in_use <= spill_off_under);
+    turn_spilling(budget, in_use);
     if (in_use > refuse_above || atomic_load_explicit(&budget->disk_full, memory_order_relaxed))
         return RUNG_REFUSE;
     if (budget_deciding_early(budget))

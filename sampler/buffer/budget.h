@@ -28,6 +28,7 @@ struct budget {
     atomic_bool decide_early_allowed; /* tailrace.memory.at_limit: decide_early */
     atomic_bool spill_allowed;        /* there is a journal, and at_limit is no rung before */
     bool handoff;              /* other nodes give traces: they have a reserve */
+    atomic_bool recovering;    /* what is held comes from the disk, and nothing may be decided: it is spilled, sooner, and even if not allowed */
     unsigned workers;
     _Atomic uint64_t beside; /* bytes that spans need outside the extents: interned headers */
     atomic_bool deciding_early, spilling; /* budget_rung's own: between off and on it stays what it was */
@@ -43,6 +44,9 @@ enum rung budget_rung(struct budget *budget);
 /* Bytes that could still be taken in from clients; and from other nodes, 0: handoff must wait. */
 uint64_t budget_room(const struct budget *budget);
 uint64_t budget_handoff_room(const struct budget *budget);
+/* While recovering: whether the reader may go on, with so many bytes under way, or has to wait until more is spilled; where no more can be,
+ * it may use the reserve for handoff too. */
+bool budget_recovery_may_read(const struct budget *budget, uint64_t under_way, bool more_to_spill);
 /* What the journal can still take of max_bytes; any one thread, now and then. Low under three 32nds, until four are free; full under one. */
 void budget_disk(struct budget *budget, uint64_t room_bytes, uint64_t max_bytes);
 /* Counts what a worker needs beside the extents: *mine is what it counted last. */

@@ -18,6 +18,13 @@ static void spillable_leave(struct trace *trace)
         list_del(&trace->as.waiting.spillable);
 }
 
+void trace_spill_pass(struct trace_table *table, struct trace *trace, bool for_good)
+{
+    spillable_leave(trace);
+    if (!for_good)
+        list_add_tail(&table->spillable, &trace->as.waiting.spillable);
+}
+
 static bool lies_whole(struct trace *trace)
 {
     struct record_walk walk = record_walk_start(trace);

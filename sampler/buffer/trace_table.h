@@ -99,6 +99,8 @@ struct trace *trace_table_spillable(const struct trace_table *table);
 /* Frees the bytes of all its spans, which the journal has; everything else stays, and new spans come with their bytes. False: a span lies
  * nowhere, or its places are being read; then it is not spillable until a span comes. */
 bool trace_spill(struct trace_table *table, struct trace *trace);
+/* It cannot go now: the others first; for_good: it is not spillable until a span comes. */
+void trace_spill_pass(struct trace_table *table, struct trace *trace, bool for_good);
 /* Visits where the bytes of its spilled spans lie, to read them; until trace_unspill no more of its spans are spilled. */
 void trace_spilled(struct trace *trace, void (*visit)(void *context, uint64_t span_hash, uint32_t len, struct journal_pos at), void *context);
 /* False: somebody wants it whole already; trace_unspill ends that. */

@@ -26,6 +26,11 @@ struct moved { /* a span of the copy: its place in the message, by hash */
     size_t offset;
 };
 
+struct old_place { /* of a span whose place is `offset` in the copy's segment now */
+    uint32_t offset;
+    struct journal_pos at;
+};
+
 /* One TRACES record: being filled, then under way. */
 struct clean_copy {
     struct journal_write write;
@@ -35,6 +40,8 @@ struct clean_copy {
     size_t trace_count, trace_capacity;
     struct left left[JOURNAL_CLEAN_MAX];
     size_t left_count;
+    struct old_place *places; /* in case that it cannot be written */
+    size_t place_count, place_capacity;
     uint32_t refers[JOURNAL_CLEAN_MAX];
 };
 
@@ -44,6 +51,7 @@ static void copy_free(struct clean_copy *copy)
         return;
     buffer_unref(copy->bytes);
     free(copy->traces);
+    free(copy->places);
     free(copy);
 }
 
@@ -208,6 +216,16 @@ static void left_add(struct clean_copy *copy, uint32_t segment, uint64_t bytes)
     copy->left[copy->left_count++] = (struct left){segment, bytes};
 }
 
+static void place_keep(struct clean_copy *copy, uint32_t offset, struct journal_pos at)
+{
+    if (copy->place_count == copy->place_capacity) {
+        copy->place_capacity = size_max(64, 2 * copy->place_capacity);
+        copy->places = realloc(copy->places, copy->place_capacity * sizeof(copy->places[0]));
+        ASSERT(copy->places != NULL);
+    }
+    copy->places[copy->place_count++] = (struct old_place){offset, at};
+}
+
 static void place_move(void *context, uint64_t span_hash, uint32_t len, struct journal_pos *at)
 {
     struct moving *moving = context;
@@ -220,6 +238,7 @@ static void place_move(void *context, uint64_t span_hash, uint32_t len, struct j
     if (!moved)
         return;
     left_add(moving->copy, at->segment, len);
+    place_keep(moving->copy, moving->base.offset + (uint32_t)moved->offset, *at);
     *at = (struct journal_pos){moving->base.segment, moving->base.offset + (uint32_t)moved->offset};
 }
 
@@ -251,12 +270,61 @@ static void places_move(struct clean_copy *copy, struct journal_pos base)
     }
 }
 
+/* -- a copy that could not be written --------------------------------------------------------------------------------------- */
+
+static int place_compare(const void *a, const void *b)
+{
+    const struct old_place *left = a, *right = b;
+
+    return left->offset < right->offset ? -1 : left->offset > right->offset;
+}
+
+/* Whoever still has a place in the copy has the old one again. */
+static void place_back(void *context, uint64_t span_hash, uint32_t len, struct journal_pos *at)
+{
+    struct clean_copy *copy = context;
+    const struct old_place key = {.offset = at->offset};
+    const struct old_place *old;
+
+    (void)span_hash;
+    if (at->segment != copy->write.at.segment)
+        return;
+    old = bsearch(&key, copy->places, copy->place_count, sizeof(key), place_compare);
+    if (!old)
+        return;
+    worker_journal_let_go(copy->handoff->home->journal, at->segment, len);
+    for (size_t i = 0; i < copy->left_count; i++)
+        copy->left[i].bytes -= copy->left[i].segment == old->at.segment ? len : 0;
+    *at = old->at;
+}
+
+static void trace_back(void *context, struct trace *trace)
+{
+    trace_places(trace, place_back, context);
+}
+
+/* They are looked for wherever traces are: some moved on, some are gone. */
+static void places_back(struct clean_copy *copy)
+{
+    struct sampler_worker *home = copy->handoff->home;
+    uint64_t cursor = 0;
+
+    if (copy->place_count > 1)
+        qsort(copy->places, copy->place_count, sizeof(copy->places[0]), place_compare);
+    while (trace_table_step(home->traces, &cursor, trace_back, copy)) {
+    }
+    survivors_each(home, trace_back, copy);
+    worker_journal_each_leaving(home->journal, trace_back, copy);
+}
+
 static void worker_on_copied(struct mail *mail, void *receiver)
 {
     struct clean_copy *copy = container_of(container_of(mail, struct journal_write, mail), struct clean_copy, write);
 
     (void)receiver;
-    for (size_t i = 0; !copy->write.error && i < copy->left_count; i++)
+    if (copy->write.error)
+        places_back(copy); /* what is left then was let go of meanwhile, of the copy */
+    for (size_t i = 0; i < copy->left_count; i++)
         worker_journal_let_go(copy->handoff->home->journal, copy->left[i].segment, copy->left[i].bytes);
     copy_free(copy);
 }
@@ -296,6 +364,7 @@ static bool copy_close(struct worker_handoff *handoff)
         .refers = copy->refers,
         .refer_count = handoff->clean.wanted.count};
     if (journal_append(home->sampler->journal, &copy->write) != 0) {
+        buffer_unref(head);
         copy_free(copy);
         return false;
     }

@@ -29,6 +29,7 @@ struct node {
 };
 
 static uint64_t now_ns;
+static uint64_t pool_bytes = 256 * MIB; /* of the next node */
 static struct config_context *context;
 static struct policy_set *set;
 
@@ -60,7 +61,7 @@ static void node_open(struct node *node, const char *name, struct handoff_option
     intake_init(&node->home.intake);
     assert_int_equal(metrics_init(&node->metrics, 1), 0);
     assert_int_equal(worker_init(&node->home.worker, 0, 1, &node->metrics.cells[0]), 0);
-    assert_int_equal(extent_pool_new(256 * MIB, &node->sampler.pool), 0);
+    assert_int_equal(extent_pool_new(pool_bytes, &node->sampler.pool), 0);
     node->sampler.budget = (struct budget){.pool = node->sampler.pool, .workers = 1};
     assert_int_equal(extent_store_new(node->sampler.pool, &node->home.store), 0);
     node->home.headers = header_table_new();

@@ -23,6 +23,8 @@
 
 #define STEP_BYTES (256u * 1024) /* a turn: some milliseconds */
 #define PROGRESS_NS (2 * NS_PER_S)
+#define ROOM_AGAIN_NS (2 * NS_PER_MS)
+#define STUCK_NS (10 * NS_PER_S)
 #define ALWAYS UINT64_MAX
 
 struct recovery {
@@ -34,6 +36,7 @@ struct recovery {
     struct mail *done;
     struct mail start_mail;
     uint64_t began_ns, said_ns;
+    uint64_t room_ns;        /* when there was room last, or it was said that there is none */
     uint64_t spans, traces; /* shared out */
     bool records_read;      /* the verdict log is behind us */
     unsigned left;          /* workers that have not taken all in */
@@ -343,6 +346,7 @@ static void reader_on_taken(struct mail *mail, void *receiver)
         (unsigned long long)progress.records, (unsigned long long)progress.done_bytes, (unsigned long long)recovery->spans,
         (unsigned long long)progress.corrupt_records,
         (unsigned long long)((recovery->home->worker.now_ns - recovery->began_ns) / NS_PER_MS));
+    atomic_store_explicit(&recovery->sampler->budget.recovering, false, memory_order_relaxed);
     control_post(&recovery->sampler->control, recovery->done);
     recovery_free(recovery);
 }
@@ -383,6 +387,29 @@ static void progress_say(struct recovery *recovery, uint64_t now_ns)
         (unsigned long long)recovery->spans, (unsigned long long)((now_ns - recovery->began_ns) / NS_PER_S));
 }
 
+/* Not even its spans' records fit, or the disk takes nothing back. */
+static void stuck_say(struct recovery *recovery, uint64_t now_ns)
+{
+    if (now_ns - recovery->room_ns < STUCK_NS)
+        return;
+    recovery->room_ns = now_ns;
+    log_event(LOG_ERROR, "recovery_waits_for_memory", "spans=%llu text=\"the journal holds more than tailrace.memory.limit_mib has room for\"",
+        (unsigned long long)recovery->spans);
+}
+
+/* The journal may hold more than memory does: what was read goes back there, and the reader waits for that. */
+static bool has_room(const struct recovery *recovery)
+{
+    struct sampler *sampler = recovery->sampler;
+    uint64_t under_way = atomic_load_explicit(&sampler->admission.bytes, memory_order_relaxed);
+    bool more_to_spill = false;
+
+    (void)budget_rung(&sampler->budget);
+    for (unsigned i = 0; i < sampler->worker_count; i++)
+        more_to_spill |= atomic_load_explicit(&sampler->workers[i].handoff->spill.more, memory_order_relaxed);
+    return budget_recovery_may_read(&sampler->budget, under_way, more_to_spill);
+}
+
 static uint64_t recovery_run(struct turn_hook *hook, uint64_t now_ns)
 {
     struct recovery *recovery = recovery_of(hook);
@@ -390,6 +417,11 @@ static uint64_t recovery_run(struct turn_hook *hook, uint64_t now_ns)
     if (recovery->left > 0)
         return UINT64_MAX;
     progress_say(recovery, now_ns);
+    if (!has_room(recovery)) {
+        stuck_say(recovery, now_ns);
+        return now_ns + ROOM_AGAIN_NS;
+    }
+    recovery->room_ns = now_ns;
     if (journal_recovery_step(recovery->reader, STEP_BYTES, on_record, recovery))
         return now_ns;
     recovery_close(recovery);
@@ -401,7 +433,8 @@ static void worker_on_start(struct mail *mail, void *receiver)
     struct recovery *recovery = container_of(mail, struct recovery, start_mail);
 
     (void)receiver;
-    recovery->began_ns = recovery->said_ns = recovery->home->worker.now_ns;
+    recovery->began_ns = recovery->said_ns = recovery->room_ns = recovery->home->worker.now_ns;
+    atomic_store_explicit(&recovery->sampler->budget.recovering, true, memory_order_relaxed);
     ASSERT(journal_recovery_begin(recovery->sampler->journal, &recovery->reader) == 0);
     recovery->hook.run = recovery_run;
     worker_hook(&recovery->home->worker, &recovery->hook);

@@ -4,11 +4,13 @@
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "common/base/hash.h"
 #include "common/base/num.h"
 #include "sampler/handoff/held.h"
 #include "sampler/handoff/inside.h"
 
 #define SPILL_TRACES 256u     /* in one turn, some microseconds each */
+#define PASSED_MOST 8u        /* not written yet: those behind came later still */
 #define READ_BYTES (4u << 20) /* of one read, about */
 #define READS_MOST 2u
 
@@ -155,8 +157,8 @@ static struct slice bytes_find(void *context, uint64_t span_hash)
     const struct span_item key = {.hash = span_hash};
     const struct span_item *span = bsearch(&key, finding->spans, finding->count, sizeof(key), span_compare);
 
-    if (!span || span->len == UINT32_MAX)
-        return (struct slice){NULL, 0};
+    if (!span || span->len == UINT32_MAX || hash_bytes(finding->read->bytes + span->index, span->len) != span_hash)
+        return (struct slice){NULL, 0}; /* not read, or not what was written */
     return slice_make(finding->read->bytes + span->index, span->len);
 }
 
@@ -276,30 +278,64 @@ static bool wants_read(struct worker_handoff *handoff)
 
 /* -- spilling ---------------------------------------------------------------------------------------------------------------- */
 
+struct lying {
+    const struct journal *journal;
+    enum journal_written worst;
+};
+
+static void place_ask(void *context, uint64_t span_hash, uint32_t len, struct journal_pos *at)
+{
+    struct lying *lying = context;
+
+    (void)span_hash;
+    if (lying->worst != JOURNAL_NOT_WRITTEN && at->segment != 0) {
+        enum journal_written written = journal_written(lying->journal, *at, len);
+
+        lying->worst = written == JOURNAL_WRITTEN ? lying->worst : written;
+    }
+}
+
+/* Memory is let go of only for what is on disk: a write may be under way, and one that failed stays undone. */
+static bool trace_is_written(struct sampler_worker *home, struct trace *trace)
+{
+    struct lying lying = {home->sampler->journal, JOURNAL_WRITTEN};
+
+    trace_places(trace, place_ask, &lying);
+    if (lying.worst == JOURNAL_WRITTEN)
+        return true;
+    trace_spill_pass(home->traces, trace, lying.worst == JOURNAL_NOT_WRITTEN);
+    return false;
+}
+
 /* True: the budget asks for more, and there is more. */
 static bool traces_spill(struct worker_handoff *handoff)
 {
     struct sampler_worker *home = handoff->home;
     struct budget *budget = &home->sampler->budget;
     struct trace *trace;
+    bool any = false;
+    unsigned passed = 0;
 
     if (!budget_spilling(budget) || journal_failing(home->sampler->journal))
         return false;
-    for (unsigned i = 0; i < SPILL_TRACES && budget_spilling(budget); i++) {
+    for (unsigned i = 0; i < SPILL_TRACES && passed < PASSED_MOST && budget_spilling(budget); i++) {
         uint64_t bytes;
 
         trace = trace_table_spillable(home->traces);
         if (!trace)
             return false;
         bytes = trace_info(trace).bytes;
-        if (trace_spill(home->traces, trace)) {
+        if (!trace_is_written(home, trace)) {
+            passed++;
+        } else if (trace_spill(home->traces, trace)) {
             count(home, METRIC_SPILLED_TRACES, 1);
             count(home, METRIC_SPILLED_BYTES, bytes);
+            any = true;
         }
         if (i % 16 == 15)
             (void)budget_rung(budget);
     }
-    return budget_spilling(budget) && trace_table_spillable(home->traces) != NULL;
+    return any && budget_spilling(budget) && trace_table_spillable(home->traces) != NULL;
 }
 
 bool spill_run(struct worker_handoff *handoff, uint64_t now_ns)
@@ -307,5 +343,6 @@ bool spill_run(struct worker_handoff *handoff, uint64_t now_ns)
     bool more = traces_spill(handoff);
 
     (void)now_ns;
+    atomic_store_explicit(&handoff->spill.more, more, memory_order_relaxed);
     return wants_read(handoff) || more;
 }

@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -31,6 +32,7 @@ struct spill {
     size_t next, count, capacity;
     struct list reads;        /* under way */
     unsigned read_count;
+    atomic_bool more;         /* the budget asks for memory, and there is some to spill. Recovery reads it */
 };
 
 void spill_init(struct spill *spill);

@@ -14,6 +14,7 @@
 #include "sampler/verdict.h"
 
 #define AGAIN_NS (1 * NS_PER_S)
+#define GATHERED_MOST (1u << 20) /* traces and spans while the disk fails: some tens of MiB at most */
 
 /* Data segments that a record speaks of. */
 struct segments {
@@ -245,6 +246,34 @@ int worker_journal_traces(struct worker_journal *mine, struct open_request *open
     return data_append(mine, JOURNAL_TRACES, head, open, bytes, buffer_slice(bytes), hold_bytes, out_at);
 }
 
+struct again {
+    const struct journal *journal;
+    uint64_t span_hash;
+    struct journal_pos at;
+    uint32_t in_vain;
+};
+
+static void place_again(void *context, uint64_t span_hash, uint32_t len, struct journal_pos *at)
+{
+    struct again *again = context;
+
+    if (span_hash != again->span_hash)
+        return;
+    if (at->segment != 0 && journal_written(again->journal, *at, len) != JOURNAL_NOT_WRITTEN)
+        return;
+    again->in_vain = at->segment;
+    *at = again->at;
+}
+
+uint32_t worker_journal_again(const struct worker_journal *mine, struct trace *trace, uint64_t span_hash, struct journal_pos at)
+{
+    struct again again = {mine->journal, span_hash, at, at.segment};
+
+    if (UNLIKELY(journal_lost_some(mine->journal)))
+        trace_places(trace, place_again, &again);
+    return again.in_vain;
+}
+
 void worker_journal_let_go(struct worker_journal *mine, uint32_t segment, uint64_t bytes)
 {
     if (!mine->ended)
@@ -345,6 +374,20 @@ void worker_journal_leave(struct worker_journal *mine, struct trace *trace, cons
     }
     leaving_add(batch, &leaving);
     mine->span_count += trace_info(trace).span_count;
+}
+
+static void batch_each_leaving(struct verdict_batch *batch, void (*visit)(void *context, struct trace *trace), void *context)
+{
+    for (size_t i = 0; i < batch->leaving_count; i++)
+        visit(context, batch->leaving[i].trace);
+}
+
+void worker_journal_each_leaving(struct worker_journal *mine, void (*visit)(void *context, struct trace *trace), void *context)
+{
+    LIST_FOR_EACH (node, &mine->batches)
+        batch_each_leaving(container_of(node, struct verdict_batch, node), visit, context);
+    if (mine->open)
+        batch_each_leaving(mine->open, visit, context);
 }
 
 static void worker_on_verdicts_written(struct mail *mail, void *receiver)
@@ -465,14 +508,19 @@ static void write_free(struct journal_write *write)
     free(write);
 }
 
-/* Nobody waits: losing one costs a repeat. One that is refused is gathered on. */
+/* Nobody waits: losing one costs a repeat. One that is refused is gathered on, for as long as it takes but not without end. */
 static void span_batch_queue(struct worker_journal *mine, struct span_batch *batch, enum journal_kind kind)
 {
     struct journal_write *write;
     size_t next = 0;
 
-    if (batch->count == 0 || journal_failing(mine->journal))
+    if (batch->count == 0)
         return;
+    if (journal_failing(mine->journal)) {
+        if (batch->count + batch->hash_count > GATHERED_MOST)
+            batch->count = batch->hash_count = batch->segments.count = 0;
+        return;
+    }
     for (size_t i = 0; i < batch->count; i++) {
         batch->spans[i].hashes.at = (const uint8_t *)(batch->hashes + next);
         next += batch->spans[i].hashes.len / sizeof(uint64_t);

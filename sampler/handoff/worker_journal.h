@@ -35,6 +35,9 @@ int worker_journal_request(struct worker_journal *mine, struct open_request *ope
     uint64_t hold_bytes, struct journal_pos *out_at);
 int worker_journal_traces(struct worker_journal *mine, struct open_request *open, struct buffer *bytes, uint64_t hold_bytes, struct journal_pos *out_at);
 
+/* A span of the trace came once more, and lies at `at`: which segment has it in vain? The new one; or the older, where the record there is
+ * not on disk and its sender was told so: then the trace's place is the new one. */
+uint32_t worker_journal_again(const struct worker_journal *mine, struct trace *trace, uint64_t span_hash, struct journal_pos at);
 /* A span that was not kept, or no more, lies there. */
 void worker_journal_let_go(struct worker_journal *mine, uint32_t segment, uint64_t bytes);
 
@@ -47,6 +50,8 @@ void worker_journal_learned(struct worker_journal *mine, const struct trace_id *
 void worker_journal_late(struct worker_journal *mine, const struct trace_id *id, const struct decision_record *record, uint32_t segment);
 /* A sampled trace out of the table that shall leave: now, or when all verdicts so far are written. */
 void worker_journal_leave(struct worker_journal *mine, struct trace *trace, const struct sampling_note *note, uint64_t now_ns);
+/* Visits the traces that wait for their verdict to be written. */
+void worker_journal_each_leaving(struct worker_journal *mine, void (*visit)(void *context, struct trace *trace), void *context);
 /* The backends have these spans, or will never. */
 void worker_journal_exported(struct worker_journal *mine, struct trace *trace, const uint64_t *hashes, size_t count);
 /* Another member said so of these. */

@@ -9,6 +9,8 @@
 
 #include "sampler/handoff/handoff_test_kit.h"
 
+#include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "common/run/clock.h"
@@ -72,6 +74,18 @@ static void request_arrives(uint64_t trace, uint64_t first_span, unsigned count,
     node->home.worker.now_ns = now_ns;
     sampler_on_request(&node->sampler, request);
     otlp_build_deinit(&build);
+}
+
+/* -- a disk that takes nothing: writes end with EFBIG, as they would with ENOSPC -------------------------------------------- */
+
+static void disk_fails(bool fails)
+{
+    struct rlimit limit;
+
+    (void)signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = fails ? 0 : limit.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
 }
 
 /* -- the node's life ------------------------------------------------------------------------------------------------------------ */
@@ -202,11 +216,26 @@ static int setup(void **state)
     return 0;
 }
 
+/* What the journal still holds for somebody. */
+static uint64_t live_bytes(void)
+{
+    struct journal_stats stats;
+
+    journal_stats(node->sampler.journal, &stats);
+    return stats.live_bytes;
+}
+
+/* Whatever a test did: where no span is held, nothing of the journal is. */
 static int teardown(void **state)
 {
     char command[128];
 
     (void)state;
+    disk_fails(false);
+    pool_bytes = 256 * MIB;
+    turns(2, false);
+    if (held(node) == 0)
+        assert_int_equal(live_bytes(), 0);
     stop(true);
     (void)snprintf(command, sizeof(command), "rm -rf %s", directory);
     return system(command);
@@ -425,8 +454,8 @@ static uint64_t segments(void)
     return stats.data_segments;
 }
 
-/* 600 traces of which every 30th is kept, while no backend takes anything. */
-static unsigned outage(void)
+/* 600 traces of which every 30th is kept, while no backend takes anything; and the disk nothing when all is decided. */
+static unsigned outage_with(bool disk_too)
 {
     unsigned kept = 0;
 
@@ -439,8 +468,15 @@ static unsigned outage(void)
             turns(1, false);
     }
     pass(WAIT_NS + NS_PER_S);
-    turns(20, false);
+    turns(1, false); /* decided, and the segments to be emptied are known */
+    disk_fails(disk_too);
+    turns(19, false);
     return kept;
+}
+
+static unsigned outage(void)
+{
+    return outage_with(false);
 }
 
 static void an_outage_costs_little_more_than_survivors(void **state)
@@ -530,6 +566,163 @@ static void what_the_journal_lost_is_counted(void **state)
     assert_int_equal(held(node), 0);
 }
 
+/* -- a disk in trouble ------------------------------------------------------------------------------------------------------------------ */
+
+/* The spans of a refused request stay; when their sender repeats it, what is acknowledged then is on disk. */
+static void a_repeat_of_what_could_not_be_written_is_written(void **state)
+{
+    (void)state;
+    disk_fails(true);
+    request_arrives(1, 1, 3, true);
+    turns(3, false);
+    disk_fails(false);
+    assert_int_equal(refused, 1);
+    assert_int_equal(settled, 0);
+    pass(2 * NS_PER_S); /* until it is tried again */
+    turns(2, false);
+    request_arrives(1, 1, 3, true);
+    turns(3, false);
+    assert_int_equal(settled, 1);
+    assert_int_equal(node->home.books[BOOK_DUPLICATE], 3);
+    for (unsigned i = 0; i < 4; i++) { /* while no backend takes it, what nobody holds goes from the disk */
+        pass(VERDICT_KEEP_NS);
+        turns(3, false);
+    }
+    restart(true);
+    assert_int_equal(held(node), 3);
+    turns(4, true);
+    assert_int_equal(node->home.books[BOOK_EXPORTED], 3);
+    assert_int_equal(held(node), 0);
+}
+
+/* Memory is let go of only for what is on disk. */
+static void what_is_not_written_is_not_spilled(void **state)
+{
+    struct budget *budget = &node->sampler.budget;
+
+    (void)state;
+    request_arrives(1, 1, 3, true);
+    atomic_store(&budget->spilling, true);
+    turn(false);
+    assert_int_equal(trace_table_spilled_count(node->home.traces), 0); /* under way */
+    journal_writes();
+    turn(false);
+    assert_int_equal(trace_table_spilled_count(node->home.traces), 3);
+    atomic_store(&budget->spilling, false);
+    disk_fails(true);
+    request_arrives(2, 1, 3, true);
+    turns(2, false);
+    disk_fails(false);
+    pass(2 * NS_PER_S);
+    turns(2, false);
+    assert_false(journal_failing(node->sampler.journal));
+    atomic_store(&budget->spilling, true);
+    turns(3, false);
+    assert_int_equal(trace_table_spilled_count(node->home.traces), 3);
+    atomic_store(&budget->spilling, false);
+    pass(WAIT_NS + NS_PER_S);
+    turns(10, true);
+    assert_int_equal(node->home.books[BOOK_EXPORTED], 6);
+}
+
+/* Copies that cannot be written leave what they would have replaced. */
+static void a_copy_that_fails_changes_nothing(void **state)
+{
+    unsigned kept;
+
+    (void)state;
+    kept = outage_with(true);
+    for (unsigned i = 0; i < 5; i++) {
+        pass(NS_PER_S);
+        turns(2, false);
+    }
+    assert_true(journal_failing(node->sampler.journal)); /* it was tried */
+    disk_fails(false);
+    for (unsigned i = 0; i < 3; i++) {
+        pass(NS_PER_S);
+        turns(2, false);
+    }
+    assert_int_equal(held(node), kept * 20);
+    restart(true);
+    assert_int_equal(held(node), kept * 20);
+    turns(20, true);
+    assert_int_equal(node->home.books[BOOK_EXPORTED], kept * 20);
+    restart(true);
+    assert_int_equal(held(node), 0);
+}
+
+/* And nothing of theirs is held for ever. */
+static void what_a_failed_copy_left_is_let_go_of(void **state)
+{
+    unsigned kept;
+
+    (void)state;
+    kept = outage_with(true);
+    for (unsigned i = 0; i < 5; i++) {
+        pass(NS_PER_S);
+        turns(2, false);
+    }
+    assert_true(journal_failing(node->sampler.journal));
+    disk_fails(false);
+    pass(2 * NS_PER_S);
+    turns(3, false);
+    turns(20, true);
+    assert_int_equal(node->home.books[BOOK_EXPORTED], kept * 20);
+    assert_int_equal(held(node), 0);
+    assert_int_equal(live_bytes(), 0);
+}
+
+/* -- more than memory ------------------------------------------------------------------------------------------------------------------- */
+
+/* Traces of one span each, as large as ones that a block holds. */
+static void single_spans_arrive(uint64_t first_trace, unsigned count)
+{
+    struct request *request = calloc(1, sizeof(*request));
+    struct otlp_build build = {0};
+    char name[600];
+
+    memset(name, 'n', sizeof(name) - 1);
+    name[sizeof(name) - 1] = '\0';
+    otlp_resource_spans(&build);
+    otlp_scope_spans(&build);
+    for (unsigned i = 0; i < count; i++)
+        otlp_span(&build, &(struct otlp_span){.trace_id = otlp_trace_id(first_trace + i), .span_id = otlp_span_id(1), .name = name, .status = 2});
+    otlp_end(&build);
+    otlp_end(&build);
+    *request = (struct request){.transport = &transport, .worker = &node->home.worker, .bytes = otlp_slice(&build), .received_ns = now_ns, .deadline_ns = UINT64_MAX};
+    sampler_on_request(&node->sampler, request);
+    otlp_build_deinit(&build);
+}
+
+/* What a journal holds goes back there as it is read, and the reader waits for that: nothing is lost, though memory would hold a part of it. */
+static void a_journal_larger_than_memory_is_recovered(void **state)
+{
+    enum { TRACES = 24000, AT_ONCE = 100 };
+
+    (void)state;
+    for (unsigned i = 0; i < TRACES; i += AT_ONCE) {
+        single_spans_arrive(i, AT_ONCE);
+        if (i % (10 * AT_ONCE) == 0)
+            turns(1, false);
+    }
+    turns(2, false);
+    assert_int_equal(settled, TRACES / AT_ONCE);
+    stop(true);
+    pool_bytes = budget_least_bytes(1);
+    start();
+    for (unsigned i = 0; i < 2000 && !replayed; i++) {
+        turns(1, false);
+        assert_true(budget_handoff_room(&node->sampler.budget) > 0); /* what was admitted before always has its reserve */
+    }
+    assert_true(replayed);
+    assert_int_equal(held(node), TRACES);
+    assert_true(trace_table_spilled_count(node->home.traces) > 0);
+    pass(WAIT_NS + NS_PER_S);
+    for (unsigned i = 0; i < 5000 && held(node) > 0; i++)
+        turns(1, true);
+    assert_int_equal(node->home.books[BOOK_EXPORTED], TRACES);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -548,6 +741,11 @@ int main(void)
         CASE(segments_are_free_when_all_has_gone),
         CASE(spilled_traces_are_decided_and_leave_whole),
         CASE(what_the_journal_lost_is_counted),
+        CASE(a_repeat_of_what_could_not_be_written_is_written),
+        CASE(what_is_not_written_is_not_spilled),
+        CASE(a_copy_that_fails_changes_nothing),
+        CASE(what_a_failed_copy_left_is_let_go_of),
+        CASE(a_journal_larger_than_memory_is_recovered),
     };
 
     return cmocka_run_group_tests(tests, group_setup, group_teardown);

@@ -177,6 +177,7 @@ static int next_segment(struct journal *journal, enum journal_stream stream, uin
         .created_unix_ns = journal->now.unix_ns,
         .created_ns = journal->now.ns,
         .tail = SEGMENT_HEAD_BYTES,
+        .written = SEGMENT_HEAD_BYTES,
         .file = NO_FILE};
     if (journal_add_segment(journal, segment)) {
         free(segment);
@@ -309,6 +310,7 @@ static void append_to_memory(struct journal *journal, struct journal_write *writ
     write->sequence = journal->next_sequence++;
     write->at = (struct journal_pos){0, 0};
     write->in_memory = true;
+    atomic_store_explicit(&journal->lost_some, true, memory_order_relaxed);
     queue_push(journal, write);
 }
 
@@ -345,6 +347,27 @@ int journal_append(struct journal *journal, struct journal_write *write)
     if (r == 0 && first && journal->thread)
         journal_thread_wake_writer(journal->thread);
     return r;
+}
+
+enum journal_written journal_written(const struct journal *journal, struct journal_pos at, uint64_t len)
+{
+    struct journal *inside = (struct journal *)(uintptr_t)journal; /* only its lock is changed */
+    enum journal_written written = JOURNAL_NOT_WRITTEN;
+    const struct segment *segment;
+
+    journal_lock(inside);
+    segment = journal_find(journal, at.segment);
+    if (segment && (segment->recovered || at.offset + len <= segment->written))
+        written = JOURNAL_WRITTEN;
+    else if (segment && segment->pending > 0)
+        written = JOURNAL_UNDER_WAY;
+    journal_unlock(inside);
+    return written;
+}
+
+bool journal_lost_some(const struct journal *journal)
+{
+    return atomic_load_explicit(&journal->lost_some, memory_order_relaxed);
 }
 
 void journal_done_at_worker(struct journal_write *write)

@@ -126,6 +126,13 @@ void journal_done_at_control(struct journal_write *write);
 
 /* Live reload: as in the options. Any thread. */
 void journal_keep(struct journal *journal, uint64_t verdict_keep_ns, uint64_t clean_age_ns);
+
+/* Whether the bytes from `at` on are on disk, as sync asks for it. */
+enum journal_written { JOURNAL_UNDER_WAY, JOURNAL_WRITTEN, JOURNAL_NOT_WRITTEN };
+enum journal_written journal_written(const struct journal *journal, struct journal_pos at, uint64_t len);
+/* Some record of data was refused or done in memory only: what lies in the journal may have to be asked for. Cheap. */
+bool journal_lost_some(const struct journal *journal);
+
 /* Bytes of data that can still be taken in; UINT64_MAX with on_error memory. */
 uint64_t journal_room(const struct journal *journal);
 bool journal_failing(const struct journal *journal);

@@ -28,6 +28,7 @@ struct segment {
     bool unread;               /* recovered, and recovery has not been through it */
     uint64_t size_bytes, seed, first_sequence, created_unix_ns;
     uint64_t tail;             /* where the next record goes */
+    uint64_t written;          /* below it every record is done, without an error; of a recovered one all there is */
     int64_t live_bytes;        /* held */
     uint64_t came_bytes;       /* that were ever held: what live is a share of */
     uint64_t changed_ns;       /* when live last changed, or it was sealed */
@@ -97,6 +98,7 @@ struct journal {
     _Atomic uint64_t room_bytes;
     _Atomic uint32_t clean_generation;
     atomic_bool failing;       /* any stream */
+    atomic_bool lost_some;     /* a record of data is not on disk, since the start */
     /* the writer's */
     struct free_file *free_files;
     size_t free_count, free_capacity;

@@ -113,6 +113,10 @@ static void count_done(struct journal *journal, struct journal_write *write)
     if (segment) {
         ASSERT(segment->pending > 0);
         segment->pending--;
+        if (write->error || write->in_memory)
+            atomic_store_explicit(&journal->lost_some, true, memory_order_relaxed);
+        else
+            segment->written = write->at.offset + payload_len(write);
     }
     if (segment && write->kind == JOURNAL_MEMBER)
         member_done(journal, write);
