@@ -107,6 +107,12 @@ static void exported_read(struct recovery *recovery, const struct journal_record
     }
 }
 
+/* Of the latest record so far of this trace's verdict; 0: none. */
+static uint64_t verdict_sequence(const struct recovery *recovery, const struct trace_id *id)
+{
+    return u64_max(gone_sequence(&recovery->gone, gone_to_backends(id)), gone_sequence(&recovery->gone, gone_trace(id)));
+}
+
 static void given_read(struct recovery *recovery, const struct journal_record *record)
 {
     struct journal_spans_reader reader;
@@ -115,13 +121,15 @@ static void given_read(struct recovery *recovery, const struct journal_record *r
     journal_spans_begin(&reader, record->payload);
     while (journal_spans_next(&reader, &in)) {
         const struct join_verdict gone = {.id = in.id};
+        uint64_t before = in.before ? in.before : record->sequence;
 
         for (size_t i = 0; i < journal_hash_count(&in); i++)
-            gone_add(&recovery->gone, gone_span(&in.id, journal_hash_at(&in, i)), record->sequence);
+            gone_add(&recovery->gone, gone_span(&in.id, journal_hash_at(&in, i)), before);
         if (!in.also_verdict)
             continue;
-        gone_add(&recovery->gone, gone_verdict(&in.id), record->sequence);
-        verdict_share_out(recovery->home, VERDICT_GONE, &gone);
+        gone_add(&recovery->gone, gone_verdict(&in.id), before);
+        if (verdict_sequence(recovery, &in.id) < before) /* else it came back meanwhile */
+            verdict_share_out(recovery->home, VERDICT_GONE, &gone);
     }
 }
 

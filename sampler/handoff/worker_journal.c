@@ -499,6 +499,7 @@ void worker_journal_given(struct worker_journal *mine, const struct trace_id *id
     bool also_verdict)
 {
     span_batch_add(&mine->given, id, hashes, count, also_verdict);
+    mine->given.spans[mine->given.count - 1].before = journal_sequence(mine->journal); /* what comes back before this is written is held again */
     if (trace)
         segments_add_trace(&mine->given.segments, trace);
 }

@@ -419,6 +419,92 @@ static void a_verdict_that_was_taken_over_comes_back(void **state)
     assert_int_equal(node->home.books[BOOK_EXPORTED], 1);
 }
 
+/* -- what was given away --------------------------------------------------------------------------------------------------------- */
+
+struct hashes {
+    uint64_t at[16];
+    size_t count;
+};
+
+static void place_hash(void *into, uint64_t span_hash, uint32_t len, struct journal_pos *at)
+{
+    struct hashes *hashes = into;
+
+    (void)len;
+    (void)at;
+    assert_true(hashes->count < 16);
+    hashes->at[hashes->count++] = span_hash;
+}
+
+/* T3, for all that is held of a trace. */
+static void trace_is_given(uint64_t number)
+{
+    const struct trace_id id = otlp_trace_id(number);
+    struct trace *trace = trace_table_find(node->home.traces, &id, hash_trace(&id));
+    struct hashes hashes = {.count = 0};
+
+    assert_non_null(trace);
+    trace_places(trace, place_hash, &hashes);
+    worker_journal_given(node->home.journal, &id, trace, hashes.at, hashes.count, false);
+    assert_int_equal(trace_remove_spans(node->home.traces, trace, hashes.at, hashes.count), hashes.count);
+    node->home.books[BOOK_HANDED_OVER] += hashes.count;
+    trace_free(node->home.traces, trace);
+}
+
+static void what_was_given_does_not_come_back(void **state)
+{
+    (void)state;
+    request_arrives(1, 1, 3, true);
+    turns(2, true);
+    trace_is_given(1);
+    turns(2, true);
+    restart(true);
+    assert_int_equal(held(node), 0);
+}
+
+/* The GIVEN is written behind the request that brought the spans once more, as it is after a time in which it could not be written. */
+static void what_came_back_before_its_giving_was_written_is_held(void **state)
+{
+    (void)state;
+    request_arrives(1, 1, 3, true);
+    request_arrives(2, 1, 2, true);
+    turns(2, true);
+    trace_is_given(1);
+    trace_is_given(2);
+    request_arrives(1, 1, 3, true);
+    turns(2, true);
+    restart(true);
+    assert_int_equal(held(node), 3);
+    assert_int_equal(node->home.books[BOOK_RECOVERED], 3);
+}
+
+static void a_verdict_that_came_back_before_its_giving_was_written_stays(void **state)
+{
+    const struct trace_id again = otlp_trace_id(1), gone = otlp_trace_id(2);
+    struct join_verdict verdict = {.decision = DECISION_NOT_SAMPLED, .decided_ns = now_ns};
+    struct decision_record record;
+
+    (void)state;
+    request_arrives(1, 1, 3, false);
+    request_arrives(2, 1, 3, false);
+    turns(2, true);
+    pass(WAIT_NS + NS_PER_S);
+    turns(3, true);
+    for (int i = 0; i < 2; i++) {
+        const struct trace_id *id = i == 0 ? &again : &gone;
+
+        worker_journal_given(node->home.journal, id, NULL, NULL, 0, true);
+        (void)decision_cache_remove(node->home.cache, id, hash_trace(id));
+    }
+    verdict.id = again;
+    verdict_share_out(&node->home, VERDICT_IS, &verdict);
+    turns(2, true);
+    restart(true);
+    assert_true(decision_cache_find(node->home.cache, &again, hash_trace(&again), false, now_ns, &record));
+    assert_int_equal(record.decision, DECISION_NOT_SAMPLED);
+    assert_false(decision_cache_find(node->home.cache, &gone, hash_trace(&gone), false, now_ns, &record));
+}
+
 /* More survivors than the cache has room for verdicts, at the end of a long outage: none is decided anew. */
 static void survivors_keep_their_verdicts_without_room_for_them(void **state)
 {
@@ -736,6 +822,9 @@ int main(void)
         CASE(nothing_leaves_before_its_verdict_is_written),
         CASE(verdicts_come_back_and_are_followed),
         CASE(a_verdict_that_was_taken_over_comes_back),
+        CASE(what_was_given_does_not_come_back),
+        CASE(what_came_back_before_its_giving_was_written_is_held),
+        CASE(a_verdict_that_came_back_before_its_giving_was_written_stays),
         CASE(survivors_keep_their_verdicts_without_room_for_them),
         CASE(an_outage_costs_little_more_than_survivors),
         CASE(segments_are_free_when_all_has_gone),

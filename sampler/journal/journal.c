@@ -33,6 +33,16 @@ void journal_keep(struct journal *journal, uint64_t verdict_keep_ns, uint64_t cl
     journal_unlock(journal);
 }
 
+uint64_t journal_sequence(struct journal *journal)
+{
+    uint64_t next;
+
+    journal_lock(journal);
+    next = journal->next_sequence;
+    journal_unlock(journal);
+    return next;
+}
+
 uint64_t journal_room(const struct journal *journal)
 {
     return atomic_load_explicit(&journal->room_bytes, memory_order_relaxed);

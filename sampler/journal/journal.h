@@ -82,6 +82,8 @@ void journal_close(struct journal *journal);
 CLEANUP_DEFINE(struct journal, journal_close);
 /* Of this directory, from its creation on. */
 uint64_t journal_id(const struct journal *journal);
+/* All records so far have a lower one, all to come have not. Any thread. */
+uint64_t journal_sequence(struct journal *journal);
 
 /* -- appending ------------------------------------------------------------------------------------------------ */
 

@@ -314,7 +314,14 @@ bool journal_verdicts_next(struct journal_verdicts *reader, struct journal_verdi
     return true;
 }
 
-/* -- EXPORTED, GIVEN ------------------------------------------------------------------------------------------------------- */
+/* -- EXPORTED, GIVEN: ID, flags, before?, how many hashes, hashes ------------------------------------------------------------------------------------------------------- */
+
+enum {
+    SPANS_ALSO_VERDICT = 1,
+    SPANS_BEFORE = 2,
+    SPANS_UNKNOWN = 252,
+};
+#define SPANS_SIZE_MAX (16 + 1 + 10 + 10) /* all but the hashes */
 
 struct buffer *journal_spans_encode(const struct journal_spans *spans, size_t count)
 {
@@ -323,7 +330,7 @@ struct buffer *journal_spans_encode(const struct journal_spans *spans, size_t co
     uint8_t *out;
 
     for (size_t i = 0; i < count; i++)
-        size += 16 + 1 + wire_varint_size(journal_hash_count(&spans[i])) + spans[i].hashes.len;
+        size += SPANS_SIZE_MAX + spans[i].hashes.len;
     buffer = buffer_new(size);
     if (!buffer)
         return NULL;
@@ -332,7 +339,9 @@ struct buffer *journal_spans_encode(const struct journal_spans *spans, size_t co
         ASSERT(spans[i].hashes.len % sizeof(uint64_t) == 0);
         memcpy(out, spans[i].id.bytes, sizeof(spans[i].id.bytes));
         out += sizeof(spans[i].id.bytes);
-        *out++ = spans[i].also_verdict;
+        *out++ = (uint8_t)((spans[i].also_verdict ? SPANS_ALSO_VERDICT : 0) | (spans[i].before ? SPANS_BEFORE : 0));
+        if (spans[i].before)
+            out = wire_put_varint(out, spans[i].before);
         out = wire_put_varint(out, journal_hash_count(&spans[i]));
         if (spans[i].hashes.len > 0)
             memcpy(out, spans[i].hashes.at, spans[i].hashes.len);
@@ -352,19 +361,21 @@ bool journal_spans_next(struct journal_spans_reader *reader, struct journal_span
     struct wire *w = &reader->wire;
     struct journal_spans spans = {0};
     uint64_t count;
-    uint8_t flag;
+    uint8_t flags;
 
     if (!more(w, reader->left))
         return false;
     reader->left--;
     spans.id = get_id(w);
-    flag = get_byte(w);
+    flags = get_byte(w);
+    spans.also_verdict = (flags & SPANS_ALSO_VERDICT) != 0;
+    if (flags & SPANS_BEFORE)
+        spans.before = wire_varint(w);
     count = wire_varint(w);
-    if (flag > 1 || count > (uint64_t)(w->end - w->at) / sizeof(uint64_t))
+    if ((flags & SPANS_UNKNOWN) || count > (uint64_t)(w->end - w->at) / sizeof(uint64_t))
         wire_fail(w);
     if (w->bad)
         return false;
-    spans.also_verdict = flag == 1;
     spans.hashes = slice_make(w->at, (size_t)count * sizeof(uint64_t));
     w->at += spans.hashes.len;
     *out_spans = spans;

@@ -68,6 +68,7 @@ bool journal_verdicts_next(struct journal_verdicts *reader, struct journal_verdi
 struct journal_spans {
     struct trace_id id;
     bool also_verdict;   /* GIVEN: the verdict went too */
+    uint64_t before;     /* GIVEN: only what records of a lower sequence brought is gone. 0: of a lower one than this record's */
     struct slice hashes; /* 8 bytes each, anyhow aligned: journal_hash_at. When encoding: a uint64_t array's bytes */
 };
 
