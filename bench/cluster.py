@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 
-from programs import Trouble, free_address, metric
+from programs import Trouble, free_address, get, metric
 
 MIB = 1024 * 1024
 REQUEST = 68  # spans
@@ -232,7 +232,6 @@ class ClusterBench:
 
     @staticmethod
     def segments_free(admin):
-        from programs import get
         found = re.search(r'^tailrace_journal_segments\{content="nothing"\} (\d+)', get(admin, "/metrics"), re.MULTILINE)
         return int(found[1]) if found else 0
 

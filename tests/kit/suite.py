@@ -38,13 +38,13 @@ class Suite:
                                          formatter_class=argparse.RawDescriptionHelpFormatter)
         parser.add_argument("--build", default=os.environ.get("TAILRACE_BUILD", "build"),
                             help="build directory whose binaries are tested")
-        parser.add_argument("--only", default="", help="run the cases whose name contains this")
+        parser.add_argument("--only", default="", help="run the cases whose name contains this, or one of these, with commas between")
         parser.add_argument("--quick", action="store_true", help="shorter loads")
         parser.add_argument("--list", action="store_true", help="print the cases and their properties")
         self.options = parser.parse_args()
         set_build(self.options.build)
 
-        chosen = [case for case in self.cases if self.options.only in case[0]]
+        chosen = [case for case in self.cases if any(part in case[0] for part in self.options.only.split(","))]
         if self.options.list:
             for name, function, _, _ in chosen:
                 print(f"{name}: {first_line(function)}")
