@@ -292,6 +292,26 @@ def stale_balancer():
 
 
 @suite.case()
+def name_gone():
+    """While DNS names nobody every ring stays as it was, and a sampler that crashes meanwhile comes back into it."""
+    with Cluster() as cluster:
+        load = cluster.load()
+        time.sleep(3)
+        rings = cluster.total("tailrace_cluster_rings_total")
+        cluster.dns.change({})
+        time.sleep(2)  # ten look-ups
+        equal(cluster.total("tailrace_cluster_rings_total"), rings, "rings that samplers have made")
+        cluster.wait_rings()
+        cluster.kill(1)
+        cluster.samplers[1].start()
+        cluster.wait_agreement()
+        cluster.list_only(range(3))
+        check(load.running(), "the load lasted as long as the changes")
+        # Nobody tells the one that returns that there are no others: it waits for them until hello_wait is over.
+        explained(cluster, cluster.finish(load, but=("doubled",), out_of_step=True))
+
+
+@suite.case()
 def backend_away():
     """The backend refuses for longer than decision_wait, while one sampler leaves and one crashes: survivors wait, travel and arrive."""
     with Cluster(sink={"inject": ["refuse=100:14"], "outage_s": (2, 2 + 4 * WAIT_S * slowness())}) as cluster:
