@@ -9,6 +9,7 @@
 
 #include "sampler/handoff/handoff_test_kit.h"
 
+#include "sampler/handoff/inside.h"
 #include "sampler/handoff/peer_link.h"
 #include "sampler/handoff/takeover.h"
 
@@ -448,6 +449,21 @@ static void who_joins_gives_nothing_away(void **state)
     assert_int_equal(held(&nodes[1]), 3);
 }
 
+static void who_only_gives_does_so_though_it_joins(void **state)
+{
+    (void)state;
+    views_give(1, 0, true);
+    spans_arrive(&nodes[0], 1, 1, 3, true);
+    joining = true;
+    nodes[0].home.handoff->options.gives_only = true;
+    view_give(&nodes[0], 2, 1, false, true);
+    view_give(&nodes[1], 2, 1, false, true);
+    turns(6);
+    assert_int_equal(call_count, 1);
+    deliver(1, true);
+    assert_int_equal(held(&nodes[1]), 3);
+}
+
 static void what_comes_while_the_call_is_under_way_stays(void **state)
 {
     (void)state;
@@ -774,6 +790,7 @@ int main(void)
         CASE(an_answer_while_a_ring_is_on_its_way_does_not_count),
         CASE(who_does_not_own_it_does_not_take_it),
         CASE(who_joins_gives_nothing_away),
+        CASE(who_only_gives_does_so_though_it_joins),
         CASE(what_comes_while_the_call_is_under_way_stays),
         CASE(a_large_trace_goes_in_several_batches),
         CASE(a_verdict_travels_and_is_followed),

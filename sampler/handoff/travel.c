@@ -517,10 +517,11 @@ static void give_send(struct worker_handoff *handoff, size_t member, uint64_t no
     }
 }
 
-/* One that joins owns nothing by its own ring yet, while the others still count on it: what it recovered would go out in vain. */
+/* One that joins owns nothing by its own ring yet, while the others still count on it: what it recovered would go out in vain. One
+ * that only gives is on nobody's ring, and joins for ever. */
 static bool is_joining(const struct worker_handoff *handoff)
 {
-    return handoff->view->members[handoff->view->self].state == MEMBER_JOINING;
+    return handoff->view->members[handoff->view->self].state == MEMBER_JOINING && !handoff->options.gives_only;
 }
 
 /* One batch a turn, members in turns. True: there may be another. */
