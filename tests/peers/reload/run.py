@@ -321,10 +321,13 @@ def invalid_changes_nothing(how):
         before = loaded(node)
         bad = changed(node, decision_wait="1h", policies=[{"name": "all", "type": "always_sampel"}])
         put(node, bad)
-        if how == "POST":
-            status, answer = post(node)
-            equal(status, 400, "status")
-        until(lambda: loaded(node)["last"]["outcome"] == "refused", "the refusal")
+        status = post(node)[0] if how == "POST" else 400
+        until(lambda: loaded(node)["last"]["cause"] != "start", "the file to be read")
+        adopted(node)
+        want = send(node, [otlp.trace_id()])  # with an hour's decision_wait it would not come
+        until(lambda: len(sink.spans()) == len(want), "spans at the backend")
+        same_once(ids(sink), want, "spans at the backend")
+        equal((status, loaded(node)["last"]["outcome"]), (400, "refused"), "answer")
         answer = loaded(node)
         equal((answer["generation"], answer["hash"]), (1, before["hash"]), "what is in force")
         text = " ".join(answer["last"]["errors"])
@@ -333,10 +336,6 @@ def invalid_changes_nothing(how):
         equal((page.value("tailrace_config_last_reload_successful"), page.value("tailrace_config_generation")), (0, 1), "metrics")
         check(page.value("tailrace_config_reloads_total", outcome="refused") >= 1, "refusals counted")
         check("config_refused" in node.tail() and "always_sampel" in node.tail(), f"log:\n{node.tail()}")
-        adopted(node)
-        want = send(node, [otlp.trace_id()])  # with an hour's decision_wait it would not come
-        until(lambda: len(sink.spans()) == len(want), "spans at the backend")
-        same_once(ids(sink), want, "spans at the backend")
         put(node, node.config)
         until(lambda: loaded(node)["last"]["outcome"] == "unchanged", "the good file again")
         equal(node.metrics().value("tailrace_config_last_reload_successful"), 1, "metric")
