@@ -245,11 +245,16 @@ static void gauges_set(struct worker_handoff *handoff)
 uint64_t worker_handoff_run(struct worker_handoff *handoff, uint64_t now_ns)
 {
     uint64_t next_ns = gate_run(handoff, now_ns);
+    bool more = false;
 
     gauges_set(handoff);
     if (handoff->standing_still)
         return next_ns;
-    if (handoff->home->journal && (clean_run(handoff) | spill_run(handoff, now_ns)))
+    if (handoff->home->journal) {
+        more = clean_run(handoff);
+        more |= spill_run(handoff, now_ns);
+    }
+    if (more)
         next_ns = now_ns;
     return u64_min(next_ns, travel_run(handoff, now_ns));
 }
