@@ -25,8 +25,21 @@ as_root() {
     fi
 }
 
+# one_at_a_time NAME COMMAND...: suites that run side by side install one after the other.
+one_at_a_time() {
+    local name=$1
+    shift
+    mkdir -p "$cache_dir"
+    (
+        flock 9
+        "$@" 9>&-
+    ) 9>"$cache_dir/.$name.lock"
+}
+
 # Installs those that are missing, and says which.
-install_packages() {
+install_packages() { one_at_a_time packages install_packages_now "$@"; }
+
+install_packages_now() {
     local package missing=()
 
     for package in "$@"; do
@@ -44,7 +57,9 @@ install_packages() {
 
 # unpack_program PACKAGE PATH: prints where a program of a Debian package is, unpacked into the cache and not installed: the
 # package would start a service.
-unpack_program() {
+unpack_program() { one_at_a_time packages unpack_program_now "$@"; }
+
+unpack_program_now() {
     local dir=$cache_dir/debian/$1
 
     if [[ ! -x $dir/$2 ]]; then
@@ -61,7 +76,9 @@ unpack_program() {
 }
 
 # Prints the Python of a venv that holds tests/kit/requirements.txt, made anew when that file changes.
-make_venv() {
+make_venv() { one_at_a_time venv make_venv_now; }
+
+make_venv_now() {
     local stamp venv="$cache_dir/venv"
 
     stamp=$(cksum <tests/kit/requirements.txt)
@@ -97,13 +114,16 @@ find_go() {
     command -v go >/dev/null || { echo "no go on the PATH" >&2; return 1; }
     module=golang.org/toolchain@v0.0.1-go$want.linux-$(dpkg --print-architecture)
     dir=$cache_dir/go/$module
-    if [[ ! -x $dir/bin/go ]]; then
-        echo "fetching Go $want through the module proxy" >&2
-        mkdir -p "$cache_dir/go"
-        (cd / && GOMODCACHE=$cache_dir/go GOFLAGS=-modcacherw go mod download "$module") </dev/null >&2 || return 1
-        # A module's files carry no execute bits.
-        chmod +x "$dir"/bin/* || return 1
-        find "$dir/pkg/tool" -type f -exec chmod +x {} + || return 1
-    fi
+    one_at_a_time go fetch_go "$want" "$module" "$dir" || return 1
     echo "$dir/bin"
+}
+
+fetch_go() { # VERSION MODULE DIR
+    [[ ! -x $3/bin/go ]] || return 0
+    echo "fetching Go $1 through the module proxy" >&2
+    mkdir -p "$cache_dir/go"
+    (cd / && GOMODCACHE=$cache_dir/go GOFLAGS=-modcacherw go mod download "$2") </dev/null >&2 || return 1
+    # A module's files carry no execute bits.
+    chmod +x "$3"/bin/* || return 1
+    find "$3/pkg/tool" -type f -exec chmod +x {} + || return 1
 }
