@@ -366,7 +366,8 @@ static void tell(struct world *world, size_t index, size_t target, struct buffer
         event->target = target;
         event->tell = number;
         event->bytes = buffer_ref(bytes);
-        (void)snprintf(event->name, sizeof(event->name), "%s", node->name);
+        static_assert(sizeof(event->name) == sizeof(node->name), "one name goes into the other");
+        memcpy(event->name, node->name, sizeof(event->name));
     }
 }
 
