@@ -119,6 +119,27 @@ def names_fit_labels():
     check(all(len(item["metadata"]["name"]) <= 63 for item in items), "a name is too long")
 
 
+def notes(*options):
+    """What helm install says at its end, on one line. Helm renders it for a cluster only: a copy of the chart has it in an object."""
+    with tempfile.TemporaryDirectory() as directory:
+        copy = shutil.copytree(CHART, pathlib.Path(directory, "tailrace"))
+        shutil.move(copy / "templates/NOTES.txt", copy / "notes")
+        (copy / "templates/notes.yaml").write_text('kind: Notes\ntext: {{ tpl (.Files.Get "notes") . | quote }}\n', encoding="utf-8")
+        made = must("helm", "template", chart.RELEASE, copy, "--namespace", chart.NAMESPACE, "--show-only", "templates/notes.yaml", *chart.BACKEND, *options)
+    return " ".join(chart.objects(made)[0]["text"].split())
+
+
+@suite.case()
+def notes_say_what_is_given_up():
+    """NOTES.txt warns of what values take away, and only then."""
+    for value, words in (("sampler.handoff.enabled=false", "samplers do not hand traces over"),
+                         ("sampler.journal.enabled=false", "spans are held in memory only"),
+                         ("sampler.rolloutOnPolicyChange=true", "restarts the samplers too")):
+        check(words not in notes(), f"a default install: {words}")
+        check(words in notes("--set", value), f"{value}: {notes('--set', value)}")
+    check("tr-tailrace-lb.obs:4317" in notes(), notes())
+
+
 # -- what follows from other values ---------------------------------------------------------------------
 
 
@@ -230,7 +251,7 @@ def the_journal_fits_its_volume():
 
 @suite.case()
 def what_rolls_the_pods():
-    """A change of policies rolls samplers only, and only where values say so; a change of a tier's file rolls that tier."""
+    """A change of policies rolls nothing, unless values say so, then samplers only; a change of a tier's file rolls that tier."""
     def sums(*options):
         items = render(*options)
         return {item["kind"]: item["spec"]["template"]["metadata"]["annotations"]
@@ -240,9 +261,9 @@ def what_rolls_the_pods():
         return sorted(kind for kind in before if before[kind] != after[kind])
 
     wait = ["--set", "tailSampling.decision_wait=20s"]
-    keep = ["--set", "sampler.rolloutOnPolicyChange=false"]
-    equal(rolled(sums(), sums(*wait)), ["StatefulSet"], "policies")
-    equal(rolled(sums(*keep), sums(*keep, *wait)), [], "policies, without a rollout")
+    roll = ["--set", "sampler.rolloutOnPolicyChange=true"]
+    equal(rolled(sums(), sums(*wait)), [], "policies")
+    equal(rolled(sums(*roll), sums(*roll, *wait)), ["StatefulSet"], "policies, with a rollout")
     equal(rolled(sums(), sums("--set", "lb.maxConnectionAge=9m")), ["Deployment"], "lb's file")
     equal(rolled(sums(), sums("--set", "backend.endpoint=http://other:4317")), ["StatefulSet"], "sampler's file")
 
@@ -397,7 +418,7 @@ def plain_manifests_equal_the_chart():
 
 @suite.case()
 def the_overlay_holds():
-    """The example overlay changes what it says, its files are accepted by the programs, and a changed file rolls the pods."""
+    """The example overlay changes what it says, its files are accepted by the programs, and a changed file rolls its tier, policies nothing."""
     items = chart.objects(must("kubectl", "kustomize", ROOT / "deploy/kustomize/overlays/example"))
     equal({item["metadata"].get("namespace") for item in items if item["kind"] != "Namespace"}, {"observability"}, "namespaces")
     equal(one(items, "StatefulSet")["spec"]["replicas"], 5, "samplers")
@@ -406,13 +427,15 @@ def the_overlay_holds():
         with tempfile.TemporaryDirectory() as directory:
             pod = chart.Pod(items, workload, directory, {})
             must(*pod.argv(proc.BUILD), "--check", env=pod.env())
-    with tempfile.TemporaryDirectory() as directory:
-        shutil.copytree(ROOT / "deploy/kustomize", directory, dirs_exist_ok=True)
-        path = pathlib.Path(directory, "overlays/example/policies.yaml")
-        path.write_text(path.read_text(encoding="utf-8").replace("20s", "25s"), encoding="utf-8")
-        changed = chart.objects(must("kubectl", "kustomize", pathlib.Path(directory, "overlays/example")))
-    check(one(changed, "StatefulSet")["spec"]["template"] != one(items, "StatefulSet")["spec"]["template"], "a change of policies rolls nothing")
-    equal(one(changed, "Deployment")["spec"]["template"], one(items, "Deployment")["spec"]["template"], "balancers")
+    for name, old, new, rolls in (("policies", "20s", "25s", []), ("sampler", "info", "warn", ["StatefulSet"]), ("lb", "5m", "9m", ["Deployment"])):
+        with tempfile.TemporaryDirectory() as directory:
+            shutil.copytree(ROOT / "deploy/kustomize", directory, dirs_exist_ok=True)
+            path = pathlib.Path(directory, f"overlays/example/{name}.yaml")
+            path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+            changed = chart.objects(must("kubectl", "kustomize", pathlib.Path(directory, "overlays/example")))
+        check(changed != items, f"{name}.yaml is not taken")
+        equal([kind for kind in ("Deployment", "StatefulSet") if one(changed, kind)["spec"]["template"] != one(items, kind)["spec"]["template"]],
+              rolls, f"what a change of {name}.yaml rolls")
 
 
 def linked_packages():
