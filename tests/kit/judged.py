@@ -27,18 +27,19 @@ def tool(name):
 
 
 class Sink:
-    """tailrace-sink. inject: its faults, as it wants them; outage_s: (from, to) seconds after the first request, then they end."""
+    """tailrace-sink. inject: its faults, as it wants them; outage_s: (from, to) seconds after the first request, then they end.
+    host, port: where others than processes of this machine reach it."""
 
-    def __init__(self, stage, inject=(), outage_s=None):
+    def __init__(self, stage, inject=(), outage_s=None, host="127.0.0.1", port=None):
         self.stage = stage
-        self.port = proc.free_port()
+        self.port = port or proc.free_port()
         self.arrivals = os.path.join(stage.directory, "arrivals")
         self.report = os.path.join(stage.directory, "sink.json")
         words = [word for item in inject for word in ("--inject", item)]
         if outage_s:
             words += ["--inject-from", str(outage_s[0]), "--inject-to", str(outage_s[1])]
-        self.program = stage.program("sink", [tool("tailrace-sink"), "--port", str(self.port), "--arrivals", self.arrivals,
-                                              "--report", self.report, *words])
+        self.program = stage.program("sink", [tool("tailrace-sink"), "--address", host, "--port", str(self.port),
+                                              "--arrivals", self.arrivals, "--report", self.report, *words])
 
     def end(self):
         """Its report; the file of arrivals is whole then."""
@@ -48,17 +49,22 @@ class Sink:
 
 
 class Load:
-    """tailrace-load, in the background until finish()."""
+    """tailrace-load, in the background until finish(). Trace IDs follow from the seed: one that samplers have seen makes late spans."""
 
-    def __init__(self, stage, fronts, *options):
+    def __init__(self, stage, fronts, *options, seed=SEED):
         self.stage = stage
         self.summary = os.path.join(stage.directory, "load.json")
         self.ledger = os.path.join(stage.directory, "ledger")
         self.program = stage.program("load", [tool("tailrace-load"), "--endpoint", ",".join(node.address for node in fronts), "--quiet",
-                                              "--seed", str(SEED), "--ledger", self.ledger, "--summary", self.summary, *options])
+                                              "--seed", str(seed), "--ledger", self.ledger, "--summary", self.summary, *options])
 
     def running(self):
         return self.program.running()
+
+    def end(self, **options):
+        """No new traces: those begun are completed. Returns the summary."""
+        self.program.terminate()
+        return self.finish(**options)
 
     def finish(self, may_fail=False, timeout_s=600):
         """Waits for its end; returns its summary. may_fail: some spans may never have been acknowledged."""
