@@ -304,10 +304,11 @@ def name_gone():
         cluster.wait_rings()
         cluster.kill(1)
         cluster.samplers[1].start()
-        cluster.wait_agreement()
-        cluster.list_only(range(3))
+        time.sleep(2)
         check(load.running(), "the load lasted as long as the changes")
-        # Nobody tells the one that returns that there are no others: it waits for them until hello_wait is over.
+        cluster.list_only(range(3))
+        cluster.wait_agreement()
+        # Nobody told the one that returned that there are no others: it waited for them, for longer than ack_wait.
         explained(cluster, cluster.finish(load, but=("doubled",), out_of_step=True))
 
 
