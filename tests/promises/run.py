@@ -276,6 +276,7 @@ def hello_not_implemented():
         with otlp.Client(lb.address) as client:
             until(lambda: client.export(request).code == OK, "served")
         until(lambda: {item.span.span_id for item in member.spans()} == set(ids(request)), "the spans are at the member")
+        metrics.check_lb_books(lb)  # at rest
 
 
 # -- when a client hears OK --------------------------------------------------------------------------
