@@ -250,13 +250,12 @@ uint64_t worker_handoff_run(struct worker_handoff *handoff, uint64_t now_ns)
     gauges_set(handoff);
     if (handoff->standing_still)
         return next_ns;
+    next_ns = u64_min(next_ns, travel_run(handoff, now_ns)); /* before spilling: what was read back for it would be the first to go again */
     if (handoff->home->journal) {
         more = clean_run(handoff);
         more |= spill_run(handoff, now_ns);
     }
-    if (more)
-        next_ns = now_ns;
-    return u64_min(next_ns, travel_run(handoff, now_ns));
+    return more ? now_ns : next_ns;
 }
 
 /* -- what is held ------------------------------------------------------------------------------------------------------------ */
