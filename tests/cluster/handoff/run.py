@@ -32,11 +32,12 @@ SEND_TWICE = ["--resend-percent", "2", "--resend-delay-ms", "700"]
 class Cluster(Stage):
     """Samplers behind a DNS name, balancers that ask for it, and what they need. node() starts a sampler, listed or not."""
 
-    def __init__(self, samplers=3, lbs=2, sink=None, journal=True, policies=None, rule=RULE, tailrace=None, exporter=None):
+    def __init__(self, samplers=3, lbs=2, sink=None, journal=True, policies=None, rule=RULE, wait_s=WAIT_S, tailrace=None, exporter=None):
         super().__init__()
         self.first, self.lb_count = samplers, lbs
         self.sink_options = sink or {}
         self.journal = journal
+        self.wait_s = wait_s
         self.policies, self.rule = policies or POLICIES, rule
         self.tailrace = tailrace or {}
         self.exporter = exporter or {}
@@ -83,7 +84,7 @@ class Cluster(Stage):
             "memory": {"limit_mib": 512, "at_limit": "refuse"},
             **({"journal": {"directory": self.directory_of(index), "max_size_mib": 512, "segment_mib": 4}} if self.journal else {}),
             **self.tailrace, **tailrace}
-        self.samplers[index] = self.sampler(f"sampler-{index}", self.sink.port, self.policies, wait=f"{WAIT_S}s", tail=CACHE, tailrace=settings,
+        self.samplers[index] = self.sampler(f"sampler-{index}", self.sink.port, self.policies, wait=f"{self.wait_s}s", tail=CACHE, tailrace=settings,
                                             exporter={"compression": "none", **self.exporter}, host=self.host(index), port=self.port)
         return self.samplers[index]
 
@@ -359,11 +360,12 @@ def stopped_sampler():
 @suite.case()
 def crash_of_a_balancer():
     """kill -9 of a balancer: its clients send again through the other one, and nothing is doubled."""
-    with Cluster() as cluster:
+    # tailrace-load waits up to 3 s between attempts, and may draw the dead one several times: what it sends again must come in time.
+    with Cluster(wait_s=10) as cluster:
         load = cluster.load()
         time.sleep(5)
         cluster.lbs[0].kill()
-        time.sleep(3)
+        time.sleep(2)
         cluster.lbs[0].start().wait_ready(60)
         cluster.finish(load)
 
