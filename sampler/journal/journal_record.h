@@ -1,7 +1,8 @@
 /* What the journal's records say: written with sizes first, read in place with a sticky error.
  *
  * A REQUEST and a TRACES record are a small head of ours in front of bytes that came from outside; all others are ours alone. Numbers are
- * protobuf varints, or little endian. Readers take any bytes: after `bad` nothing more comes.
+ * protobuf varints, or little endian. Readers take any bytes: after `bad` nothing more comes. A MEMBER record's payload is the
+ * RingRecord of proto/peer.proto, packed and read by sampler/handoff/membership_status.c.
  */
 #pragma once
 
@@ -94,22 +95,3 @@ struct journal_spans_reader {
 
 void journal_spans_begin(struct journal_spans_reader *reader, struct slice payload);
 bool journal_spans_next(struct journal_spans_reader *reader, struct journal_spans *out_spans);
-
-/* -- MEMBER ---------------------------------------------------------------------------------------------------------- */
-
-struct journal_member {
-    struct slice name, address; /* host:port, as it was last advertised */
-    uint8_t state;              /* enum member_state of sampler/handoff, as a number */
-    uint64_t incarnation;
-};
-
-struct buffer *journal_member_encode(uint64_t incarnation, const struct journal_member *members, size_t count);
-
-struct journal_member_reader {
-    struct wire wire;
-    uint64_t incarnation; /* this node's */
-    uint64_t left;
-};
-
-void journal_member_begin(struct journal_member_reader *reader, struct slice payload);
-bool journal_member_next(struct journal_member_reader *reader, struct journal_member *out_member);

@@ -79,28 +79,6 @@ static void try_spans(struct slice payload)
     buffer_unref(again);
 }
 
-static void try_member(struct slice payload)
-{
-    static struct journal_member members[MANY];
-    struct journal_member_reader reader;
-    struct journal_member one;
-    struct buffer *again;
-    size_t count = 0;
-
-    journal_member_begin(&reader, payload);
-    while (count < MANY && journal_member_next(&reader, &members[count]))
-        count++;
-    again = journal_member_encode(reader.incarnation, members, count);
-    must(again != NULL);
-    journal_member_begin(&reader, buffer_slice(again));
-    for (size_t i = 0; i < count; i++) {
-        must(journal_member_next(&reader, &one) && slice_equal(one.name, members[i].name) && slice_equal(one.address, members[i].address));
-        must(one.state == members[i].state && one.incarnation == members[i].incarnation);
-    }
-    must(!journal_member_next(&reader, &one) && !reader.wire.bad);
-    buffer_unref(again);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct slice payload = slice_make(data, size);
@@ -108,6 +86,5 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     try_came_in(payload);
     try_verdicts(payload);
     try_spans(payload);
-    try_member(payload);
     return 0;
 }

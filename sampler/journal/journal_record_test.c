@@ -182,35 +182,6 @@ static void test_spans(void **state)
     buffer_unref(record);
 }
 
-static void test_member(void **state)
-{
-    struct journal_member members[] = {
-        {SLICE_LITERAL("sampler-0"), SLICE_LITERAL("10.0.0.1:4317"), 2, 99},
-        {SLICE_LITERAL("sampler-1"), {NULL, 0}, 3, UINT64_MAX},
-    };
-    struct buffer *record = journal_member_encode(100, members, 2);
-    struct journal_member_reader reader;
-    struct journal_member read;
-
-    (void)state;
-    journal_member_begin(&reader, buffer_slice(record));
-    assert_true(reader.incarnation == 100);
-    for (size_t i = 0; i < 2; i++) {
-        assert_true(journal_member_next(&reader, &read));
-        assert_true(slice_equal(read.name, members[i].name) && slice_equal(read.address, members[i].address));
-        assert_true(read.state == members[i].state && read.incarnation == members[i].incarnation);
-    }
-    assert_false(journal_member_next(&reader, &read));
-    assert_false(reader.wire.bad);
-    for (size_t len = 0; len < record->len; len++) {
-        journal_member_begin(&reader, slice_make(record->bytes, len));
-        while (journal_member_next(&reader, &read))
-            ;
-        assert_true(reader.wire.bad);
-    }
-    buffer_unref(record);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -219,7 +190,6 @@ int main(void)
         cmocka_unit_test(test_verdicts),
         cmocka_unit_test(test_verdicts_bad),
         cmocka_unit_test(test_spans),
-        cmocka_unit_test(test_member),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
