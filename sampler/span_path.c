@@ -110,6 +110,21 @@ static void span_gone(struct sampler_worker *home, const struct intake_span *spa
         worker_journal_let_go(home->journal, arrival->at.segment, span->bytes.len);
 }
 
+/* It is here already, or was exported. What is here may lie in no journal: then the place of this one counts (what was
+ * recovered does lie there). */
+static void span_known(struct sampler_worker *home, const struct intake_span *span, const struct arrival *arrival)
+{
+    const struct repeat repeat = {
+        .id = span->id, .span_hash = span->span_hash, .at = arrival_place(arrival, span->bytes), .len = (uint32_t)span->bytes.len};
+
+    if (LIKELY(arrival->at.segment == 0) || arrival->book == BOOK_RECOVERED) {
+        span_gone(home, span, arrival, BOOK_DUPLICATE);
+        return;
+    }
+    book(home, BOOK_DUPLICATE, 1);
+    handoff_on_known(home, &repeat);
+}
+
 /* A span of a sampled trace that may not leave yet: it waits with the others of its trace. */
 static void span_await_export(struct sampler_worker *home, const struct intake_span *span, struct header *header, const struct arrival *arrival)
 {
@@ -139,7 +154,7 @@ static void span_late(struct sampler_worker *home, const struct intake_span *spa
         return;
     }
     if (decision_cache_seen(home->cache, &span->id, span->id_hash, span->span_hash, arrival->now_ns)) {
-        span_gone(home, span, arrival, BOOK_DUPLICATE);
+        span_known(home, span, arrival);
         return;
     }
     count(home, METRIC_LATE_SAMPLED_SPANS, fresh);
@@ -196,13 +211,9 @@ static void span_added(struct sampler_worker *home, struct trace *trace, const s
 /* It is there already. */
 static void span_again(struct sampler_worker *home, struct trace *trace, const struct intake_span *span, const struct arrival *arrival)
 {
-    struct arrival in_vain = *arrival;
-
     if (UNLIKELY(home->handoff != NULL))
         handoff_on_held(home, trace, span->id_hash, arrival); /* it may have been elsewhere before it was here */
-    if (arrival->at.segment)
-        in_vain.at.segment = worker_journal_again(home->journal, trace, span->span_hash, arrival_place(arrival, span->bytes));
-    span_gone(home, span, &in_vain, BOOK_DUPLICATE);
+    span_known(home, span, arrival);
 }
 
 void span_take(struct sampler_worker *home, const struct intake_span *span, struct header *header, const struct arrival *arrival)

@@ -8,6 +8,7 @@
 
 #include "common/base/cleanup.h"
 #include "sampler/export/survivors.h"
+#include "sampler/handoff/repeats.h"
 #include "sampler/handoff/worker_journal.h"
 #include "sampler/sampler_worker.h"
 
@@ -30,6 +31,8 @@ static inline void handoff_leave(struct sampler_worker *home, struct trace *trac
 
 /* Only with a handoff: a span was added to a trace of the table. */
 void handoff_on_held(struct sampler_worker *home, struct trace *trace, uint64_t id_hash, const struct arrival *arrival);
+/* Only with a journal: a span came that is known, and lies there once more. */
+void handoff_on_known(struct sampler_worker *home, const struct repeat *repeat);
 /* A sampled trace of the table whose bytes are only in the journal: on hold, and due again when it is whole. */
 void handoff_read_back(struct sampler_worker *home, struct trace *trace);
 /* A sampled trace out of the table, which may not leave yet, goes back into it. delivered: exporters that have it. Its spans are in the books. */

@@ -5,6 +5,7 @@
 #include "common/otlp/regroup.h"
 #include "sampler/handoff/clean.h"
 #include "sampler/handoff/open_request.h"
+#include "sampler/handoff/repeats.h"
 #include "sampler/handoff/spill.h"
 #include "sampler/handoff/travel.h"
 #include "sampler/handoff/view.h"
@@ -30,6 +31,7 @@ struct worker_handoff {
     struct travel travel;
     struct clean clean;
     struct spill spill;
+    struct repeats repeats;
 };
 
 /* The slot of hash_trace(id). */

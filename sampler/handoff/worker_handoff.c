@@ -73,6 +73,7 @@ void worker_handoff_free(struct worker_handoff *handoff)
     travel_deinit(&handoff->travel);
     clean_deinit(&handoff->clean);
     spill_deinit(&handoff->spill);
+    repeats_deinit(&handoff->repeats);
     regroup_free(handoff->regroup);
     free(handoff->choices);
     view_unref(handoff->view);
@@ -176,6 +177,11 @@ void handoff_await_export(struct sampler_worker *home, struct trace *trace, uint
         trace_table_release(home->traces);
 }
 
+void handoff_on_known(struct sampler_worker *home, const struct repeat *repeat)
+{
+    repeats_add(home->handoff, repeat);
+}
+
 void handoff_read_back(struct sampler_worker *home, struct trace *trace)
 {
     spill_read_back(home->handoff, trace);
@@ -252,6 +258,7 @@ uint64_t worker_handoff_run(struct worker_handoff *handoff, uint64_t now_ns)
         return next_ns;
     next_ns = u64_min(next_ns, travel_run(handoff, now_ns)); /* before spilling: what was read back for it would be the first to go again */
     if (handoff->home->journal) {
+        repeats_run(handoff, now_ns);
         more = clean_run(handoff);
         more |= spill_run(handoff, now_ns);
     }

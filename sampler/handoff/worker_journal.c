@@ -246,34 +246,6 @@ int worker_journal_traces(struct worker_journal *mine, struct open_request *open
     return data_append(mine, JOURNAL_TRACES, head, open, bytes, buffer_slice(bytes), hold_bytes, out_at);
 }
 
-struct again {
-    const struct journal *journal;
-    uint64_t span_hash;
-    struct journal_pos at;
-    uint32_t in_vain;
-};
-
-static void place_again(void *context, uint64_t span_hash, uint32_t len, struct journal_pos *at)
-{
-    struct again *again = context;
-
-    if (span_hash != again->span_hash)
-        return;
-    if (at->segment != 0 && journal_written(again->journal, *at, len) != JOURNAL_NOT_WRITTEN)
-        return;
-    again->in_vain = at->segment;
-    *at = again->at;
-}
-
-uint32_t worker_journal_again(const struct worker_journal *mine, struct trace *trace, uint64_t span_hash, struct journal_pos at)
-{
-    struct again again = {mine->journal, span_hash, at, at.segment};
-
-    if (UNLIKELY(journal_lost_some(mine->journal)))
-        trace_places(trace, place_again, &again);
-    return again.in_vain;
-}
-
 void worker_journal_let_go(struct worker_journal *mine, uint32_t segment, uint64_t bytes)
 {
     if (!mine->ended)

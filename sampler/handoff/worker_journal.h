@@ -35,9 +35,6 @@ int worker_journal_request(struct worker_journal *mine, struct open_request *ope
     uint64_t hold_bytes, struct journal_pos *out_at);
 int worker_journal_traces(struct worker_journal *mine, struct open_request *open, struct buffer *bytes, uint64_t hold_bytes, struct journal_pos *out_at);
 
-/* A span of the trace came once more, and lies at `at`: which segment has it in vain? The new one; or the older, where the record there is
- * not on disk and its sender was told so: then the trace's place is the new one. */
-uint32_t worker_journal_again(const struct worker_journal *mine, struct trace *trace, uint64_t span_hash, struct journal_pos at);
 /* A span that was not kept, or no more, lies there. */
 void worker_journal_let_go(struct worker_journal *mine, uint32_t segment, uint64_t bytes);
 

@@ -654,31 +654,182 @@ static void what_the_journal_lost_is_counted(void **state)
 
 /* -- a disk in trouble ------------------------------------------------------------------------------------------------------------------ */
 
-/* The spans of a refused request stay; when their sender repeats it, what is acknowledged then is on disk. */
-static void a_repeat_of_what_could_not_be_written_is_written(void **state)
+/* The spans of a refused request stay. When their sender repeats it, what is acknowledged then is on disk until it is exported, however far
+ * their trace has come meanwhile. */
+static void refused_by_the_disk(void)
 {
-    (void)state;
     disk_fails(true);
     request_arrives(1, 1, 3, true);
     turns(3, false);
-    disk_fails(false);
     assert_int_equal(refused, 1);
     assert_int_equal(settled, 0);
+}
+
+static void disk_recovers(void)
+{
+    disk_fails(false);
     pass(2 * NS_PER_S); /* until it is tried again */
     turns(2, false);
+    assert_false(journal_failing(node->sampler.journal));
+}
+
+static void sent_again(void)
+{
     request_arrives(1, 1, 3, true);
     turns(3, false);
     assert_int_equal(settled, 1);
     assert_int_equal(node->home.books[BOOK_DUPLICATE], 3);
-    for (unsigned i = 0; i < 4; i++) { /* while no backend takes it, what nobody holds goes from the disk */
+}
+
+/* While no backend takes it, what nobody holds goes from the disk; then the process dies. */
+static void is_safe_until_exported(void)
+{
+    for (unsigned i = 0; i < 4; i++) {
         pass(VERDICT_KEEP_NS);
         turns(3, false);
     }
+    assert_int_equal(node->home.books[BOOK_EXPORTED], 0);
     restart(true);
     assert_int_equal(held(node), 3);
+    pass(WAIT_NS + NS_PER_S);
     turns(4, true);
     assert_int_equal(node->home.books[BOOK_EXPORTED], 3);
     assert_int_equal(held(node), 0);
+}
+
+static void a_repeat_of_what_could_not_be_written_is_written(void **state)
+{
+    (void)state;
+    refused_by_the_disk();
+    disk_recovers();
+    sent_again();
+    is_safe_until_exported();
+}
+
+static void a_repeat_of_a_sampled_trace_that_waits_for_its_backend_is_written(void **state)
+{
+    (void)state;
+    refused_by_the_disk();
+    disk_recovers();
+    pass(WAIT_NS + NS_PER_S);
+    turns(4, false);
+    assert_int_equal(worker_backends_spans(node->home.backends), 3);
+    sent_again();
+    is_safe_until_exported();
+}
+
+static void a_repeat_of_a_sampled_trace_that_waits_for_its_verdict_is_written(void **state)
+{
+    (void)state;
+    refused_by_the_disk();
+    pass(WAIT_NS + NS_PER_S);
+    turn(false);
+    turn(false);
+    disk_fails(false);
+    while (journal_failing(node->sampler.journal)) {
+        pass(100 * NS_PER_MS);
+        journal_writes();
+    }
+    assert_int_equal(worker_journal_spans(node->home.journal), 3); /* its verdict is tried again later */
+    request_arrives(1, 1, 3, true);
+    journal_writes();
+    turns(3, false);
+    assert_int_equal(settled, 1);
+    is_safe_until_exported();
+}
+
+static bool any_trace(void *unused, const struct trace_id *id)
+{
+    (void)unused;
+    (void)id;
+    return true;
+}
+
+static void a_repeat_of_a_sampled_trace_that_came_back_from_its_backend_is_written(void **state)
+{
+    (void)state;
+    refused_by_the_disk();
+    disk_recovers();
+    pass(WAIT_NS + NS_PER_S);
+    turns(4, false);
+    survivors_withdraw(&node->home, any_trace, NULL);
+    assert_int_equal(trace_table_span_count(node->home.traces), 3);
+    sent_again();
+    is_safe_until_exported();
+}
+
+/* Exported: a repeat needs no place. */
+static void a_repeat_of_what_was_exported_is_let_go_of(void **state)
+{
+    (void)state;
+    refused_by_the_disk();
+    disk_recovers();
+    pass(WAIT_NS + NS_PER_S);
+    turns(4, true);
+    assert_int_equal(node->home.books[BOOK_EXPORTED], 3);
+    sent_again();
+    pass(2 * NS_PER_S);
+    turns(3, true);
+    assert_int_equal(live_bytes(), 0);
+}
+
+static void a_segment_fills(uint64_t trace, uint64_t up_to_bytes)
+{
+    struct journal_stats stats;
+
+    for (uint64_t span = 1000;; span += 10) {
+        journal_stats(node->sampler.journal, &stats);
+        if (stats.appended_bytes >= up_to_bytes)
+            return;
+        request_arrives(trace, span, 10, false);
+    }
+}
+
+static void place_last(void *into, uint64_t span_hash, uint32_t len, struct journal_pos *at)
+{
+    (void)span_hash;
+    (void)len;
+    *(struct journal_pos *)into = *at;
+}
+
+/* The first record is still under way when the repeat comes, and fails; the repeat's own is written. */
+static void a_repeat_of_what_is_under_way_is_written(void **state)
+{
+    const struct trace_id id = otlp_trace_id(1);
+    struct journal_pos first = {0, 0}, second = {0, 0};
+    struct rlimit limit;
+    struct trace *trace;
+
+    (void)state;
+    a_segment_fills(2, 136 * 1024);
+    pass(WAIT_NS + NS_PER_S);
+    turns(4, false); /* two are free: the fourth needs no new file */
+    pass(2 * NS_PER_S);
+    turns(2, false);
+    a_segment_fills(3, 172 * 1024);
+    turns(2, false);
+    settled = 0;
+    request_arrives(1, 1, 3, true);
+    trace = trace_table_find(node->home.traces, &id, hash_trace(&id));
+    trace_places(trace, place_last, &first);
+    a_segment_fills(4, 205 * 1024);
+    request_arrives(1, 1, 3, true);
+    assert_int_equal(node->home.books[BOOK_DUPLICATE], 3);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    (void)signal(SIGXFSZ, SIG_IGN);
+    limit.rlim_cur = 36 * 1024;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    turns(2, false);
+    disk_fails(false);
+    assert_true(refused > 0);
+    assert_true(settled > 0);
+    assert_int_equal(journal_written(node->sampler.journal, first, 1), JOURNAL_NOT_WRITTEN);
+    disk_recovers();
+    trace_places(trace, place_last, &second);
+    assert_int_equal(journal_written(node->sampler.journal, second, 1), JOURNAL_WRITTEN);
+    pass(WAIT_NS + NS_PER_S);
+    turns(4, false);
+    is_safe_until_exported();
 }
 
 /* Memory is let go of only for what is on disk. */
@@ -831,6 +982,11 @@ int main(void)
         CASE(spilled_traces_are_decided_and_leave_whole),
         CASE(what_the_journal_lost_is_counted),
         CASE(a_repeat_of_what_could_not_be_written_is_written),
+        CASE(a_repeat_of_a_sampled_trace_that_waits_for_its_backend_is_written),
+        CASE(a_repeat_of_a_sampled_trace_that_waits_for_its_verdict_is_written),
+        CASE(a_repeat_of_a_sampled_trace_that_came_back_from_its_backend_is_written),
+        CASE(a_repeat_of_what_was_exported_is_let_go_of),
+        CASE(a_repeat_of_what_is_under_way_is_written),
         CASE(what_is_not_written_is_not_spilled),
         CASE(a_copy_that_fails_changes_nothing),
         CASE(what_a_failed_copy_left_is_let_go_of),

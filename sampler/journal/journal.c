@@ -297,7 +297,7 @@ int journal_append_locked(struct journal *journal, struct journal_write *write)
     for (size_t i = 0; i < write->refer_count; i++)
         if (refers_add_all(journal, segment, write->refers[i]))
             return -ENOMEM;
-    write->sequence = segment->last_sequence = journal->next_sequence++;
+    write->sequence = segment->last_sequence = journal->streams[stream].appended = journal->next_sequence++;
     write->at = (struct journal_pos){segment->number, (uint32_t)segment->tail + FRAME_BYTES};
     segment->tail += record_bytes;
     segment->live_bytes += write->hold_bytes;
@@ -373,6 +373,21 @@ enum journal_written journal_written(const struct journal *journal, struct journ
         written = JOURNAL_UNDER_WAY;
     journal_unlock(inside);
     return written;
+}
+
+static bool stream_done_before(const struct stream *stream, uint64_t sequence)
+{
+    return stream->done == stream->appended || stream->done + 1 >= sequence;
+}
+
+bool journal_done_before(struct journal *journal, uint64_t sequence)
+{
+    bool done;
+
+    journal_lock(journal);
+    done = stream_done_before(&journal->streams[STREAM_DATA], sequence) && stream_done_before(&journal->streams[STREAM_COPIES], sequence);
+    journal_unlock(journal);
+    return done;
 }
 
 bool journal_lost_some(const struct journal *journal)

@@ -132,6 +132,8 @@ void journal_keep(struct journal *journal, uint64_t verdict_keep_ns, uint64_t cl
 /* Whether the bytes from `at` on are on disk, as sync asks for it. */
 enum journal_written { JOURNAL_UNDER_WAY, JOURNAL_WRITTEN, JOURNAL_NOT_WRITTEN };
 enum journal_written journal_written(const struct journal *journal, struct journal_pos at, uint64_t len);
+/* Every record of data that was appended before this sequence is done with: written, or known not to be. Any thread. */
+bool journal_done_before(struct journal *journal, uint64_t sequence);
 /* Some record of data was refused or done in memory only: what lies in the journal may have to be asked for. Cheap. */
 bool journal_lost_some(const struct journal *journal);
 

@@ -52,6 +52,7 @@ struct segment {
 struct stream {
     struct segment *current;   /* lock; NULL: the next append makes one */
     bool failing;              /* lock */
+    uint64_t appended, done;   /* lock; sequences of the last ones, 0: none. In order, so that up to `done` all are */
 };
 
 struct free_file {

@@ -113,6 +113,7 @@ static void count_done(struct journal *journal, struct journal_write *write)
     if (segment) {
         ASSERT(segment->pending > 0);
         segment->pending--;
+        journal->streams[segment->stream].done = write->sequence;
         if (write->error || write->in_memory)
             atomic_store_explicit(&journal->lost_some, true, memory_order_relaxed);
         else
