@@ -16,7 +16,6 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +30,7 @@
 #include "common/export/http_answer.h"
 #include "common/export/rpc_code.h"
 #include "common/run/clock.h"
+#include "common/run/curl_loop.h"
 #include "common/run/http_loop.h"
 #include "common/run/worker.h"
 #include "common/security/auth.h"
@@ -46,8 +46,7 @@
 struct http_pool {
     struct mail drop_mail;
     struct http_loop *loop;
-    CURLM *multi;
-    struct event *timer;
+    struct curl_loop curl_loop;
     struct list active; /* calls */
     char *url, *user_agent, *proxy_url;
     struct curl_slist *headers; /* static ones and our own */
@@ -116,7 +115,7 @@ static void call_finish(struct http_call *call)
     if (call->timer)
         event_free(call->timer);
     if (call->curl) {
-        (void)curl_multi_remove_handle(call->pool->multi, call->curl);
+        (void)curl_multi_remove_handle(call->pool->curl_loop.multi, call->curl);
         curl_easy_cleanup(call->curl); /* its connection stays with the multi */
     }
     curl_slist_free_all(call->headers);
@@ -201,74 +200,13 @@ static void call_ended(struct http_call *call, CURLcode result)
     call_finish(call);
 }
 
-static void pool_look(struct http_pool *pool)
+static void on_curl_ended(void *context, CURL *curl, CURLcode result)
 {
-    CURLMsg *message;
-    int left;
+    struct http_call *call;
 
-    while ((message = curl_multi_info_read(pool->multi, &left))) {
-        struct http_call *call;
-        CURLcode result = message->data.result;
-
-        if (message->msg != CURLMSG_DONE)
-            continue;
-        (void)curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)(void *)&call);
-        call_ended(call, result); /* message is no more */
-    }
-}
-
-/* -- curl on libevent --------------------------------------------------------------------------------------------- */
-
-static void on_socket_event(evutil_socket_t fd, short what, void *context)
-{
-    struct http_pool *pool = context;
-    int running, flags = (what & EV_READ ? CURL_CSELECT_IN : 0) | (what & EV_WRITE ? CURL_CSELECT_OUT : 0);
-
-    (void)curl_multi_socket_action(pool->multi, fd, flags, &running);
-    pool_look(pool);
-}
-
-static void on_timer(evutil_socket_t fd, short what, void *context)
-{
-    struct http_pool *pool = context;
-    int running;
-
-    (void)fd;
-    (void)what;
-    (void)curl_multi_socket_action(pool->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-    pool_look(pool);
-}
-
-static int want_timer(CURLM *multi, long timeout_ms, void *context)
-{
-    struct http_pool *pool = context;
-    struct timeval wait = {timeout_ms / 1000, timeout_ms % 1000 * 1000};
-
-    (void)multi;
-    if (timeout_ms < 0)
-        (void)event_del(pool->timer);
-    else
-        (void)event_add(pool->timer, &wait);
-    return 0;
-}
-
-static int want_socket(CURL *curl, curl_socket_t fd, int what, void *context, void *socket_event)
-{
-    struct http_pool *pool = context;
-    struct event *event = socket_event;
-    short events = (short)((what & CURL_POLL_IN ? EV_READ : 0) | (what & CURL_POLL_OUT ? EV_WRITE : 0) | EV_PERSIST);
-
-    (void)curl;
-    if (event)
-        event_free(event);
-    event = NULL;
-    if (what != CURL_POLL_REMOVE) {
-        event = event_new(http_loop_base(pool->loop), fd, events, on_socket_event, pool);
-        ASSERT(event != NULL);
-        ASSERT(event_add(event, NULL) == 0);
-    }
-    (void)curl_multi_assign(pool->multi, fd, event);
-    return 0;
+    (void)context;
+    (void)curl_easy_getinfo(curl, CURLINFO_PRIVATE, (char **)(void *)&call);
+    call_ended(call, result);
 }
 
 /* -- the start of a call, on the loop -------------------------------------------------------------------------------- */
@@ -459,7 +397,7 @@ static bool curl_start(struct http_call *call)
         return false;
     if (call->caller ? !headers_make(call) || !curl_setup_post(call, call->curl) : !curl_setup_probe(call->curl))
         return false;
-    return curl_multi_add_handle(call->pool->multi, call->curl) == CURLM_OK;
+    return curl_multi_add_handle(call->pool->curl_loop.multi, call->curl) == CURLM_OK;
 }
 
 static void call_start(struct http_call *call)
@@ -516,10 +454,7 @@ static void loop_on_cancel(struct mail *mail, void *receiver)
 static void pool_free(struct http_pool *pool)
 {
     ASSERT(list_empty(&pool->active));
-    if (pool->multi)
-        (void)curl_multi_cleanup(pool->multi); /* closes the connections, and takes their events away */
-    if (pool->timer)
-        event_free(pool->timer);
+    curl_loop_deinit(&pool->curl_loop);
     curl_slist_free_all(pool->headers);
     for (char **name = pool->names; name && *name; name++)
         free(*name);
@@ -599,30 +534,18 @@ static bool pool_fill(struct http_pool *pool, const struct link_options *options
     pool->url = strdup(options->address);
     pool->user_agent = strdup(options->user_agent ? options->user_agent : "tailrace-sampler/" TAILRACE_VERSION);
     pool->proxy_url = options->proxy_url ? strdup(options->proxy_url) : NULL;
-    pool->timer = evtimer_new(http_loop_base(pool->loop), on_timer, pool);
-    pool->multi = curl_multi_init();
-    if (!pool->url || !pool->user_agent || !pool->timer || !pool->multi || (options->proxy_url && !pool->proxy_url))
+    if (!pool->url || !pool->user_agent || (options->proxy_url && !pool->proxy_url))
         return false;
-    return curl_multi_setopt(pool->multi, CURLMOPT_SOCKETFUNCTION, want_socket) == CURLM_OK &&
-           curl_multi_setopt(pool->multi, CURLMOPT_SOCKETDATA, pool) == CURLM_OK &&
-           curl_multi_setopt(pool->multi, CURLMOPT_TIMERFUNCTION, want_timer) == CURLM_OK &&
-           curl_multi_setopt(pool->multi, CURLMOPT_TIMERDATA, pool) == CURLM_OK && pool_headers(pool, options) &&
+    return curl_loop_init(&pool->curl_loop, http_loop_base(pool->loop), on_curl_ended, pool) && pool_headers(pool, options) &&
            pool_forward(pool, &options->forward);
-}
-
-static void curl_begin(void)
-{
-    ASSERT(curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK);
 }
 
 static struct http_pool *pool_new(struct http_loop *loop, const struct link_options *options)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct http_pool *pool = calloc(1, sizeof(*pool));
 
     if (!pool)
         return NULL;
-    (void)pthread_once(&once, curl_begin);
     pool->loop = loop;
     list_init(&pool->active);
     if (pool_fill(pool, options))

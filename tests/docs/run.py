@@ -23,7 +23,7 @@ LIBRARIES = {
     r"ares\.h": ["common/cluster/resolve/dns", "common/cluster/resolve/dns_answer"],
     r"openssl/": ["common/security/", "common/ingest/http_stream", "*_test", "bench/"],
     r"crypt\.h": ["common/security/htpasswd"],
-    r"curl/": ["common/security/tls_curl", "common/cluster/resolve/k8s", "common/export/link_http"],
+    r"curl/": ["common/run/curl_loop", "common/security/tls_curl", "common/cluster/resolve/k8s", "common/export/link_http"],
     r"yaml\.h": ["common/config/"],
     r"jansson\.h": ["common/config/", "common/otlp/json", "common/export/http_answer", "common/cluster/resolve/k8s_slices", "lb/", "sampler/", "bench/", "*_test"],
     r"yajl/": ["common/otlp/otlp_json"],

@@ -28,6 +28,7 @@
 #include "common/cluster/resolve/k8s_watch.h"
 #include "common/run/clock.h"
 #include "common/run/control.h"
+#include "common/run/curl_loop.h"
 #include "common/security/watched_file.h"
 
 #define BODY_MAX (16u << 20)   /* of a list, of a line: what etcd holds of an object is a tenth of it */
@@ -45,8 +46,8 @@ struct resolver_k8s {
     struct k8s_account account;
     struct k8s_slices slices;
     struct k8s_watch watch;
-    struct event *due, *curl_timer;
-    CURLM *multi;
+    struct event *due;
+    struct curl_loop curl_loop;
     /* the request under way */
     CURL *curl;       /* NULL: none */
     struct curl_slist *headers;
@@ -109,7 +110,7 @@ static void schedule(struct resolver_k8s *k8s)
 static void request_drop(struct resolver_k8s *k8s)
 {
     if (k8s->curl) {
-        (void)curl_multi_remove_handle(k8s->multi, k8s->curl);
+        (void)curl_multi_remove_handle(k8s->curl_loop.multi, k8s->curl);
         curl_easy_cleanup(k8s->curl);
     }
     for (struct curl_slist *line = k8s->headers; line; line = line->next)
@@ -192,8 +193,11 @@ static void request_judge(struct resolver_k8s *k8s, CURLcode result)
     }
 }
 
-static void request_ended(struct resolver_k8s *k8s, CURLcode result)
+static void request_ended(void *context, CURL *curl, CURLcode result)
 {
+    struct resolver_k8s *k8s = context;
+
+    ASSERT(curl == k8s->curl);
     request_judge(k8s, result);
     request_drop(k8s);
     schedule(k8s);
@@ -320,69 +324,7 @@ static size_t on_header(char *data, size_t size, size_t count, void *context)
     return len;
 }
 
-/* -- curl on the control loop ------------------------------------------------------------------------------------------------- */
-
-static void multi_look(struct resolver_k8s *k8s)
-{
-    CURLMsg *message;
-    int left;
-
-    while ((message = curl_multi_info_read(k8s->multi, &left))) {
-        if (message->msg == CURLMSG_DONE)
-            request_ended(k8s, message->data.result); /* message is no more */
-    }
-}
-
-static void on_socket(evutil_socket_t fd, short what, void *context)
-{
-    struct resolver_k8s *k8s = context;
-    int running, flags = (what & EV_READ ? CURL_CSELECT_IN : 0) | (what & EV_WRITE ? CURL_CSELECT_OUT : 0);
-
-    (void)curl_multi_socket_action(k8s->multi, fd, flags, &running);
-    multi_look(k8s);
-}
-
-static void on_curl_timer(evutil_socket_t fd, short what, void *context)
-{
-    struct resolver_k8s *k8s = context;
-    int running;
-
-    (void)fd;
-    (void)what;
-    (void)curl_multi_socket_action(k8s->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-    multi_look(k8s);
-}
-
-static int want_timer(CURLM *multi, long timeout_ms, void *context)
-{
-    struct resolver_k8s *k8s = context;
-    struct timeval wait = {timeout_ms / 1000, timeout_ms % 1000 * 1000};
-
-    (void)multi;
-    if (timeout_ms < 0)
-        (void)event_del(k8s->curl_timer);
-    else
-        (void)event_add(k8s->curl_timer, &wait);
-    return 0;
-}
-
-static int want_socket(CURL *curl, curl_socket_t fd, int what, void *context, void *socket_event)
-{
-    struct resolver_k8s *k8s = context;
-    struct event *event = socket_event;
-    short events = (short)((what & CURL_POLL_IN ? EV_READ : 0) | (what & CURL_POLL_OUT ? EV_WRITE : 0) | EV_PERSIST);
-
-    (void)curl;
-    if (event)
-        event_free(event);
-    event = NULL;
-    if (what != CURL_POLL_REMOVE) {
-        event = event_new(k8s->control->base, fd, events, on_socket, k8s);
-        ASSERT(event != NULL && event_add(event, NULL) == 0);
-    }
-    (void)curl_multi_assign(k8s->multi, fd, event);
-    return 0;
-}
+/* -- the beginning of a request -------------------------------------------------------------------------------------------------- */
 
 static int on_new_socket(void *context, curl_socket_t fd, curlsocktype purpose)
 {
@@ -393,8 +335,6 @@ static int on_new_socket(void *context, curl_socket_t fd, curlsocktype purpose)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &most_ms, sizeof(most_ms));
     return CURL_SOCKOPT_OK;
 }
-
-/* -- the beginning of a request -------------------------------------------------------------------------------------------------- */
 
 static bool header_add(struct resolver_k8s *k8s, const char *line)
 {
@@ -493,7 +433,7 @@ static void request_begin(struct resolver_k8s *k8s)
     k8s->curl = curl_easy_init();
     good = k8s->curl && header_add(k8s, "Accept: application/json") && token_add(k8s, reason, sizeof(reason)) &&
            authorities_set(k8s, reason, sizeof(reason)) && options_set(k8s, path, timeout_ns);
-    if (good && !reason[0] && curl_multi_add_handle(k8s->multi, k8s->curl) == CURLM_OK)
+    if (good && !reason[0] && curl_multi_add_handle(k8s->curl_loop.multi, k8s->curl) == CURLM_OK)
         return;
     if (!reason[0])
         (void)snprintf(reason, sizeof(reason), "no memory for a request to the API server");
@@ -524,26 +464,15 @@ static void k8s_free(struct resolver *resolver)
     struct resolver_k8s *k8s = k8s_of(resolver);
 
     request_drop(k8s);
-    if (k8s->multi)
-        (void)curl_multi_cleanup(k8s->multi); /* closes the connections, and takes their events away */
+    curl_loop_deinit(&k8s->curl_loop);
     if (k8s->due)
         event_free(k8s->due);
-    if (k8s->curl_timer)
-        event_free(k8s->curl_timer);
     k8s_slices_deinit(&k8s->slices);
     k8s_addresses_deinit(&k8s->last);
     free(k8s);
 }
 
 static const struct resolver_ops k8s_ops = {"k8s", k8s_start, k8s_free, NULL};
-
-static bool multi_setup(struct resolver_k8s *k8s)
-{
-    return k8s->multi && curl_multi_setopt(k8s->multi, CURLMOPT_SOCKETFUNCTION, want_socket) == CURLM_OK &&
-           curl_multi_setopt(k8s->multi, CURLMOPT_SOCKETDATA, k8s) == CURLM_OK &&
-           curl_multi_setopt(k8s->multi, CURLMOPT_TIMERFUNCTION, want_timer) == CURLM_OK &&
-           curl_multi_setopt(k8s->multi, CURLMOPT_TIMERDATA, k8s) == CURLM_OK;
-}
 
 static int k8s_fill(struct resolver_k8s *k8s, const struct k8s_options *options)
 {
@@ -559,12 +488,10 @@ static int k8s_fill(struct resolver_k8s *k8s, const struct k8s_options *options)
     if (getrandom(&seed, sizeof(seed), GRND_NONBLOCK) < 0 || seed == 0)
         seed = clock_now_ns() | 1; /* only jitter comes of it */
     k8s_watch_init(&k8s->watch, options->timeout_ns, seed, clock_now_ns());
-    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-        return error_raise(-ENOMEM);
     k8s->due = evtimer_new(k8s->control->base, on_due, k8s);
-    k8s->curl_timer = evtimer_new(k8s->control->base, on_curl_timer, k8s);
-    k8s->multi = k8s->due && k8s->curl_timer ? curl_multi_init() : NULL;
-    return multi_setup(k8s) ? 0 : error_raise(-ENOMEM);
+    if (!k8s->due || !curl_loop_init(&k8s->curl_loop, k8s->control->base, request_ended, k8s))
+        return error_raise(-ENOMEM);
+    return 0;
 }
 
 int resolver_k8s_new(struct control *control, const struct k8s_options *options, const struct resolver_events *events,
