@@ -18,7 +18,6 @@
 #include "common/run/clock.h"
 #include "common/security/security.h"
 #include "sampler/drain_run.h"
-#include "sampler/export/survivors.h"
 #include "sampler/handoff/cluster.h"
 #include "sampler/journal/journal.h"
 #include "sampler/journal/journal_thread.h"
@@ -26,7 +25,6 @@
 #include "sampler/sampler_reload.h"
 #include "sampler/sampler_worker.h"
 #include "sampler/span_path.h"
-#include "sampler/turn.h"
 
 #define TEND_PERIOD_NS (100 * NS_PER_MS)
 #define READY_EXTENTS 4u       /* populated ahead of need, per worker */
@@ -113,47 +111,6 @@ static int sampler_listen(struct sampler *sampler, char *out_error, size_t error
     return listeners_new(&options, &entry, &sampler->listeners, out_error, error_size);
 }
 
-static int sampler_worker_init(struct sampler_worker *home, struct sampler *sampler, unsigned index)
-{
-    const struct exporter_owner owner = survivors_owner(home);
-    const struct decision_cache_options cache = sampler_cache_options(sampler, &sampler->config);
-    int r;
-
-    home->sampler = sampler;
-    home->settings = sampler_settings_ref(sampler->settings);
-    home->set = home->settings->set;
-    home->decision_wait_most_ns = (uint64_t)sampler->config.tail_sampling.decision_wait_ns;
-    intake_init(&home->intake);
-    home->hook.run = sampler_worker_run;
-    r = worker_init(&home->worker, index, sampler->worker_count, &sampler->metrics.cells[index]);
-    if (r)
-        return error_pass(r);
-    r = extent_store_new(sampler->pool, &home->store);
-    if (r)
-        return error_fold(r);
-    home->headers = header_table_new();
-    home->scratch = predicate_scratch_new(policy_set_predicates(home->set));
-    if (!home->headers || !home->scratch)
-        return error_raise(-ENOMEM);
-    r = policy_counts_init(&home->policy_counts, home->settings);
-    if (r)
-        return error_fold(r);
-    r = trace_table_new(home->store, home->headers, clock_now_ns(), &home->traces);
-    if (r)
-        return error_fold(r);
-    r = decision_cache_new(&cache, &home->cache);
-    if (r)
-        return error_fold(r);
-    r = worker_backends_new(sampler->backends, home->settings, &home->worker, &owner, &home->backends);
-    if (r)
-        return error_pass(r);
-    r = worker_handoff_new(home, &sampler->handoff, &home->handoff);
-    if (r)
-        return error_pass(r);
-    worker_hook(&home->worker, &home->hook);
-    return 0;
-}
-
 static int sampler_pool(struct sampler *sampler, char *out_error, size_t error_size)
 {
     uint64_t limit = sampler_memory_limit(sampler, &sampler->config);
@@ -201,6 +158,7 @@ int sampler_new(const struct sampler_config *config, struct policy_set *set, str
     size_t error_size)
 {
     struct sampler *sampler = calloc(1, sizeof(*sampler));
+    struct decision_cache_options cache;
     int r;
 
     if (!sampler)
@@ -247,8 +205,9 @@ int sampler_new(const struct sampler_config *config, struct policy_set *set, str
     sampler->workers = calloc(sampler->worker_count, sizeof(*sampler->workers));
     if (!sampler->workers)
         return error_raise(-ENOMEM);
+    cache = sampler_cache_options(sampler, &sampler->config);
     for (unsigned i = 0; i < sampler->worker_count; i++) {
-        r = sampler_worker_init(&sampler->workers[i], sampler, i);
+        r = sampler_worker_init(&sampler->workers[i], sampler, i, &cache);
         if (r)
             return error_pass(r);
     }
@@ -324,27 +283,6 @@ int sampler_run(struct sampler *sampler)
         return error_pass(r);
     control_run(&sampler->control);
     return sampler_stop(sampler);
-}
-
-static void sampler_worker_deinit(struct sampler_worker *home)
-{
-    worker_handoff_free(home->handoff);
-    home->handoff = NULL;
-    worker_backends_free(home->backends);
-    trace_table_free(home->traces);
-    worker_journal_free(home->journal);
-    decision_cache_free(home->cache);
-    header_table_free(home->headers);
-    extent_store_free(home->store);
-    predicate_scratch_free(home->scratch);
-    past_sets_deinit(&home->past);
-    policy_counts_deinit(&home->policy_counts);
-    sampler_settings_unref(home->settings);
-    intake_deinit(&home->intake);
-    free(home->batch.traces);
-    free(home->batch.inputs);
-    free(home->batch.decided);
-    free(home->hash_scratch);
 }
 
 static void workers_deliver(struct sampler *sampler)

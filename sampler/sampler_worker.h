@@ -145,6 +145,11 @@ struct sampler {
     struct drain_run drain_run;
 };
 
+/* Of a sampler whose settings, pool, backends, handoff and journal are there. 0 or -errno; deinit it also after a failure. */
+int sampler_worker_init(struct sampler_worker *home, struct sampler *sampler, unsigned index, const struct decision_cache_options *cache);
+/* All but its struct worker, which ends in an order of its own (worker_deinit). Accepts one that is all zero. */
+void sampler_worker_deinit(struct sampler_worker *home);
+
 /* Which worker owns a trace: bits that neither the slot nor the tables use. */
 static inline unsigned sampler_owner(const struct sampler *sampler, uint64_t id_hash)
 {

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/config/yaml.h"
 #include "common/run/grpc_pump.h"
 #include "sampler/export/survivors.h"
 #include "sampler/handoff/inside.h"
@@ -15,6 +14,8 @@
 #include "sampler/span_path.h"
 #include "sampler/verdict.h"
 #include "tests/kit/otlp_build.h"
+/* Last: what it defines has names that headers use for their arguments. */
+#include "sampler/handoff/policies_test_kit.h"
 
 #define START_NS (1000 * NS_PER_S)
 #define WAIT_NS (10 * NS_PER_S)
@@ -30,8 +31,6 @@ struct node {
 
 static uint64_t now_ns;
 static uint64_t pool_bytes = 256 * MIB; /* of the next node */
-static struct config_context *context;
-static struct policy_set *set;
 
 /* memset before; what handoff.journal needs is set in node->sampler. */
 static void node_open(struct node *node, const char *name, struct handoff_options handoff)
@@ -137,27 +136,16 @@ static void otlp_spans(struct otlp_build *build, uint64_t trace, uint64_t first_
 
 static int group_setup(void **state)
 {
-    static const char yaml[] = "policies:\n"
-                               "  - name: errors\n"
-                               "    type: status_code\n"
-                               "    status_code: {status_codes: [ERROR]}\n";
-    const struct config_node *root;
-
     (void)state;
     pump_library_init();
-    context = config_context_new();
-    assert_non_null(context);
-    root = config_load_text(context, "handoff.yaml", yaml, sizeof(yaml) - 1);
-    assert_non_null(root);
-    assert_int_equal(policy_set_new(context, config_node_get(root, "policies"), false, 1, &set), 0);
+    policies_open();
     return 0;
 }
 
 static int group_teardown(void **state)
 {
     (void)state;
-    policy_set_unref(set);
-    config_context_free(context);
+    policies_close();
     pump_library_deinit();
     return 0;
 }

@@ -24,7 +24,6 @@
 #include <unistd.h>
 
 #include "common/base/assert.h"
-#include "common/config/yaml.h"
 #include "common/export/link_local.h"
 #include "common/export/rpc_code.h"
 #include "common/otlp/span_view.h"
@@ -40,6 +39,8 @@
 #include "sampler/span_path.h"
 #include "sampler/turn.h"
 #include "tests/kit/otlp_build.h"
+/* Last: what it defines has names that headers use for their arguments. */
+#include "sampler/handoff/policies_test_kit.h"
 
 #define NODES 2u
 #define WORKERS 2u /* of a node */
@@ -157,8 +158,6 @@ struct node {
 };
 
 static struct node nodes[NODES];
-static struct config_context *context;
-static struct policy_set *set;
 
 /* -- in the place of peer_link.c: a call travels as mail, and so does its answer ------------------------------------------------ */
 
@@ -401,32 +400,6 @@ static struct sampler_config node_config(void)
     return config;
 }
 
-static void home_open(struct node *node, unsigned index)
-{
-    const struct decision_cache_options cache = {.verdict_keep_ns = KEEP_NS, .resend_window_ns = KEEP_NS, .max_bytes = 64 * MIB,
-        .hash_bytes = 64 * MIB, .sampled_cache_size = 100000, .non_sampled_cache_size = 100000};
-    struct sampler *sampler = &node->sampler;
-    struct sampler_worker *home = &node->homes[index];
-    const struct exporter_owner owner = survivors_owner(home);
-
-    home->sampler = sampler;
-    home->settings = sampler_settings_ref(sampler->settings);
-    home->set = set;
-    home->decision_wait_most_ns = DECISION_WAIT_NS;
-    home->hook.run = sampler_worker_run;
-    intake_init(&home->intake);
-    assert_int_equal(worker_init(&home->worker, index, WORKERS, &sampler->metrics.cells[index]), 0);
-    assert_int_equal(extent_store_new(sampler->pool, &home->store), 0);
-    home->headers = header_table_new();
-    home->scratch = predicate_scratch_new(policy_set_predicates(set));
-    assert_int_equal(policy_counts_init(&home->policy_counts, home->settings), 0);
-    assert_int_equal(trace_table_new(home->store, home->headers, clock_now_ns(), &home->traces), 0);
-    assert_int_equal(decision_cache_new(&cache, &home->cache), 0);
-    assert_int_equal(worker_backends_new(sampler->backends, home->settings, &home->worker, &owner, &home->backends), 0);
-    assert_int_equal(worker_handoff_new(home, &sampler->handoff, &home->handoff), 0);
-    worker_hook(&home->worker, &home->hook);
-}
-
 static void journal_start(struct node *node)
 {
     const struct journal_options options = {.directory = node->directory, .sync = JOURNAL_SYNC_INTERVAL,
@@ -455,7 +428,8 @@ static void control_on_holds(void *of_node, const struct holds_sum *sum)
 
 static void node_open(struct node *node, const char *name)
 {
-    const struct sampler_config config = node_config();
+    const struct decision_cache_options cache = {.verdict_keep_ns = KEEP_NS, .resend_window_ns = KEEP_NS, .max_bytes = 64 * MIB,
+        .hash_bytes = 64 * MIB, .sampled_cache_size = 100000, .non_sampled_cache_size = 100000};
     struct sampler *sampler = &node->sampler;
     struct backends_options options = {.workers = WORKERS, .keeps_units = true};
     char error[256];
@@ -468,7 +442,8 @@ static void node_open(struct node *node, const char *name)
     assert_true(node->owned && node->settled);
     sampler->workers = node->homes;
     sampler->worker_count = WORKERS;
-    sampler->settings = options.settings = sampler_settings_new(&config, NULL, set, NULL, &sampler->policy_roll);
+    sampler->config = node_config();
+    sampler->settings = options.settings = sampler_settings_new(&sampler->config, NULL, set, NULL, &sampler->policy_roll);
     sampler->big_trace_bytes = 32 * MIB;
     sampler->admission.limit_bytes = 16 * MIB;
     sampler->handoff = (struct handoff_options){.cluster = true, .journal = true, .name = node->name, .ack_wait_ns = 60 * NS_PER_S,
@@ -480,7 +455,7 @@ static void node_open(struct node *node, const char *name)
     journal_start(node);
     assert_int_equal(backends_new(&options, &sampler->backends, error, sizeof(error)), 0);
     for (unsigned i = 0; i < WORKERS; i++)
-        home_open(node, i);
+        assert_int_equal(sampler_worker_init(&node->homes[i], sampler, i, &cache), 0);
     hold_poll_init(&node->poll, sampler, node, control_on_holds);
 }
 
@@ -491,26 +466,6 @@ static void node_start(struct node *node)
     assert_int_equal(journal_thread_start(node->sampler.journal, &node->sampler.journal_thread), 0);
     node->sampler.replayed_mail.deliver = control_on_replayed;
     recovery_start(&node->sampler, &node->sampler.replayed_mail);
-}
-
-static void home_close(struct sampler_worker *home)
-{
-    worker_handoff_free(home->handoff);
-    worker_backends_free(home->backends);
-    trace_table_free(home->traces);
-    worker_journal_free(home->journal);
-    decision_cache_free(home->cache);
-    header_table_free(home->headers);
-    assert_int_equal(extent_store_used_bytes(home->store), 0);
-    extent_store_free(home->store);
-    predicate_scratch_free(home->scratch);
-    policy_counts_deinit(&home->policy_counts);
-    sampler_settings_unref(home->settings);
-    intake_deinit(&home->intake);
-    free(home->batch.traces);
-    free(home->batch.inputs);
-    free(home->batch.decided);
-    free(home->hash_scratch);
 }
 
 static void homes_deliver(struct node *node)
@@ -532,8 +487,10 @@ static void node_close(struct node *node)
     for (unsigned i = 0; i < WORKERS; i++)
         worker_backends_stop(node->homes[i].backends);
     homes_deliver(node);
-    for (unsigned i = 0; i < WORKERS; i++)
-        home_close(&node->homes[i]);
+    for (unsigned i = 0; i < WORKERS; i++) {
+        assert_int_equal(extent_store_used_bytes(node->homes[i].store), 0);
+        sampler_worker_deinit(&node->homes[i]);
+    }
     for (unsigned i = 0; i < WORKERS; i++)
         worker_deinit(&node->homes[i].worker);
     (void)mailbox_deliver(&sampler->control.mailbox, &sampler->control);
@@ -1036,26 +993,15 @@ static void slots_move_and_every_span_arrives_once(void **state)
 
 static int group_setup(void **state)
 {
-    static const char yaml[] = "policies:\n"
-                               "  - name: errors\n"
-                               "    type: status_code\n"
-                               "    status_code: {status_codes: [ERROR]}\n";
-    const struct config_node *root;
-
     (void)state;
-    context = config_context_new();
-    assert_non_null(context);
-    root = config_load_text(context, "threads.yaml", yaml, sizeof(yaml) - 1);
-    assert_non_null(root);
-    assert_int_equal(policy_set_new(context, config_node_get(root, "policies"), false, 1, &set), 0);
+    policies_open();
     return 0;
 }
 
 static int group_teardown(void **state)
 {
     (void)state;
-    policy_set_unref(set);
-    config_context_free(context);
+    policies_close();
     return 0;
 }
 
