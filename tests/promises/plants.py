@@ -13,9 +13,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, os.path.join(HERE, ".."))
 
-from kit import proc
-from kit import suite as kit_suite
-from kit.suite import Suite, check
+from kit import plants, proc
+from kit.suite import Suite, check, equal
 
 suite = Suite("plants", timeout_s=1200)
 
@@ -38,25 +37,7 @@ PLANTS = {
     "sender_forgets_early": [("cluster/rules", "unanswered_give", "spans at the backend, each once")],
     "reload_half_applied": [("peers/reload", "invalid_changes_nothing[POST]", "spans at the backend: not within")],
 }
-# What the simulator finds (tests/sim/plants.py), as it takes clusters whose members come, go and die.
-BY_SIM = {"settle_off", "handoff_off", "acknowledge_before_write", "clock_restarted_by_move", "sender_forgets_early"}
 UNRELATED = ("promises", "hello_not_implemented")
-
-
-def build_plant(name):
-    """One directory for all of them: only what asks for a plant is compiled again for the next."""
-    directory = os.path.join(ROOT, "build-plant")
-    if os.path.exists(os.path.join(directory, "build.ninja")):
-        run(["meson", "configure", directory, f"-Dplant={name}"])
-    else:
-        run(["meson", "setup", directory, ROOT, "--buildtype=release", f"-Dplant={name}", "-Dtests=false", "-Dbench=false"])
-    run(["ninja", "-C", directory, "lb/tailrace-lb", "sampler/tailrace-sampler"])
-    return directory
-
-
-def run(argv):
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    check(done.returncode == 0, f"{' '.join(argv)} ended with {done.returncode}:\n{done.stdout[-3000:]}")
 
 
 def run_case(directory, folder, case):
@@ -73,7 +54,7 @@ def run_case(directory, folder, case):
 @suite.case(*PLANTS)
 def defect_is_found(plant):
     """The promise's cases fail on a program with the planted defect, and say what was broken."""
-    directory = build_plant(plant)
+    directory = plants.build("build-plant", plant, ["lb/tailrace-lb", "sampler/tailrace-sampler"], ["-Dtests=false"])
     passed, output = run_case(directory, *UNRELATED)
     check(passed, f"{UNRELATED[1]} fails on {plant} as well, so its failures prove nothing:\n{output[-3000:]}")
     for folder, case, words in PLANTS[plant]:
@@ -84,11 +65,8 @@ def defect_is_found(plant):
 
 @suite.case()
 def all_plants_have_a_case():
-    """Each plant of meson_options.txt has a case here, or the simulator's."""
-    with open(os.path.join(ROOT, "meson_options.txt"), encoding="utf-8") as file:
-        choices = re.search(r"option\('plant'.*?choices: \[(.*?)\]", file.read(), re.DOTALL)[1]
-    plants = set(re.findall(r"'(\w+)'", choices)) - {"none"}
-    kit_suite.equal(set(PLANTS) | BY_SIM, plants, "plants with a case")
+    """Each plant of meson_options.txt has a case here."""
+    equal(set(PLANTS), plants.known(), "plants with a case")
 
 
 if __name__ == "__main__":

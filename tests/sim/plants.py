@@ -8,11 +8,10 @@ import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, os.path.join(HERE, ".."))
 
-from kit import suite as kit_suite
-from kit.suite import Suite, check
+from kit import plants
+from kit.suite import Suite, check, equal
 
 suite = Suite("sim_plants", timeout_s=1200)
 
@@ -33,22 +32,6 @@ PLANTS = {
 ELSEWHERE = {"inflate_unbounded", "anybody_may_send", "empty_answer_accepted", "reload_half_applied"}
 
 
-def build_plant(name):
-    """One directory for all of them: only what asks for a plant is compiled again for the next."""
-    directory = os.path.join(ROOT, "build-plant-sim")
-    if os.path.exists(os.path.join(directory, "build.ninja")):
-        run(["meson", "configure", directory, f"-Dplant={name}"])
-    else:
-        run(["meson", "setup", directory, ROOT, "--buildtype=release", f"-Dplant={name}", "-Dbench=false"])
-    run(["ninja", "-C", directory, "tests/sim/sim"])
-    return os.path.join(directory, "tests/sim/sim")
-
-
-def run(argv):
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    check(done.returncode == 0, f"{' '.join(argv)} ended with {done.returncode}:\n{done.stdout[-3000:]}")
-
-
 def run_sim(program, scenario, seeds):
     """(failed runs, output)"""
     done = subprocess.run([program, "--scenario", scenario, "--seeds", seeds, "--jobs", str(os.cpu_count() or 1)], stdin=subprocess.DEVNULL,
@@ -62,7 +45,7 @@ def run_sim(program, scenario, seeds):
 def defect_is_found(plant):
     """The scenario fails on a program with the planted defect, and says what was broken."""
     scenario, seeds, words, unrelated = PLANTS[plant]
-    program = build_plant(plant)
+    program = os.path.join(plants.build("build-plant-sim", plant, ["tests/sim/sim"]), "tests/sim/sim")
     failed, output = run_sim(program, unrelated, "1-5")
     check(failed == 0, f"{unrelated} fails on {plant} as well, so its failures prove nothing:\n{output[-3000:]}")
     failed, output = run_sim(program, scenario, seeds)
@@ -73,10 +56,7 @@ def defect_is_found(plant):
 @suite.case()
 def all_plants_are_known():
     """Each plant of meson_options.txt is found here, or is one that only other suites can find."""
-    with open(os.path.join(ROOT, "meson_options.txt"), encoding="utf-8") as file:
-        choices = re.search(r"option\('plant'.*?choices: \[(.*?)\]", file.read(), re.DOTALL)[1]
-    plants = set(re.findall(r"'(\w+)'", choices)) - {"none"}
-    kit_suite.equal(set(PLANTS) | ELSEWHERE, plants, "plants that are found here or elsewhere")
+    equal(set(PLANTS) | ELSEWHERE, plants.known(), "plants that are found here or elsewhere")
 
 
 if __name__ == "__main__":
