@@ -15,45 +15,12 @@
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "common/base/nearest.h"
 #include "common/base/num.h"
 #include "common/config/duration.h"
 #include "common/config/node.h"
 
 /* -- the nearest known name ------------------------------------------------------------------- */
-
-#define NAME_MAX_LEN 64
-
-/* Edits (a letter put in, left out, changed, or two neighbours swapped) between two names. */
-static size_t name_distance(const char *a, const char *b)
-{
-    size_t rows[3][NAME_MAX_LEN + 1];
-    size_t a_len = strlen(a), b_len = strlen(b);
-    size_t *before = rows[0], *last = rows[1], *now = rows[2];
-
-    if (a_len > NAME_MAX_LEN || b_len > NAME_MAX_LEN)
-        return SIZE_MAX;
-    for (size_t j = 0; j <= b_len; j++) {
-        before[j] = 0;
-        last[j] = j;
-    }
-    for (size_t i = 1; i <= a_len; i++) {
-        size_t *oldest = before;
-
-        now[0] = i;
-        for (size_t j = 1; j <= b_len; j++) {
-            size_t best = last[j - 1] + (a[i - 1] != b[j - 1]);
-
-            best = size_min(best, size_min(last[j], now[j - 1]) + 1);
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-                best = size_min(best, before[j - 2] + 1);
-            now[j] = best;
-        }
-        before = last;
-        last = now;
-        now = oldest;
-    }
-    return last[b_len];
-}
 
 /* Near enough to be meant: a third of the letters may differ. */
 static bool is_near(const char *name, size_t distance)
@@ -63,7 +30,7 @@ static bool is_near(const char *name, size_t distance)
 
 bool name_nearer(const char *name, const char *candidate, size_t *distance)
 {
-    size_t its = name_distance(name, candidate);
+    size_t its = word_distance(name, candidate, false);
 
     if (its >= *distance || !is_near(candidate, its))
         return false;

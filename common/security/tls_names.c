@@ -6,6 +6,7 @@
 #include <openssl/ssl.h>
 
 #include "common/base/cleanup.h"
+#include "common/base/nearest.h"
 #include "common/base/num.h"
 
 struct name_pair {
@@ -51,38 +52,14 @@ static const struct name_pair curve_names[] = {
     {"X25519MLKEM768", NULL},
 };
 
-/* Edits between two names, of which one column is held: names of 63 bytes at most are compared. */
-static unsigned distance(const char *a, const char *b)
-{
-    unsigned column[64];
-    size_t b_len = strlen(b);
-
-    if (b_len >= ARRAY_COUNT(column))
-        return (unsigned)b_len;
-    for (size_t j = 0; j <= b_len; j++)
-        column[j] = (unsigned)j;
-    for (size_t i = 0; a[i]; i++) {
-        unsigned diagonal = column[0];
-
-        column[0] = (unsigned)i + 1;
-        for (size_t j = 0; j < b_len; j++) {
-            unsigned above = column[j + 1], best = diagonal + (a[i] != b[j]);
-
-            best = best < above + 1 ? best : above + 1;
-            column[j + 1] = best < column[j] + 1 ? best : column[j] + 1;
-            diagonal = above;
-        }
-    }
-    return column[b_len];
-}
-
+/* However far: the lists are short, and one of their names is what was to be written. */
 static const char *nearest(const struct name_pair *pairs, size_t count, const char *name)
 {
     const char *best = pairs[0].ours;
-    unsigned least = distance(name, best);
+    size_t least = word_distance(name, best, false);
 
     for (size_t i = 1; i < count; i++) {
-        unsigned d = pairs[i].openssl ? distance(name, pairs[i].ours) : least;
+        size_t d = pairs[i].openssl ? word_distance(name, pairs[i].ours, false) : least;
 
         if (d < least) {
             least = d;
