@@ -166,55 +166,40 @@ static int json_read_key(struct json *json, struct slice *out_key)
     return json_word(json, "null") ? 0 : CONVERT_E_TYPE;
 }
 
-static int json_read_object(struct json *json, struct ottl_value *out_value)
+static int json_read_member(struct json *json, bool is_object, struct json_entries *entries)
 {
-    struct json_entries entries = {0};
+    struct slice key = slice_make("", 0);
     struct ottl_value value;
-    struct slice key;
     int r;
 
-    json->at++;
-    json_blanks(json);
-    if (json_peek(json) != '}') {
-        for (;;) {
-            r = json_read_key(json, &key);
-            if (r)
-                return r;
-            json_blanks(json);
-            if (json_peek(json) != ':')
-                return CONVERT_E_TYPE;
-            json->at++;
-            r = json_read(json, &value);
-            if (!r)
-                r = json_member_add(json, &entries, key, &value);
-            if (r)
-                return r;
-            json_blanks(json);
-            if (json_peek(json) != ',')
-                break;
-            json->at++;
-        }
+    if (is_object) {
+        r = json_read_key(json, &key);
+        if (r)
+            return r;
+        json_blanks(json);
+        if (json_peek(json) != ':')
+            return CONVERT_E_TYPE;
+        json->at++;
     }
-    if (json_peek(json) != '}')
-        return CONVERT_E_TYPE;
-    json->at++;
-    *out_value = ottl_own(OTTL_MAP, entries.at, entries.count);
-    return 0;
+    r = json_read(json, &value);
+    if (r)
+        return r;
+    return is_object ? json_member_add(json, entries, key, &value) : json_entry_add(json, entries, key, &value);
 }
 
-static int json_read_array(struct json *json, struct ottl_value *out_value)
+/* An object or an array, by its bracket. */
+static int json_read_members(struct json *json, struct ottl_value *out_value)
 {
     struct json_entries entries = {0};
-    struct ottl_value value;
+    bool is_object = json_peek(json) == '{';
+    const char end = is_object ? '}' : ']';
     int r;
 
     json->at++;
     json_blanks(json);
-    if (json_peek(json) != ']') {
+    if (json_peek(json) != end) {
         for (;;) {
-            r = json_read(json, &value);
-            if (!r)
-                r = json_entry_add(json, &entries, slice_make("", 0), &value);
+            r = json_read_member(json, is_object, &entries);
             if (r)
                 return r;
             json_blanks(json);
@@ -223,10 +208,10 @@ static int json_read_array(struct json *json, struct ottl_value *out_value)
             json->at++;
         }
     }
-    if (json_peek(json) != ']')
+    if (json_peek(json) != end)
         return CONVERT_E_TYPE;
     json->at++;
-    *out_value = ottl_own(OTTL_LIST, entries.at, entries.count);
+    *out_value = ottl_own(is_object ? OTTL_MAP : OTTL_LIST, entries.at, entries.count);
     return 0;
 }
 
@@ -241,7 +226,7 @@ static int json_read(struct json *json, struct ottl_value *out_value)
     case '[':
         if (++json->depth > JSON_DEPTH_MAX)
             return CONVERT_E_FULL;
-        r = json_peek(json) == '{' ? json_read_object(json, out_value) : json_read_array(json, out_value);
+        r = json_read_members(json, out_value);
         json->depth--;
         return r;
     case '"':
