@@ -10,6 +10,7 @@
 #include "sampler/export/survivors.h"
 #include "sampler/handoff/carry.h"
 #include "sampler/handoff/inside.h"
+#include "sampler/handoff/room.h"
 #include "sampler/handoff/worker_journal.h"
 #include "sampler/journal/journal_record.h"
 
@@ -100,11 +101,7 @@ static void trace_visit(void *context, struct trace *trace)
 
     if (!lies_there(clean, trace))
         return;
-    if (clean->found_count == clean->found_capacity) {
-        clean->found_capacity = size_max(64, 2 * clean->found_capacity);
-        clean->found = realloc(clean->found, clean->found_capacity * sizeof(clean->found[0]));
-        ASSERT(clean->found != NULL);
-    }
+    clean->found = room_for(clean->found, clean->found_count, &clean->found_capacity, sizeof(clean->found[0]));
     clean->found[clean->found_count++] = trace;
 }
 
@@ -153,11 +150,7 @@ static void trace_copy(struct worker_handoff *handoff, struct trace *trace)
     trace_places(trace, place_mark, &marking);
     (void)carry_trace(handoff, &id, trace, marking.wanted, SIZE_MAX, &copy->bytes, &carried);
     free(marking.wanted);
-    if (copy->trace_count == copy->trace_capacity) {
-        copy->trace_capacity = size_max(64, 2 * copy->trace_capacity);
-        copy->traces = realloc(copy->traces, copy->trace_capacity * sizeof(copy->traces[0]));
-        ASSERT(copy->traces != NULL);
-    }
+    copy->traces = room_for(copy->traces, copy->trace_count, &copy->trace_capacity, sizeof(copy->traces[0]));
     copy->traces[copy->trace_count++] = trace;
 }
 
@@ -182,11 +175,7 @@ static struct moved *moved_find(const struct buffer *message, const struct trans
 
         span_walk_init(&walk, part.spans);
         while (span_walk_next(&walk, &span)) {
-            if (count == capacity) {
-                capacity = size_max(16, 2 * capacity);
-                moved = realloc(moved, capacity * sizeof(moved[0]));
-                ASSERT(moved != NULL);
-            }
+            moved = room_for(moved, count, &capacity, sizeof(moved[0]));
             moved[count++] = (struct moved){hash_bytes(span.bytes.at, span.bytes.len), (size_t)(span.bytes.at - message->bytes)};
             *out_bytes += span.bytes.len;
         }
@@ -218,11 +207,7 @@ static void left_add(struct clean_copy *copy, uint32_t segment, uint64_t bytes)
 
 static void place_keep(struct clean_copy *copy, uint32_t offset, struct journal_pos at)
 {
-    if (copy->place_count == copy->place_capacity) {
-        copy->place_capacity = size_max(64, 2 * copy->place_capacity);
-        copy->places = realloc(copy->places, copy->place_capacity * sizeof(copy->places[0]));
-        ASSERT(copy->places != NULL);
-    }
+    copy->places = room_for(copy->places, copy->place_count, &copy->place_capacity, sizeof(copy->places[0]));
     copy->places[copy->place_count++] = (struct old_place){offset, at};
 }
 

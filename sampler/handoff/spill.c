@@ -8,6 +8,7 @@
 #include "common/base/num.h"
 #include "sampler/handoff/held.h"
 #include "sampler/handoff/inside.h"
+#include "sampler/handoff/room.h"
 
 #define SPILL_TRACES 256u     /* in one turn, some microseconds each */
 #define PASSED_MOST 8u        /* not written yet: those behind came later still */
@@ -59,16 +60,6 @@ void spill_deinit(struct spill *spill)
 {
     ASSERT(list_empty(&spill->reads));
     free(spill->wants);
-}
-
-static void *room_for(void *array, size_t count, size_t *capacity, size_t size)
-{
-    if (count < *capacity)
-        return array;
-    *capacity = size_max(64, 2 * *capacity);
-    array = realloc(array, *capacity * size);
-    ASSERT(array != NULL);
-    return array;
 }
 
 /* -- who wants to be whole ------------------------------------------------------------------------------------------------ */

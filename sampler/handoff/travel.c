@@ -11,6 +11,7 @@
 #include "sampler/handoff/carry.h"
 #include "sampler/handoff/inside.h"
 #include "sampler/handoff/peer_link.h"
+#include "sampler/handoff/room.h"
 
 #define GIVE_BYTES (1u << 20)
 #define GIVE_CALLS 4u              /* to one member, of all workers together */
@@ -79,16 +80,6 @@ static size_t travels_to(const struct worker_handoff *handoff, uint64_t id_hash)
     if (!view || view_owns(view, slot_of(id_hash)))
         return VIEW_NOBODY;
     return view_owner(view, slot_of(id_hash));
-}
-
-static void *room_for(void *array, size_t count, size_t *capacity, size_t size)
-{
-    if (count < *capacity)
-        return array;
-    *capacity = size_max(64, 2 * *capacity);
-    array = realloc(array, *capacity * size);
-    ASSERT(array != NULL);
-    return array;
 }
 
 static bool counts(const struct travel_entry *entry)

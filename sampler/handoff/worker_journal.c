@@ -10,6 +10,7 @@
 #include "sampler/export/survivors.h"
 #include "sampler/handoff/held.h"
 #include "sampler/handoff/inside.h"
+#include "sampler/handoff/room.h"
 #include "sampler/journal/journal_record.h"
 #include "sampler/verdict.h"
 
@@ -63,16 +64,6 @@ struct worker_journal {
     struct span_batch exported, given;
     bool ended;
 };
-
-static void *room_for(void *array, size_t count, size_t *capacity, size_t size)
-{
-    if (count < *capacity)
-        return array;
-    *capacity = size_max(64, 2 * *capacity);
-    array = realloc(array, *capacity * size);
-    ASSERT(array != NULL);
-    return array;
-}
 
 static void segments_add(struct segments *set, uint32_t number)
 {
