@@ -19,6 +19,7 @@ struct link_result {
     uint64_t retry_ns;      /* RetryInfo; valid when has_retry */
     bool has_retry;
     bool too_large;         /* the message, says the peer in so many words */
+    bool draining;          /* trailer tailrace-state: it serves still, and owns nothing any more (handoff rule L1) */
     struct slice message;   /* status message */
     struct slice response;  /* the response message, contiguous */
     struct slice rejected;  /* trailer tailrace-rejected-bin: varints; empty: none */

@@ -138,6 +138,8 @@ static void call_on_done(struct pump_op *op, bool ok)
         entry = metadata_find(&call->trailing, "tailrace-rejected-bin");
         if (entry)
             result.rejected = slice_borrow(&entry->value);
+        entry = metadata_find(&call->trailing, "tailrace-state");
+        result.draining = entry && slice_equal(slice_borrow(&entry->value), SLICE_LITERAL("draining"));
     }
     if (call->response) {
         grpc_byte_buffer_reader reader;

@@ -137,6 +137,7 @@ static void call_done(struct link_call *link_call, const struct link_result *res
     list_del(&call->node);
     list_add_head(&outbox->idle_calls, &call->node);
     outbox->calls_in_flight--;
+    outbox->draining_said |= result->draining;
 
     if (result->code == RPC_OK) {
         ASSERT(outbox->acked_count < OUTBOX_CALLS_MAX); /* calls start in runs only, and a run empties this */

@@ -80,6 +80,7 @@ struct outbox {
     struct outbox_call call_slots[OUTBOX_CALLS_MAX];
     uint64_t acked_sent_ns[OUTBOX_CALLS_MAX]; /* calls answered OK since the last run, for ack_smoothed_ns */
     uint32_t acked_count;
+    bool draining_said;              /* by an answer, whose pieces' owner is told after; who has heard it sets it back */
     /* running sums: of calls started and what they carried, again when it is sent again; calls that failed;
      * answers whose list of rejected spans made no sense, taken as none rejected */
     uint64_t calls_total, pieces_total, spans_total, bytes_total, failures_total, rejected_malformed_total;

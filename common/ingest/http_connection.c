@@ -213,6 +213,8 @@ static void compose(struct http_connection *connection)
         text_append(out, "Connection: close\r\n");
     else if (connection->old_client)
         text_append(out, "Connection: keep-alive\r\n");
+    if (UNLIKELY(atomic_load_explicit(&home->service->draining, memory_order_relaxed)))
+        text_append(out, "tailrace-state: draining\r\n");
     text_append(out, "%s%s\r\n", home->service->header_lines, connection->cors_lines ? connection->cors_lines : "");
     if (!connection->head_only)
         text_append_slice(out, body);

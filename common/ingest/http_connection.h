@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -17,13 +18,14 @@
 #include "common/ingest/receiver_http.h"
 #include "common/metrics/text.h"
 
-/* What connections of a receiver share: immutable. */
+/* What connections of a receiver share: immutable, but for `draining`. */
 struct http_service {
     struct receiver_http_options options;
     struct tier_entry entry;
     struct worker **workers;
     unsigned worker_count;
     char *header_lines; /* response_headers as they are sent, or "" */
+    atomic_bool draining; /* every answer says so */
 };
 
 /* A receiver's share on one loop. */

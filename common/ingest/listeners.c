@@ -157,6 +157,14 @@ void listeners_health(struct listeners *listeners, bool serving)
         receiver_health(listeners->grpc[i], serving);
 }
 
+void listeners_draining(struct listeners *listeners)
+{
+    for (size_t i = 0; i < listeners->grpc_count; i++)
+        receiver_draining(listeners->grpc[i]);
+    for (size_t i = 0; i < listeners->http_count; i++)
+        receiver_http_draining(listeners->http[i]);
+}
+
 const char *listeners_ports(const struct listeners *listeners, char *text, size_t size)
 {
     size_t len = 0;

@@ -37,6 +37,8 @@ int listeners_new(const struct listeners_options *options, const struct tier_ent
 void listeners_start(struct listeners *listeners);
 /* What the health services answer. Any thread. */
 void listeners_health(struct listeners *listeners, bool serving);
+/* From now on every answer says that this node drains; it is served on. Any thread. */
+void listeners_draining(struct listeners *listeners);
 /* "otlp_grpc_port=4317 otlp_http_port=4318" for the log; several ports of a kind stand with a comma between. Returns text. */
 const char *listeners_ports(const struct listeners *listeners, char *text, size_t size);
 #define LISTENERS_PORTS_SIZE 256

@@ -124,6 +124,8 @@ int receiver_port(const struct receiver *receiver);
 void receiver_start(struct receiver *receiver);
 /* gRPC health service: SERVING or NOT_SERVING for "" and for the trace service. Any thread. */
 void receiver_health(struct receiver *receiver, bool serving);
+/* From now on every answer says so, in trailer tailrace-state: a draining sampler serves still, and owns nothing. Any thread. */
+void receiver_draining(struct receiver *receiver);
 /* GOAWAY, no new connections, in-flight requests go on; on_done runs on a worker when every one of them was answered, also
  * those whose clients have gone. Any thread, once. */
 void receiver_shutdown(struct receiver *receiver, void (*on_done)(void *context), void *context);

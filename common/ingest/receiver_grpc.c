@@ -74,7 +74,7 @@ struct receiver {
     const struct forward *forward;
     unsigned worker_count;
     int port;
-    atomic_bool serving, shut_down;
+    atomic_bool serving, shut_down, draining;
     /* Calls posted or under way, and one for the server itself until its shutdown tag has come. The tag alone does not
      * say that all is answered: it comes when the connections are gone, and clients may leave before their answers. */
     atomic_uint_fast64_t live;
@@ -196,7 +196,7 @@ struct reply {
 static void call_reply(struct call *call, const struct reply *reply)
 {
     grpc_op ops[4];
-    grpc_metadata trailers[2];
+    grpc_metadata trailers[3];
     size_t op_count = 0, trailer_count = 0;
     grpc_byte_buffer *response = NULL;
     grpc_slice message = grpc_empty_slice();
@@ -225,6 +225,10 @@ static void call_reply(struct call *call, const struct reply *reply)
         trailers[trailer_count].key = grpc_slice_from_static_string("tailrace-rejected-bin");
         trailers[trailer_count++].value =
             grpc_slice_from_copied_buffer((const char *)reply->rejected, reply->rejected_len);
+    }
+    if (UNLIKELY(atomic_load_explicit(&call->home->receiver->draining, memory_order_relaxed))) {
+        trailers[trailer_count].key = grpc_slice_from_static_string("tailrace-state");
+        trailers[trailer_count++].value = grpc_slice_from_static_string("draining");
     }
     ops[op_count].op = GRPC_OP_SEND_STATUS_FROM_SERVER;
     ops[op_count].data.send_status_from_server.status = (grpc_status_code)reply->code;
@@ -800,6 +804,11 @@ void receiver_health(struct receiver *receiver, bool serving)
 {
     if (atomic_exchange(&receiver->serving, serving) != serving)
         receiver_tell_homes(receiver);
+}
+
+void receiver_draining(struct receiver *receiver)
+{
+    atomic_store(&receiver->draining, true);
 }
 
 struct arguments {

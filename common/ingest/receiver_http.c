@@ -250,7 +250,10 @@ int receiver_http_new(const struct receiver_http_options *options, const struct 
 
     if (!receiver)
         return error_raise(-ENOMEM);
-    receiver->service = (struct http_service){*options, *entry, NULL, threads->worker_count, header_lines_new(options->response_headers)};
+    receiver->service.options = *options;
+    receiver->service.entry = *entry;
+    receiver->service.worker_count = threads->worker_count;
+    receiver->service.header_lines = header_lines_new(options->response_headers);
     receiver->service.workers = calloc(threads->worker_count, sizeof(receiver->service.workers[0]));
     receiver->loops = threads->loops;
     if (!receiver->service.header_lines || !receiver->service.workers)
@@ -280,6 +283,11 @@ void receiver_http_start(struct receiver_http *receiver)
 {
     for (unsigned i = 0; i < receiver->share_count; i++)
         http_loop_post(receiver->loops[i], &receiver->shares[i].start_mail);
+}
+
+void receiver_http_draining(struct receiver_http *receiver)
+{
+    atomic_store(&receiver->service.draining, true);
 }
 
 void receiver_http_shutdown(struct receiver_http *receiver, void (*on_done)(void *context), void *context)

@@ -48,6 +48,8 @@ int receiver_http_new(const struct receiver_http_options *options, const struct 
 int receiver_http_port(const struct receiver_http *receiver);
 /* After the loops were started. */
 void receiver_http_start(struct receiver_http *receiver);
+/* From now on every answer says so, in header tailrace-state. Any thread. */
+void receiver_http_draining(struct receiver_http *receiver);
 /* No new connections, idle ones end, requests under way are answered and their connections closed; then on_done, on an HTTP thread.
  * Any thread, once. */
 void receiver_http_shutdown(struct receiver_http *receiver, void (*on_done)(void *context), void *context);
