@@ -54,7 +54,39 @@ static bool hello_due(const struct member_link *member)
 {
     if (member->link->state != LINK_UP || member->hello_under_way)
         return false;
-    return !member->hello_done || (member->hands_over && member_link_condition(member) == MEMBER_UP);
+    return !member->hello_done || member->hello_again || (member->hands_over && member_link_condition(member) == MEMBER_UP);
+}
+
+static bool state_is_draining(unsigned state)
+{
+    return state == TAILRACE__V1__STATE__STATE_DRAINING || state == TAILRACE__V1__STATE__STATE_LEFT;
+}
+
+static void member_told(struct member_link *member, const struct hello_answer *answer)
+{
+    bool news = !member->hello_done || memcmp(answer, &member->told, sizeof(*answer)) != 0;
+
+    member->told = *answer;
+    atomic_store_explicit(&member->steady, answer->state == TAILRACE__V1__STATE__STATE_READY, memory_order_relaxed);
+    atomic_store_explicit(&member->draining, state_is_draining(answer->state), memory_order_relaxed);
+    if (news)
+        member->events.hello(member->events.context, member->index, answer);
+}
+
+/* An answer of whatever kind said it: as good as a Hello, and sooner. It is asked all the same, for the answer may be another
+ * process's, of before that address was taken by this one. */
+static void member_drains(struct member_link *member)
+{
+    struct hello_answer answer;
+
+    if (member->closed || !member->told.spoke || state_is_draining(member->told.state))
+        return;
+    memcpy(&answer, &member->told, sizeof(answer)); /* compared as bytes */
+    answer.state = TAILRACE__V1__STATE__STATE_DRAINING;
+    member->hello_stale = member->hello_under_way;
+    member->hello_again = true;
+    member->hello_at_ns = member->worker->now_ns;
+    member_told(member, &answer);
 }
 
 static void hello_on_done(struct link_call *call, const struct link_result *result)
@@ -62,13 +94,17 @@ static void hello_on_done(struct link_call *call, const struct link_result *resu
     struct member_link *member = container_of(call, struct member_link, hello_call);
     struct hello_answer answer;
     Tailrace__V1__Status *status;
-    bool news;
+    bool stale = member->hello_stale;
 
     memset(&answer, 0, sizeof(answer)); /* compared as bytes */
     answer.state = TAILRACE__V1__STATE__STATE_READY;
-    member->hello_under_way = false;
+    member->hello_under_way = member->hello_stale = false;
     if (member->closed)
         return;
+    if (stale && !result->draining) {
+        member->hello_at_ns = member->worker->now_ns; /* it was perhaps answered before: asked again */
+        return;
+    }
     if (result->code == CODE_UNIMPLEMENTED) {
         answer.hash_version = RING_HASH_VERSION; /* it has no name of its own: the book finds one */
     } else if (result->code != 0) {
@@ -85,21 +121,20 @@ static void hello_on_done(struct link_call *call, const struct link_result *resu
         answer.spoke = true;
         answer.hash_version = status->hash_version;
         answer.state = (unsigned)status->state;
+        if (result->draining && !state_is_draining(answer.state))
+            answer.state = TAILRACE__V1__STATE__STATE_DRAINING;
         answer.hands_over = status->hands_over != 0;
         copy_text(answer.name, sizeof(answer.name), status->name);
         copy_text(answer.cluster, sizeof(answer.cluster), status->cluster);
         copy_text(answer.software, sizeof(answer.software), status->software);
         tailrace__v1__status__free_unpacked(status, NULL);
     }
-    news = !member->hello_done || memcmp(&answer, &member->told, sizeof(answer)) != 0;
-    member->hello_done = true;
     member->hands_over = answer.hands_over;
-    member->told = answer;
     if (answer.hands_over)
         member->hello_at_ns = member->worker->now_ns + HELLO_REFRESH_NS;
-    atomic_store_explicit(&member->steady, answer.state == TAILRACE__V1__STATE__STATE_READY, memory_order_relaxed);
-    if (news)
-        member->events.hello(member->events.context, member->index, &answer);
+    member_told(member, &answer);
+    member->hello_done = true;
+    member->hello_again = false;
 }
 
 static void hello_send(struct member_link *member, uint64_t now_ns)
@@ -134,6 +169,8 @@ static void probe_on_done(struct link_call *call, const struct link_result *resu
     struct member_link *member = container_of(call, struct member_link, probe_call);
 
     member->probe_under_way = false;
+    if (result->draining)
+        member_drains(member);
     if (member->closed || member_link_condition(member) != MEMBER_SUSPECT)
         return;
     if (result->code == 0) {
@@ -177,12 +214,22 @@ static uint64_t suspicion_run(struct member_link *member, uint64_t now_ns)
     return member->slow_since_ns + SUSPECT_CONFIRM_NS;
 }
 
-/* -- pieces: through to the router, with an eye on timeouts -------------------------------------------------- */
+/* -- pieces: through to the router, with an eye on timeouts and on what else answers say ----------------------- */
+
+/* Before the router, and so the client, is told: what is sent from then on goes elsewhere. */
+static void answer_look(struct member_link *member)
+{
+    if (LIKELY(!member->outbox.draining_said))
+        return;
+    member->outbox.draining_said = false;
+    member_drains(member);
+}
 
 static void piece_delivered(void *context, struct piece *piece, uint32_t rejected_count)
 {
     struct member_link *member = context;
 
+    answer_look(member);
     member->pieces.delivered(member->pieces.context, piece, rejected_count);
 }
 
@@ -190,6 +237,7 @@ static void piece_failed(void *context, struct piece *piece, const struct link_r
 {
     struct member_link *member = context;
 
+    answer_look(member);
     /* DEADLINE_EXCEEDED of a call that was sent: the member did not answer within `timeout`. */
     if (result->code == 4 && piece->first_sent_ns > 0 && member_link_condition(member) == MEMBER_UP)
         condition_set(member, MEMBER_SUSPECT);
@@ -294,6 +342,7 @@ void member_link_init(struct member_link *member, unsigned index, const char *ad
     atomic_init(&member->condition, MEMBER_DOWN);
     atomic_init(&member->sets, 0);
     atomic_init(&member->steady, true);
+    atomic_init(&member->draining, false);
     outbox_init(&member->outbox, NULL, &owner, outbox_bytes, timeout_ns);
 }
 

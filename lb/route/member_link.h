@@ -6,6 +6,8 @@
  *          router sends pieces to the fallback, an empty Export probes it with backoff. A member that does not hand traces
  *          over (Hello says so) is suspected only when a call timed out: sending its spans elsewhere splits traces for good
  *          (note 0005).
+ * Draining it says so in its Hello, and with every answer: its spans go to the next one, who owns them now. It stays UP, since it
+ *          serves on, and gets what nobody else is there for.
  * Life     opened; when its address is no longer listed it leaves: what is queued or comes late is given back every turn, calls
  *          under way go on. It may be told to stay again. Retired, which is final and asks that no snapshot names it and
  *          nothing is reserved in it, it closes its connection and says so as its last act (lb/route/link_table.h, note 0012).
@@ -53,6 +55,7 @@ struct member_link {
     struct outbox outbox;
     _Atomic int condition;          /* enum member_condition */
     _Atomic bool steady;            /* ready, as it last said: one that joins or leaves is the last to stand in for another */
+    _Atomic bool draining;          /* draining or left, as it last said: it owns nothing any more */
     atomic_int sets;                /* snapshots that name it (member_set_count) */
     struct member_link_gauges gauges;
     /* the owner's own */
@@ -61,6 +64,7 @@ struct member_link {
     struct outbox_owner pieces;
     struct link_call hello_call, probe_call;
     bool hello_under_way, hello_done, probe_under_way, hands_over;
+    bool hello_again, hello_stale;  /* an answer said that it drains: ask; the Hello under way was asked before that */
     struct hello_answer told;       /* the last one that was news */
     uint64_t hello_at_ns, probe_at_ns, probe_wait_ns;
     uint64_t slow_since_ns;         /* first seen over the limit; 0: it is not */
@@ -87,6 +91,11 @@ void member_link_cancel(struct member_link *member);
 /* After the workers were joined: ends everything. One that was retired and has closed is left alone. */
 void member_link_close(struct member_link *member);
 void member_link_deinit(struct member_link *member);
+
+static inline bool member_link_draining(const struct member_link *member)
+{
+    return atomic_load_explicit(&member->draining, memory_order_relaxed);
+}
 
 static inline enum member_condition member_link_condition(const struct member_link *member)
 {

@@ -38,7 +38,7 @@ struct fixture {
     enum member_condition condition; /* last told */
     int failed_code;
     bool answers_hello; /* asked again, the member answers at once, and the same */
-    bool draining;
+    bool draining, trailer;
     unsigned hellos_answered;
 };
 
@@ -179,7 +179,7 @@ static void end_hello(struct fixture *f, struct fake_message *message, const cha
 {
     Tailrace__V1__Status status = TAILRACE__V1__STATUS__INIT;
     char name_text[1024], software[] = "tailrace-sampler 1", cluster[] = "east";
-    struct link_result result = {.code = RPC_OK};
+    struct link_result result = {.code = RPC_OK, .draining = f->trailer};
     uint8_t bytes[2048];
 
     (void)snprintf(name_text, sizeof(name_text), "%s", name);
@@ -281,7 +281,134 @@ static void test_hello(void **state)
     assert_int_equal(f->hellos, 2);
     assert_int_equal(f->answer.state, TAILRACE__V1__STATE__STATE_DRAINING);
     assert_false(atomic_load(&f->member.steady));
-    assert_int_equal(f->condition, MEMBER_UP); /* it still takes what it owns */
+    assert_int_equal(f->condition, MEMBER_UP); /* it serves on */
+}
+
+/* -- draining, as answers say it ------------------------------------------------------------------------------- */
+
+static void end_draining(struct fixture *f, int code)
+{
+    const struct link_result result = {.code = code, .draining = true};
+
+    fake_link_end(&f->fake, pending(f, LINK_EXPORT), &result);
+    turn(f);
+}
+
+/* Whatever answer says that it drains: it is as good as a Hello, and is told once. It serves on. */
+static void test_draining_said(void **state)
+{
+    static const int codes[] = {RPC_OK, RPC_RESOURCE_EXHAUSTED, RPC_UNAVAILABLE};
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < ARRAY_COUNT(codes); i++) {
+        unsigned hellos;
+
+        f->draining = false;
+        fake_link_set_state(&f->fake, LINK_DOWN);
+        connect_named(f, true);
+        assert_false(member_link_draining(&f->member));
+        hellos = f->hellos;
+        put(f, 100, 0);
+        f->draining = true; /* asked again, it says the same */
+        end_draining(f, codes[i]);
+        assert_int_equal(f->hellos, hellos + 1);
+        assert_int_equal(f->answer.state, TAILRACE__V1__STATE__STATE_DRAINING);
+        assert_string_equal(f->answer.name, "sampler-0");
+        assert_string_equal(f->answer.cluster, "east");
+        assert_true(member_link_draining(&f->member));
+        assert_false(atomic_load(&f->member.steady));
+        assert_int_equal(f->condition, MEMBER_UP);
+        go_on(f, 10 * NS_PER_S);
+        put(f, 100, 0);
+        end_draining(f, RPC_OK);
+        assert_int_equal(f->hellos, hellos + 1);
+        assert_true(member_link_draining(&f->member));
+    }
+}
+
+/* The Hello under way was perhaps answered before: it does not undo what came since, and is asked again at once. */
+static void test_draining_and_old_hello(void **state)
+{
+    struct fixture *f = *state;
+    const struct link_result said = {.code = RPC_OK, .draining = true};
+
+    connect_named(f, true);
+    f->answers_hello = false;
+    go_on(f, 2 * NS_PER_S); /* asked, for it hands over */
+    (void)pending(f, HELLO);
+    put(f, 100, 0);
+    fake_link_end(&f->fake, fake_link_pending(&f->fake, 1), &said);
+    turn(f);
+    assert_true(member_link_draining(&f->member));
+    answer_hello(f, "sampler-0", true); /* ready, of before */
+    assert_true(member_link_draining(&f->member));
+    assert_int_equal(f->hellos, 2);
+    f->draining = true;
+    answer_hello(f, "sampler-0", true);
+    assert_true(member_link_draining(&f->member));
+    assert_int_equal(f->hellos, 2); /* no news */
+}
+
+/* A Hello asked after that counts again: whoever answers there now is another one. One that hands nothing over is asked too. */
+static void test_draining_undone(void **state)
+{
+    struct fixture *f = *state;
+
+    for (int hands_over = 0; hands_over < 2; hands_over++) {
+        fake_link_set_state(&f->fake, LINK_DOWN);
+        connect_named(f, hands_over);
+        f->answers_hello = false;
+        put(f, 100, 0);
+        end_draining(f, RPC_OK);
+        assert_true(member_link_draining(&f->member));
+        fake_link_end_code(&f->fake, pending(f, HELLO), RPC_UNAVAILABLE);
+        turn(f);
+        assert_true(member_link_draining(&f->member));
+        go_on(f, NS_PER_S);
+        answer_hello(f, "sampler-0", hands_over);
+        assert_false(member_link_draining(&f->member));
+        assert_true(atomic_load(&f->member.steady));
+        assert_int_equal(f->answer.state, TAILRACE__V1__STATE__STATE_READY);
+    }
+}
+
+/* A Hello's own answer is an answer too, whatever its body says; so is a probe's. Of a stranger it means nothing. */
+static void test_draining_in_hello(void **state)
+{
+    struct fixture *f = *state;
+    struct link_result stranger = {.code = RPC_UNIMPLEMENTED, .draining = true};
+
+    fake_link_set_state(&f->fake, LINK_UP);
+    turn(f);
+    f->trailer = true;
+    answer_hello(f, "sampler-0", true);
+    f->trailer = false;
+    assert_int_equal(f->answer.state, TAILRACE__V1__STATE__STATE_DRAINING);
+    assert_true(member_link_draining(&f->member));
+
+    fake_link_set_state(&f->fake, LINK_DOWN);
+    connect_named(f, true);
+    assert_false(member_link_draining(&f->member));
+    become_suspect(f);
+    fake_link_end_all(&f->fake, RPC_OK);
+    go_on(f, 500 * MS);
+    f->draining = true;
+    end_draining(f, RPC_OK); /* the probe */
+    assert_int_equal(f->condition, MEMBER_UP);
+    assert_int_equal(f->answer.state, TAILRACE__V1__STATE__STATE_DRAINING);
+    f->draining = false;
+
+    fake_link_set_state(&f->fake, LINK_DOWN);
+    fake_link_set_state(&f->fake, LINK_UP);
+    f->answers_hello = false;
+    turn(f);
+    fake_link_end(&f->fake, pending(f, HELLO), &stranger);
+    turn(f);
+    assert_false(f->answer.spoke);
+    put(f, 100, 0);
+    end_draining(f, RPC_OK);
+    assert_false(member_link_draining(&f->member));
+    assert_int_equal(f->fake.pending, 0);
 }
 
 /* Standalone, it is what it is: asked once a connection. */
@@ -602,6 +729,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_hello, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_draining_said, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_draining_and_old_hello, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_draining_undone, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_draining_in_hello, setup, teardown),
         cmocka_unit_test_setup_teardown(test_hello_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_hello_unimplemented, setup, teardown),
         cmocka_unit_test_setup_teardown(test_hello_again, setup, teardown),

@@ -91,36 +91,54 @@ void router_adopt(struct router *router, struct member_set *set)
     router->set = set;
 }
 
-/* The member's link to use, or NULL when none of its addresses can take spans now. */
+/* The member's link to use, or NULL when none of its addresses can take spans now. One that drains only if there is no other. */
 static struct member_link *member_usable(const struct member *member, const struct member_link *avoid)
 {
+    struct member_link *draining = NULL;
+
     for (unsigned i = 0; i < member->link_count; i++) {
-        if (member->links[i] != avoid && member_link_condition(member->links[i]) == MEMBER_UP)
+        if (member->links[i] == avoid || member_link_condition(member->links[i]) != MEMBER_UP)
+            continue;
+        if (LIKELY(!member_link_draining(member->links[i])))
             return member->links[i];
+        draining = draining ? draining : member->links[i];
     }
-    return NULL;
+    return draining;
+}
+
+/* owner: its usable link, which drains; NULL: it has none. A fallback is who gets spans in the place of an owner that is away; the
+ * first after those that drain is the owner. */
+static struct member_link *slot_link_next(const struct router *router, uint32_t slot, const struct member_link *avoid,
+    struct member_link *owner, bool *out_fallback)
+{
+    const struct ring *ring = router->set->ring;
+    struct member_link *link = owner;
+    bool away = !owner;
+
+    for (unsigned rank = 1; rank < ring->member_count; rank++) {
+        uint16_t member = rank == 1 ? ring->fallback[slot] : ring_rank(ring, slot, rank);
+        struct member_link *next = member_usable(&router->set->members[member], avoid);
+
+        if (next && atomic_load_explicit(&next->steady, memory_order_relaxed)) {
+            *out_fallback = away;
+            return next;
+        }
+        away = away || !next;
+        link = link ? link : next; /* draining or joining: it would have to keep what it is about to give away */
+    }
+    *out_fallback = link != owner;
+    return link;
 }
 
 static struct member_link *slot_link(const struct router *router, uint32_t slot, const struct member_link *avoid,
     bool *out_fallback)
 {
-    const struct member_set *set = router->set;
-    const struct ring *ring = set->ring;
-    struct member_link *link = member_usable(&set->members[ring->owner[slot]], avoid);
+    struct member_link *link = member_usable(&router->set->members[router->set->ring->owner[slot]], avoid);
 
     *out_fallback = false;
-    if (LIKELY(link != NULL))
+    if (LIKELY(link && !member_link_draining(link)))
         return link;
-    *out_fallback = true;
-    for (unsigned rank = 1; rank < ring->member_count; rank++) {
-        uint16_t member = rank == 1 ? ring->fallback[slot] : ring_rank(ring, slot, rank);
-        struct member_link *next = member_usable(&set->members[member], avoid);
-
-        if (next && atomic_load_explicit(&next->steady, memory_order_relaxed))
-            return next;
-        link = link ? link : next; /* draining or joining: it would have to keep what it is about to give away */
-    }
-    return link;
+    return slot_link_next(router, slot, avoid, link, out_fallback);
 }
 
 static struct plan_part *part_new(struct router *router, struct member_link *link)

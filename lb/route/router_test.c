@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -136,28 +137,42 @@ static int sent_order(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The first link that is UP and not to be avoided, by rank of its member: but for the owner's those of steady members first. NULL:
- * none. */
+/* Of the links that are UP and not to be avoided the first, but those that drain come last. NULL: none. */
+static const struct member_link *want_address(const struct member *member, const struct member_link *avoid)
+{
+    for (int draining = 0; draining < 2; draining++) {
+        for (unsigned i = 0; i < member->link_count; i++) {
+            const struct member_link *link = member->links[i];
+
+            if (atomic_load(&link->condition) == MEMBER_UP && link != avoid && atomic_load(&link->draining) == draining)
+                return link;
+        }
+    }
+    return NULL;
+}
+
+/* By rank: the owner, unless it drains; then whoever is steady; then whoever is there. Who comes after an owner that is away is a
+ * fallback, who comes after one that drains is not. NULL: none. */
 static const struct member_link *want_link(const struct fixture *f, const struct trace_id *id, const struct member_link *avoid,
     bool *out_fallback)
 {
     const struct member_set *set = f->router.set;
+    const struct member_link *links[LINKS];
+    unsigned count = set->ring->member_count, first = UINT_MAX;
+    bool away = false;
 
-    for (int any = 0; any < 2; any++) {
-        for (unsigned rank = 0; rank < set->ring->member_count; rank++) {
-            const struct member *member = &set->members[ring_rank(set->ring, ring_slot(id), rank)];
-
-            for (unsigned i = 0; i < member->link_count; i++) {
-                if (atomic_load(&member->links[i]->condition) != MEMBER_UP || member->links[i] == avoid)
-                    continue;
-                if (rank > 0 && !any && !atomic_load(&member->links[i]->steady))
-                    break; /* its first usable address speaks for the member */
-                *out_fallback = rank > 0;
-                return member->links[i];
-            }
+    for (unsigned rank = 0; rank < count; rank++) {
+        links[rank] = want_address(&set->members[ring_rank(set->ring, ring_slot(id), rank)], avoid);
+        if (links[rank] && (atomic_load(&links[rank]->steady) || (rank == 0 && !atomic_load(&links[rank]->draining)))) {
+            *out_fallback = away;
+            return links[rank];
         }
+        if (links[rank] && first == UINT_MAX)
+            first = rank;
+        away = away || !links[rank];
     }
-    return NULL;
+    *out_fallback = first > 0;
+    return first == UINT_MAX ? NULL : links[first];
 }
 
 /* False: a span has nowhere to go. */
@@ -285,22 +300,72 @@ static void test_conditions(void **state)
     }
 }
 
-/* A member that joins or leaves keeps what it owns, and stands in for others only when nobody else does. */
+enum says { READY, JOINING, DRAINING };
+
+static void set_says(struct fixture *f, unsigned link, enum says says)
+{
+    atomic_store(&f->links[link].steady, says == READY);
+    atomic_store(&f->links[link].draining, says == DRAINING);
+}
+
+/* A member that joins keeps what it owns, and stands in for others only when nobody else does; one that drains owns nothing, and
+ * gets only what nobody else is there for. */
 static void test_unsteady(void **state)
 {
     struct fixture *f = *state;
     struct slice request = realistic(f, 9, 60);
 
     adopt(f, 4, 1);
-    for (unsigned unsteady = 0; unsteady < 16; unsteady++) {
-        for (unsigned i = 0; i < 4; i++)
-            atomic_store(&f->links[i].steady, !(unsteady >> i & 1));
+    for (unsigned all = 0; all < 3 * 3 * 3 * 3; all++) {
+        for (unsigned i = 0, rest = all; i < 4; i++, rest /= 3)
+            set_says(f, i, (enum says)(rest % 3));
         for (unsigned down = 0; down < 15; down++) {
             for (unsigned i = 0; i < 4; i++)
                 set_condition(f, i, down >> i & 1 ? MEMBER_DOWN : MEMBER_UP);
             check_plan(f, request, NULL);
         }
     }
+}
+
+/* All of a member's traces go elsewhere while it drains, and that is no fallback; when it is alone they are its own. */
+static void test_draining(void **state)
+{
+    struct fixture *f = *state;
+    struct slice request = realistic(f, 9, 200);
+
+    adopt(f, 3, 1);
+    set_says(f, 1, DRAINING);
+    check_plan(f, request, NULL);
+    assert_int_equal(f->router.part_count, 2);
+    for (size_t i = 0; i < f->router.part_count; i++)
+        assert_ptr_not_equal(f->router.parts[i].link, &f->links[1]);
+    assert_int_equal(f->router.fallback_count, 0);
+    set_condition(f, 0, MEMBER_DOWN);
+    check_plan(f, request, NULL);
+    assert_int_equal(f->router.part_count, 1);
+    assert_ptr_equal(f->router.parts[0].link, &f->links[2]);
+    assert_in_range(f->router.fallback_count, 1, 199); /* what is its own by the draining one's leave is none */
+    set_condition(f, 2, MEMBER_DOWN);
+    check_plan(f, request, NULL);
+    assert_ptr_equal(f->router.parts[0].link, &f->links[1]);
+}
+
+/* Two addresses under one name, the old one drains: the new one is used. */
+static void test_draining_address(void **state)
+{
+    struct fixture *f = *state;
+    struct slice request = realistic(f, 9, 200);
+
+    adopt(f, 3, 2);
+    set_says(f, 1, DRAINING);
+    check_plan(f, request, NULL);
+    assert_int_equal(f->router.part_count, 3);
+    for (size_t i = 0; i < f->router.part_count; i++)
+        assert_ptr_not_equal(f->router.parts[i].link, &f->links[1]);
+    assert_int_equal(f->router.fallback_count, 0);
+    set_condition(f, 4, MEMBER_DOWN); /* the new one */
+    check_plan(f, request, NULL);
+    assert_int_equal(f->router.part_count, 2);
 }
 
 /* One address of a member is as good as the other: no fallback. */
@@ -561,6 +626,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_owners, setup, teardown),
         cmocka_unit_test_setup_teardown(test_conditions, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unsteady, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_draining, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_draining_address, setup, teardown),
         cmocka_unit_test_setup_teardown(test_second_address, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_member, setup, teardown),
         cmocka_unit_test_setup_teardown(test_empty, setup, teardown),
