@@ -96,6 +96,8 @@ static void drain_do(struct sampler *sampler, unsigned acts, uint64_t now_ns)
 {
     if (acts & DRAIN_SAY)
         cluster_drain(sampler->cluster, now_ns);
+    if (acts & (DRAIN_SAY | DRAIN_CLOSE))
+        listeners_draining(sampler->listeners);
     if (acts & DRAIN_CLOSE)
         listeners_shutdown(sampler->listeners, on_listeners_done, sampler);
     if (acts & DRAIN_CANCEL)

@@ -98,6 +98,7 @@ class Server:
         self.accepted = []
         self.lock = threading.Lock()
         self.answer = lambda call: b""
+        self.trailers = ()  # with every answer
         self.server = None
 
     @property
@@ -133,6 +134,7 @@ class Server:
             self.server = None
 
     def on_export(self, data, context):
+        context.set_trailing_metadata(self.trailers)
         metadata = dict(context.invocation_metadata())
         with self.lock:
             call = Server.Call(len(self.received), ExportTraceServiceRequest.FromString(data), data, metadata, context,
@@ -168,9 +170,10 @@ class Sink(Server):
 class Member(Server):
     """A sampler as the balancer sees it: Export and Hello."""
 
-    def __init__(self, name, port=0, hello=True, host="127.0.0.1"):
+    def __init__(self, name, port=0, hello=True, host="127.0.0.1", hands_over=False):
         super().__init__(port)
         self.name = name
+        self.hands_over = hands_over
         self.host = host
         self.hello = hello
         self.hellos = 0
@@ -178,11 +181,12 @@ class Member(Server):
     def methods(self):
         return {EXPORT: self.on_export, **({HELLO: self.on_hello} if self.hello else {})}
 
-    def on_hello(self, _data, _context):
+    def on_hello(self, _data, context):
+        context.set_trailing_metadata(self.trailers)
         self.hellos += 1
         return (wire.field_varint(2, RING_HASH_VERSION) + wire.field_bytes(3, self.name) +
                 wire.field_fixed64(4, 1) + wire.field_varint(5, 1) + wire.field_varint(6, STATE_READY) +
-                wire.field_bytes(17, "test member"))
+                (wire.field_varint(16, 1) if self.hands_over else b"") + wire.field_bytes(17, "test member"))
 
     def on_export(self, data, context):
         if not data:  # an empty export is a probe, not traffic

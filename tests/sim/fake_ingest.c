@@ -18,7 +18,7 @@ struct listeners {
     struct worker *workers[PROCESS_WORKERS_MAX];
     unsigned worker_count;
     struct forward forward;
-    bool open, shutting;
+    bool open, shutting, draining;
     void (*on_done)(void *context);
     void *done_context;
     struct sim_event done;
@@ -52,6 +52,15 @@ static void served_over(struct served *served)
         listeners_look(process->listeners);
 }
 
+/* As the receiver answers: whoever drains says so each time. */
+static void call_answered(struct served *served)
+{
+    const struct listeners *listeners = served->process->listeners;
+
+    served->call->draining = listeners && listeners->draining;
+    net_call_answer(served->call);
+}
+
 static struct buffer *varints(const uint32_t *numbers, size_t count)
 {
     uint32_t owner = memory_owner(0);
@@ -73,7 +82,7 @@ static void sim_settle(struct request *request, const uint32_t *rejected, size_t
     if (served->call) {
         if (send_trailer && rejected)
             served->call->rejected = varints(rejected, rejected_count);
-        net_call_answer(served->call);
+        call_answered(served);
     }
     served_over(served);
 }
@@ -88,7 +97,7 @@ static void sim_refuse(struct request *request, struct answer_status status)
         call->has_retry = status.retry_ns > 0;
         call->retry_ns = status.retry_ns;
         (void)snprintf(call->message, sizeof(call->message), "%s", status.message);
-        net_call_answer(call);
+        call_answered(served);
     }
     served_over(served);
 }
@@ -110,7 +119,7 @@ void peer_call_answer(void *opaque, int status, struct buffer *answer)
             memcpy(call->response->bytes, answer->bytes, answer->len);
             call->response->len = answer->len;
         }
-        net_call_answer(call);
+        call_answered(served);
     }
     buffer_unref(answer);
     served_over(served);
@@ -241,6 +250,11 @@ void listeners_health(struct listeners *listeners, bool serving)
 {
     (void)listeners;
     (void)serving;
+}
+
+void listeners_draining(struct listeners *listeners)
+{
+    listeners->draining = true;
 }
 
 const char *listeners_ports(const struct listeners *listeners, char *text, size_t size)

@@ -151,7 +151,7 @@ static void call_expired(struct sim_event *event)
 static void call_back(struct net_call *call)
 {
     struct link_result result = {.code = call->code, .has_retry = call->has_retry, .retry_ns = call->retry_ns,
-        .too_large = call->too_large, .message = slice_text(call->message)};
+        .too_large = call->too_large, .draining = call->draining, .message = slice_text(call->message)};
 
     if (call->response)
         result.response = buffer_slice(call->response);
@@ -286,7 +286,7 @@ void net_call_answer(struct net_call *call)
     if (rng_chance(&world.net, net.reset_per_mille)) {
         story(call->to->name, "its answer to %s's %s is lost", call->from->name, call->method);
         call->code = RPC_UNAVAILABLE;
-        call->has_retry = false;
+        call->has_retry = call->draining = false;
         (void)snprintf(call->message, sizeof(call->message), "connection reset");
     }
     call->phase = CALL_BACK;

@@ -37,7 +37,7 @@ struct net_call {
     uint64_t number;        /* the watcher's */
     /* the answer */
     int code;
-    bool has_retry, too_large;
+    bool has_retry, too_large, draining;
     uint64_t retry_ns;
     char message[160];
     struct buffer *response, *rejected;

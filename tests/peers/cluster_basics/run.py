@@ -5,13 +5,14 @@ What traces do in all that is tests/cluster's; here the process around them is j
 """
 import json
 import os
+import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 
 import grpc
 
-from kit import certs, otlp, wire
+from kit import certs, http1, otlp, wire
 from kit.proc import Node, Stage, free_port, sampler_config
 from kit.suite import Suite, check, equal, slowness, until
 
@@ -35,10 +36,13 @@ class Fleet:
                       "hello_wait": f"{int(500 * slow)}ms", "handoff_timeout": f"{int(20000 * slow)}ms", **times}
         self.nodes = {}
 
-    def config(self, index, hostnames=None, cluster=None, grpc=None, scheme_host="127.0.0.1"):
+    def config(self, index, hostnames=None, cluster=None, grpc=None, scheme_host="127.0.0.1", http=None):
+        """http: port of the first one's OTLP/HTTP."""
         config = sampler_config(f"sampler-{index}", self.sink.port, KEEP, wait=self.wait, grpc=grpc)
         config["@port"] = self.ports[index]
         config["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"] = f"127.0.0.1:{self.ports[index]}"
+        if http and index == 0:
+            config["receivers"]["otlp"]["protocols"]["http"] = {"endpoint": f"127.0.0.1:{http}"}
         config["tailrace"]["cluster"] = {
             "self": f"sampler-{index}", **self.times,
             "resolver": {"static": {"hostnames": hostnames or [f"{scheme_host}:{port}" for port in self.ports]}}, **(cluster or {})}
@@ -252,6 +256,83 @@ def a_drain_behind_a_balancer():
         traces += more
         wait_whole(fleet, traces, spans)
         until(lambda: books_balance(nodes[:2]), "the books balance")
+
+
+@suite.case()
+def draining_is_said_with_every_answer():
+    """Before SIGTERM no answer says anything of that; from then on each one does, over gRPC and HTTP, OK or not, to whoever asks."""
+    slow = slowness()
+    with Stage() as stage:
+        fleet = Fleet(stage, 2, wait=f"{int(6 * slow)}s", peer_timeout=f"{int(15000 * slow)}ms", forward_timeout=f"{int(300 * slow)}ms")
+        http_port = free_port()
+        fleet.start_all(http=http_port)
+        nodes = list(fleet.nodes.values())
+        wait_agreed(nodes, 2)
+        traces = [otlp.trace_id() for _ in range(100)]
+        request = otlp.request_of(traces)
+        with otlp.Client(nodes[0].address) as client:
+            def said():
+                """What each kind of answer says, and the codes of the two requests with spans."""
+                calls = [client.begin(b""), client.begin(b"\xff"), client.begin(request),
+                         client.begin(b"", method=otlp.HELLO), client.begin(b"", method="/tailrace.v1.Peer/Give"),
+                         client.begin(b"\xff", method="/tailrace.v1.Peer/Tell")]
+                trailers = [dict(call.trailing_metadata()) for call in calls]  # waits for its end
+                over_http = [http1.post(f"127.0.0.1:{http_port}", body) for body in (b"", b"\xff")]
+                return ([answer.get("tailrace-state") for answer in trailers + [answer.headers for answer in over_http]],
+                        [call.code() for call in calls[:3]])
+
+            words, codes = said()
+            equal(words, [None] * 8, "of one that is ready")
+            equal(codes, [grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OK], "codes")
+            nodes[1].process.send_signal(signal.SIGSTOP)  # so that the drain takes its time: nobody takes what it gives
+            nodes[0].terminate()
+            until(lambda: cluster_of(nodes[0])["state"] == "draining", "it drains")
+            words, codes = said()
+            equal(words, ["draining"] * 8, "of one that drains")
+            equal(codes, [grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNAVAILABLE], "codes")
+            nodes[1].process.send_signal(signal.SIGCONT)
+        equal(nodes[0].wait(60), 0, "exit code")
+        wait_whole(fleet, traces, len(traces), 90)
+
+
+@suite.case()
+def a_balancer_turns_away_from_one_that_drains():
+    """A member whose answers say that it drains, while its Hello goes on saying that it is ready, gets nothing more from the first such
+    answer on, for as long as they say so: the next in rank does, and that is no fallback. Without that word it gets its traces."""
+    with Stage() as stage:
+        leaving, staying = members = [stage.serve(otlp.Member(f"sampler-{index}", hands_over=True)) for index in range(2)]
+        lb = stage.lb("lb", [member.address for member in members]).wait_ready()
+        until(lambda: lb.status()["ring"]["members"] == 2, "both are known")
+        traces = [otlp.trace_id() for _ in range(100)]
+
+        def sent():
+            """How many of the traces came to each."""
+            before = [len(member.calls()) for member in members]
+            send([lb], traces, 1)
+            return [len({item.span.trace_id for item in member.spans(member.calls()[count:])}) for member, count in zip(members, before)]
+
+        def states():
+            return [entry["state"] for entry in sorted(lb.status()["members"], key=lambda entry: entry["name"])]
+
+        hellos = leaving.hellos
+        share = sent()
+        check(share[0] > 0 and share[1] > 0 and sum(share) == 100, f"shares {share}")
+        until(lambda: leaving.hellos >= hellos + 2, "it has been asked again")  # the control: a Hello alone changes nothing
+        equal(sent(), share, "nobody drains")
+        leaving.trailers = (("tailrace-state", "draining"),)
+        equal(sent(), share, "the first answers that say it")
+        equal(sent(), [0, 100], "from then on")
+        until(lambda: states() == ["draining", "ready"], "/status says it")
+        hellos = leaving.hellos
+        until(lambda: leaving.hellos >= hellos + 2, "its Hello has said that it is ready")
+        equal(sent(), [0, 100], "still")
+        equal(lb.metrics().value("tailrace_lb_fallback_spans_total"), 0, "fallbacks")
+        staying.trailers = leaving.trailers
+        equal(sent(), [0, 100], "the other one says it too")
+        equal(sent(), share, "nobody else is there: each keeps its own")
+        leaving.trailers = staying.trailers = ()
+        until(lambda: states() == ["ready", "ready"], "they are back")
+        equal(sent(), share, "as before")
 
 
 @suite.case()
