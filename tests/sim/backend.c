@@ -7,29 +7,31 @@
 #include "common/export/rpc_code.h"
 #include "common/otlp/span_walk.h"
 #include "common/otlp/span_view.h"
+#include "tests/sim/fleet.h"
 #include "tests/sim/net.h"
 #include "tests/sim/oracle.h"
 
-struct backend backend;
+struct backend backends[BACKENDS_MAX];
 
-void backend_begin(void)
+void backends_begin(void)
 {
-    backend = (struct backend){.service_most_ns = 5 * NS_PER_MS};
+    for (unsigned i = 0; i < BACKENDS_MAX; i++)
+        backends[i] = (struct backend){.service_most_ns = 5 * NS_PER_MS};
 }
 
-bool backend_open(void)
+bool backend_open(const struct node *node)
 {
-    return !backend.away;
+    return !backends[node->number].away;
 }
 
-void backend_set_away(bool away)
+void backend_set_away(unsigned index, bool away)
 {
-    struct node *node = net_find(ORACLE_BACKEND);
+    struct node *node = fleet.backends[index];
 
-    if (backend.away == away)
+    if (backends[index].away == away)
         return;
-    story("backend", away ? "goes away" : "is back");
-    backend.away = away;
+    story(node->name, away ? "goes away" : "is back");
+    backends[index].away = away;
     for (unsigned i = 0; away && i < net.node_count; i++)
         if (net.nodes[i] != node)
             net_reset(net.nodes[i], node);
@@ -67,7 +69,7 @@ static void take(struct net_call *call)
     struct span_walk walk;
     struct span_ref ref;
 
-    call->number = oracle_export_begins(call->from, call->sent_ns);
+    call->number = oracle_export_begins(call->from, call->to->number, call->sent_ns);
     call->watch = on_ended;
     if (!call->ended) /* its caller is away already */
         oracle_export_ended(call->number, RPC_UNAVAILABLE);
@@ -76,7 +78,7 @@ static void take(struct net_call *call)
         struct span_view view;
 
         ASSERT(span_view_read(ref.bytes, NULL, NULL, &view));
-        oracle_exported(call->number, &view.trace_id, view.span_id);
+        oracle_exported(call->number, &view.trace_id, view.span_id, call->metadata);
     }
     if (walk.bad)
         broken("%s exported what is no OTLP request", call->from->name);
@@ -84,15 +86,17 @@ static void take(struct net_call *call)
 
 void backend_serve(struct net_call *call)
 {
-    if (backend.away || rng_chance(&world.net, backend.refuse_per_mille)) {
+    const struct backend *backend = &backends[call->to->number];
+
+    if (backend->away || rng_chance(&world.net, backend->refuse_per_mille)) {
         refuse(call);
         return;
     }
     take(call);
-    if (rng_chance(&world.net, backend.mute_per_mille)) {
-        story("backend", "takes an export of %s and never answers", call->from->name);
+    if (rng_chance(&world.net, backend->mute_per_mille)) {
+        story(call->to->name, "takes an export of %s and never answers", call->from->name);
         answer_later(call, 3600 * NS_PER_S);
         return;
     }
-    answer_later(call, rng_between(&world.net, 100 * NS_PER_US, backend.service_most_ns));
+    answer_later(call, rng_between(&world.net, 100 * NS_PER_US, backend->service_most_ns));
 }

@@ -1,5 +1,5 @@
-/* The backend: takes what samplers export and writes it into the ledger (oracle.h); sometimes away, slow, full, or gone before it
- * has answered. */
+/* The backends: each takes what samplers export to it and writes it into the ledger (oracle.h); sometimes away, slow, full, or gone
+ * before it has answered. */
 #pragma once
 
 #include <stdbool.h>
@@ -11,7 +11,10 @@ struct backend {
     unsigned mute_per_mille;   /* takes it and never answers */
     uint64_t service_most_ns;
 };
-extern struct backend backend;
+#define BACKENDS_MAX 2u
+extern struct backend backends[BACKENDS_MAX];
 
-void backend_begin(void);
-void backend_set_away(bool away);
+#define BACKEND_ADDRESS "10.9.0.%u:4317" /* from 1 */
+
+void backends_begin(void);
+void backend_set_away(unsigned index, bool away);

@@ -22,6 +22,7 @@ struct sending {
     uint64_t until_ns;
     unsigned tries;
     bool resent;            /* it was acknowledged before: sent once more */
+    unsigned tenant;        /* of all its spans */
     unsigned count;
     struct {
         struct sim_trace *trace;
@@ -95,6 +96,20 @@ static struct buffer *request_bytes(const struct sending *sending)
 }
 
 /* -- tries --------------------------------------------------------------------------------------------------------------------------- */
+
+/* Its tenant, and another header that nobody is to carry on. */
+static struct metadata_set *request_metadata(const struct sending *sending)
+{
+    const char tenant = (char)('0' + sending->tenant);
+    const struct metadata_entry entries[] = {{slice_text("X-Tenant"), slice_make((const uint8_t *)&tenant, 1)},
+        {slice_text("user-agent"), slice_text("sim")}};
+    struct metadata_set *set;
+
+    if (sending->tenant == 0)
+        return NULL;
+    ASSERT(metadata_set_new(entries, ARRAY_COUNT(entries), &set) == 0);
+    return set;
+}
 
 static struct node *pick(enum node_kind kind)
 {
@@ -172,6 +187,7 @@ static void sending_try(struct sim_event *event)
     clients.under_way++;
     sending->call = net_call_new(clients.node, LINK_EXPORT, &bytes, 1, world.now_ns + ATTEMPT_NS, on_answered, sending);
     buffer_unref(bytes);
+    sending->call->metadata = request_metadata(sending);
     net_call_send(sending->call, to, 0);
 }
 
@@ -191,6 +207,16 @@ static enum span_mark pick_mark(unsigned kind)
     }
 }
 
+/* Some spans are nobody's. */
+static unsigned pick_tenant(const struct sim_trace *trace, unsigned i)
+{
+    if (clients.load.tenants == 0)
+        return 0;
+    if (i > 0 && rng_chance(&world.work, 800))
+        return trace->spans[i - 1].tenant;
+    return (unsigned)rng_below(&world.work, clients.load.tenants + 1);
+}
+
 static void plan_trace(struct sim_trace *trace, unsigned number)
 {
     const struct workload *load = &clients.load;
@@ -205,6 +231,7 @@ static void plan_trace(struct sim_trace *trace, unsigned number)
         if (i > 0 && rng_chance(&world.work, load->late_per_mille))
             after_ns = rng_below(&world.work, load->late_most_ns);
         trace->spans[i].mark = pick_mark(kind);
+        trace->spans[i].tenant = pick_tenant(trace, i);
         trace->spans[i].planned_ns = begin_ns + after_ns;
     }
 }
@@ -218,7 +245,7 @@ static void plan_sending(struct sim_trace *trace, unsigned span)
     LIST_FOR_EACH(node, &sendings) {
         struct sending *other = container_of(node, struct sending, node);
 
-        if (other->next.at_ns >= at_ns && other->next.at_ns - at_ns < 60 * NS_PER_MS && other->count < REQUEST_SPANS_MAX &&
+        if (other->tenant == trace->spans[span].tenant && other->next.at_ns >= at_ns && other->next.at_ns - at_ns < 60 * NS_PER_MS && other->count < REQUEST_SPANS_MAX &&
             rng_chance(&world.work, 600)) {
             sending = other;
             break;
@@ -230,6 +257,7 @@ static void plan_sending(struct sim_trace *trace, unsigned span)
         list_add_tail(&sendings, &sending->node);
         event_at(&sending->next, at_ns + rng_below(&world.work, 50) * NS_PER_MS);
         sending->until_ns = sending->next.at_ns + clients.load.give_up_ns;
+        sending->tenant = trace->spans[span].tenant;
     }
     sending->spans[sending->count].trace = trace;
     sending->spans[sending->count++].span = span;

@@ -19,6 +19,7 @@ struct workload {
     uint64_t give_up_ns;         /* a client tries so long */
     unsigned plain_per_mille;    /* traces that nobody wants */
     uint32_t pad_bytes;          /* each span is so much larger */
+    unsigned tenants;            /* … each span of one of so many, most traces of one; 0: nobody's */
 };
 
 struct clients {

@@ -30,6 +30,7 @@ struct served {
     struct process *process;
     struct worker *worker;
     struct net_call *call; /* NULL: the caller was told that it is cancelled */
+    struct metadata_set *metadata; /* the process's copy */
 };
 
 /* -- answers ------------------------------------------------------------------------------------------------------------------ */
@@ -47,6 +48,7 @@ static void served_over(struct served *served)
     list_del(&served->node);
     if (served->request.transport)
         metric_add(served->worker->metrics, METRIC_REQUESTS_IN_FLIGHT, UINT64_MAX);
+    metadata_set_unref(served->metadata);
     sim_free(served);
     if (process->listeners)
         listeners_look(process->listeners);
@@ -136,10 +138,11 @@ static void serve_export(struct listeners *listeners, struct served *served)
 
     memcpy(bytes, call->bytes->bytes, len);
     served->worker->now_ns = local_of(node, world.now_ns);
+    served->metadata = metadata_wanted(call->metadata, &listeners->forward);
     served->request = (struct request){
         .transport = &sim_transport,
         .worker = served->worker,
-        .metadata = call->metadata,
+        .metadata = served->metadata,
         .bytes = slice_make(bytes, len),
         .received_ns = served->worker->now_ns,
         .deadline_ns = local_of(node, call->deadline_ns),
@@ -233,6 +236,9 @@ int listeners_new(const struct listeners_options *options, const struct tier_ent
     listeners->process = process_now;
     listeners->entry = *entry;
     listeners->worker_count = options->worker_count;
+    if (options->forward_headers && options->configs[0].grpc_include_metadata)
+        listeners->forward =
+            (struct forward){(const char *const *)options->forward_headers->items, options->forward_headers->count};
     for (unsigned i = 0; i < options->worker_count; i++)
         listeners->workers[i] = options->workers[i];
     event_init(&listeners->done, "closed", shutdown_done);

@@ -20,6 +20,7 @@ struct sim_link {
     struct process *process;
     struct worker *worker;
     char address[264];
+    struct forward forward; /* borrowed for as long as the link */
     bool wait_for_ready, freed;
     struct node *peer;      /* when it is up */
     uint32_t peer_life;
@@ -168,7 +169,7 @@ static void calls_fail(struct sim_link *link, bool waiting, const char *message)
 static bool peer_answers(const struct node *peer)
 {
     if (peer->kind == NODE_BACKEND)
-        return backend_open();
+        return backend_open(peer);
     return peer->process && listeners_open(peer->process);
 }
 
@@ -239,13 +240,16 @@ static void sim_send(struct link *base, const struct link_message *message, stru
     struct node *me = link->process->node;
     struct linked_call *linked = sim_alloc(sizeof(*linked));
     struct net_call *call;
+    uint32_t owner;
 
     *linked = (struct linked_call){link, caller};
     call = net_call_new(me, message->method, message->pieces, message->piece_count, sim_of(me, message->deadline_ns), on_ended, linked);
     caller->transport = call;
     call->ring = message->ring;
     ASSERT(message->encoding == COMPRESS_NONE);
-    call->metadata = metadata_set_ref(message->metadata);
+    owner = memory_owner(0); /* it outlives the process */
+    call->metadata = metadata_wanted(message->metadata, &link->forward);
+    (void)memory_owner(owner);
     list_add_tail(&link->calls, &call->node);
     link->refs++;
     if (link->peer)
@@ -286,6 +290,7 @@ int link_grpc_new(struct worker *worker, const struct link_options *options, voi
     link->link = (struct link){.ops = &sim_ops, .state = LINK_CONNECTING, .on_state = on_state, .context = context};
     link->process = process_now;
     link->worker = worker;
+    link->forward = options->forward;
     link->wait_for_ready = options->wait_for_ready;
     link->refs = 1;
     (void)snprintf(link->address, sizeof(link->address), "%s", options->address);

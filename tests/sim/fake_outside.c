@@ -1,4 +1,4 @@
-/* In the place of what else touches the world: the admin endpoint, resolvers, TLS and credentials, the log. */
+/* In the place of what else touches the world: the admin endpoint, the watch over files, resolvers, TLS and credentials, the log. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +8,7 @@
 #include "common/base/log.h"
 #include "common/cluster/resolver.h"
 #include "common/metrics/admin_http.h"
+#include "common/run/config_watch.h"
 #include "common/security/security.h"
 #include "tests/sim/memory.h"
 #include "tests/sim/process.h"
@@ -51,6 +52,37 @@ void admin_answer(struct admin_call *call, int status, const char *json)
     (void)call;
     (void)status;
     (void)json;
+}
+
+/* -- files are read again when the simulator says so ----------------------------------------------------------------------------- */
+
+struct config_watch {
+    int nothing;
+};
+
+int config_watch_new(struct control *control, const struct config_watch_options *options, struct config_watch **out_watch)
+{
+    static struct config_watch none;
+
+    (void)control;
+    (void)options;
+    *out_watch = &none;
+    return 0;
+}
+
+void config_watch_free(struct config_watch *watch)
+{
+    (void)watch;
+}
+
+void config_watch_ask(struct config_watch *watch)
+{
+    (void)watch;
+}
+
+const char *config_file_path(const char *file)
+{
+    return file;
 }
 
 /* -- TLS and credentials: there are none --------------------------------------------------------------------------------------- */

@@ -222,15 +222,14 @@ void stall_at(uint64_t at_ns, struct node *node, uint64_t slow_ns, uint64_t for_
         oracle_cause(CAUSE_CUT_LONG, at_ns, at_ns + for_ns + slow_ns + 2 * NS_PER_S);
 }
 
-static void away(void *context, uint64_t for_ns)
+static void away(void *backend, uint64_t for_ns)
 {
-    (void)context;
-    backend_set_away(for_ns > 0);
+    backend_set_away(((struct node *)backend)->number, for_ns > 0);
     if (for_ns > 0)
-        plan_at(world.now_ns + for_ns, "backend", away, NULL, 0);
+        plan_at(world.now_ns + for_ns, "backend", away, backend, 0);
 }
 
-void backend_away_at(uint64_t at_ns, uint64_t for_ns)
+void backend_away_at(unsigned index, uint64_t at_ns, uint64_t for_ns)
 {
-    plan_at(at_ns, "backend", away, NULL, for_ns);
+    plan_at(at_ns, "backend", away, fleet.backends[index], for_ns);
 }

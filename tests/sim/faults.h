@@ -21,7 +21,7 @@ void stop_at(uint64_t at_ns, struct node *node);
 void start_at(uint64_t at_ns, struct node *node);
 /* SIGTERM, and a new life as soon as the old one has ended. */
 void restart_at(uint64_t at_ns, struct node *node);
-void backend_away_at(uint64_t at_ns, uint64_t for_ns);
+void backend_away_at(unsigned index, uint64_t at_ns, uint64_t for_ns);
 void cut_at(uint64_t at_ns, struct node *a, struct node *b, bool both, uint64_t for_ns);
 /* Every sampler of one set from every one of the other. */
 void cut_sets_at(uint64_t at_ns, uint32_t set, uint32_t other, uint64_t for_ns);

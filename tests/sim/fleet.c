@@ -135,26 +135,59 @@ static unsigned long long ms(uint64_t ns)
     return (unsigned long long)(ns / NS_PER_MS);
 }
 
-static void sampler_yaml(const struct node *node, struct yaml *yaml)
+/* By version, whose meaning oracle.c knows. Each has its own order, so that an answer to another's questions is a wrong one. The first is
+ * named for its version. */
+static const char *const policies[POLICY_VERSIONS] = {
+    "      - {name: noise, type: drop, drop: {drop_sub_policy: [{name: mark, type: string_attribute, string_attribute: {key: mark, "
+    "values: [drop]}}]}}\n"
+    "      - {name: errors, type: status_code, status_code: {status_codes: [ERROR]}}\n"
+    "      - {name: wanted, type: string_attribute, string_attribute: {key: mark, values: [keep]}}\n",
+    "      - {name: wanted-1, type: string_attribute, string_attribute: {key: mark, values: [keep]}}\n",
+    "      - {name: wanted-2, type: string_attribute, string_attribute: {key: mark, values: [drop]}}\n"
+    "      - {name: noise, type: drop, drop: {drop_sub_policy: [{name: mark, type: string_attribute, string_attribute: {key: mark, "
+    "values: [keep]}}]}}\n"
+    "      - {name: errors, type: status_code, status_code: {status_codes: [ERROR]}}\n",
+};
+
+static void put_receiver(struct yaml *yaml, const struct node *node)
+{
+    put(yaml, "receivers: { otlp: { protocols: { grpc: { endpoint: \"%s\"%s } } } }\n", node->address,
+        fleet.options.tenants ? ", include_metadata: true" : "");
+}
+
+static void put_tenants(struct yaml *yaml)
+{
+    if (fleet.options.tenants)
+        put(yaml, "  forward_headers: [x-tenant]\n");
+}
+
+/* Other versions change them too: their links are made anew. */
+static void put_exporters(struct yaml *yaml, unsigned version)
+{
+    put(yaml, "exporters:\n");
+    for (unsigned i = 0; i < fleet.options.backends; i++)
+        put(yaml, "  otlp%s: { endpoint: \"%s\", tls: {insecure: true}, compression: none, timeout: %ums, sending_queue: {num_consumers: 4},\n"
+            "    retry_on_failure: {initial_interval: 100ms, max_interval: 800ms, max_elapsed_time: 0s} }\n", i ? "/second" : "",
+            fleet.backends[i]->address, 1000 - 100 * version);
+    put(yaml, "service: { pipelines: { traces: { receivers: [otlp], processors: [tail_sampling], exporters: [otlp%s] } } }\n",
+        fleet.options.backends > 1 ? ", otlp/second" : "");
+}
+
+static void sampler_yaml(const struct node *node, unsigned version, struct yaml *yaml)
 {
     static const char *const syncs[] = {"none", "interval", "always"};
     const struct fleet_options *options = &fleet.options;
 
-    put(yaml, "receivers: { otlp: { protocols: { grpc: { endpoint: \"%s\" } } } }\n", node->address);
+    put_receiver(yaml, node);
     put(yaml, "processors:\n  tail_sampling:\n    decision_wait: %llums\n", ms(options->decision_wait_ns));
     if (options->sampled_cache || options->non_sampled_cache)
         put(yaml, "    decision_cache: { sampled_cache_size: %d, non_sampled_cache_size: %d }\n", options->sampled_cache,
             options->non_sampled_cache);
-    put(yaml, "    policies:\n"
-        "      - {name: noise, type: drop, drop: {drop_sub_policy: [{name: mark, type: string_attribute, string_attribute: {key: mark, "
-        "values: [drop]}}]}}\n"
-        "      - {name: errors, type: status_code, status_code: {status_codes: [ERROR]}}\n"
-        "      - {name: wanted, type: string_attribute, string_attribute: {key: mark, values: [keep]}}\n");
-    put(yaml, "exporters:\n  otlp: { endpoint: \"%s\", tls: {insecure: true}, compression: none, timeout: 1s, sending_queue: {num_consumers: 4},\n"
-        "    retry_on_failure: {initial_interval: 100ms, max_interval: 800ms, max_elapsed_time: 0s} }\n", ORACLE_BACKEND);
-    put(yaml, "service: { pipelines: { traces: { receivers: [otlp], processors: [tail_sampling], exporters: [otlp] } } }\n");
+    put(yaml, "    policies:\n%s", policies[version]);
+    put_exporters(yaml, version);
     put(yaml, "tailrace:\n  admin: { endpoint: \"127.0.0.1:13133\" }\n  workers: %u\n  drain_timeout: %llums\n", options->workers,
         ms(options->drain_timeout_ns));
+    put_tenants(yaml);
     if (options->verdict_keep_ns)
         put(yaml, "  verdict_keep: %llums\n", ms(options->verdict_keep_ns));
     put(yaml, "  memory: { limit_mib: %llu, at_limit: %s }\n", (unsigned long long)(options->memory_mib ? options->memory_mib : 256),
@@ -170,18 +203,19 @@ static void sampler_yaml(const struct node *node, struct yaml *yaml)
             ms(2 * options->status_interval_ns));
     }
     if (options->journal)
-        put(yaml, "  journal: { directory: /var/lib/%s, sync: %s, sync_interval: 200ms, segment_mib: 1, max_size_mib: 64 }\n", node->name,
-            syncs[options->sync]);
+        put(yaml, "  journal: { directory: /var/lib/%s, sync: %s, sync_interval: 200ms, segment_mib: 1, max_size_mib: 64%s }\n", node->name,
+            syncs[options->sync], options->memory_on_error ? ", on_error: memory" : "");
 }
 
 static void lb_yaml(const struct node *node, struct yaml *yaml)
 {
-    put(yaml, "receivers: { otlp: { protocols: { grpc: { endpoint: \"%s\" } } } }\n", node->address);
+    put_receiver(yaml, node);
     put(yaml, "exporters:\n  loadbalancing:\n    routing_key: traceID\n"
         "    protocol: { otlp: { timeout: 2s, tls: {insecure: true} } }\n"
         "    resolver: { dns: { hostname: samplers.sim } }\n");
     put(yaml, "service: { pipelines: { traces: { receivers: [otlp], exporters: [loadbalancing] } } }\n");
     put(yaml, "tailrace:\n  admin: { endpoint: \"127.0.0.1:13134\" }\n  workers: %u\n  drain_timeout: 5s\n", fleet.options.workers);
+    put_tenants(yaml);
 }
 
 /* -- life --------------------------------------------------------------------------------------------------------------------------- */
@@ -197,15 +231,6 @@ static void note_away(const struct node *node)
         oracle_cause(CAUSE_AWAY_LONG, node->left_ns, world.now_ns);
 }
 
-static unsigned index_of(const struct node *node)
-{
-    unsigned i = 0;
-
-    while (i < fleet.options.samplers_most && fleet.samplers[i] != node)
-        i++;
-    return i;
-}
-
 void fleet_start(struct node *node)
 {
     struct yaml yaml = {.len = 0};
@@ -215,12 +240,49 @@ void fleet_start(struct node *node)
     note_away(node);
     node->mono_offset_ns = rng_below(&world.fault, 1000000) * NS_PER_S;
     if (node->kind == NODE_SAMPLER) {
-        fleet.terminating[index_of(node)] = false;
-        sampler_yaml(node, &yaml);
+        fleet.terminating[node->number] = false;
+        sampler_yaml(node, fleet.version[node->number], &yaml);
+        oracle_version(node, fleet.version[node->number]);
     } else {
         lb_yaml(node, &yaml);
     }
     process_start(node, yaml.text);
+}
+
+static uint64_t metric_of(const struct node *node, enum metric_id id)
+{
+    return metrics_sum(&node->process->sampler->metrics, id);
+}
+
+static void reload_broken(struct node *node)
+{
+    uint64_t generation = metric_of(node, METRIC_CONFIG_GENERATION);
+    struct yaml yaml = {.len = 0};
+
+    sampler_yaml(node, (fleet.version[node->number] + 1) % POLICY_VERSIONS, &yaml);
+    put(&yaml, "  cluster_typo: 7\n");
+    process_reload(node, yaml.text);
+    if (metric_of(node, METRIC_CONFIG_LAST_SUCCESSFUL) != 0 || metric_of(node, METRIC_CONFIG_GENERATION) != generation)
+        broken("%s took over a file that is not valid", node->name);
+}
+
+void fleet_reload(struct node *node, unsigned version, bool broken_too)
+{
+    struct yaml yaml = {.len = 0};
+    uint64_t generation;
+
+    if (node->process && broken_too)
+        reload_broken(node);
+    if (node->process) {
+        generation = metric_of(node, METRIC_CONFIG_GENERATION);
+        sampler_yaml(node, version, &yaml);
+        oracle_version(node, version);
+        process_reload(node, yaml.text);
+        if (metric_of(node, METRIC_CONFIG_LAST_SUCCESSFUL) != 1 ||
+            metric_of(node, METRIC_CONFIG_GENERATION) != generation + (version != fleet.version[node->number]))
+            broken("%s did not take over a valid file", node->name);
+    }
+    fleet.version[node->number] = version;
 }
 
 static void all_drain_look(void)
@@ -240,7 +302,7 @@ void fleet_stop(struct node *node)
     if (!node->process || node->process->stop_asked_ns > 0) /* once: a second signal would cut it short */
         return;
     if (node->kind == NODE_SAMPLER)
-        fleet.terminating[index_of(node)] = true;
+        fleet.terminating[node->number] = true;
     all_drain_look(); /* the last of them may be gone before the next tick */
     process_term(node);
 }
@@ -284,7 +346,7 @@ bool fleet_is_up(const struct node *node)
 void fleet_mend(void)
 {
     net_heal_all();
-    backend_begin();
+    backends_begin();
     net.reset_per_mille = 0;
     net.extra_delay = NULL;
     fleet.resolve_fails = fleet.resolve_empty = fleet.resolve_partial = 0;
@@ -336,11 +398,6 @@ int __wrap_decision_cache_new(const struct decision_cache_options *options, stru
 
 /* -- what is looked at all the time ------------------------------------------------------------------------------------------------ */
 
-static uint64_t metric_of(const struct node *node, enum metric_id id)
-{
-    return metrics_sum(&node->process->sampler->metrics, id);
-}
-
 static uint64_t settle_timeouts(const struct sampler *sampler)
 {
     return sampler->cluster && sampler->cluster->membership ? membership_counters(sampler->cluster->membership).settle_timeouts : 0;
@@ -352,6 +409,8 @@ static void conditions_look(struct node *node)
     const struct sampler *sampler = node->process->sampler;
     uint64_t committed = extent_pool_committed_bytes(sampler->pool), limit = extent_pool_limit_bytes(sampler->pool);
 
+    if (fleet.options.memory_on_error && metric_of(node, METRIC_REFUSED_JOURNAL) > 0)
+        broken("%s refused requests for its journal, which is to go on in memory", node->name);
     if (committed > limit)
         broken("%s has committed %llu bytes of memory, %llu are its limit", node->name, (unsigned long long)committed, (unsigned long long)limit);
     static const struct {
@@ -375,8 +434,10 @@ static void conditions_look(struct node *node)
 
 static void on_end(struct node *node)
 {
-    if (node->kind == NODE_SAMPLER)
-        conditions_look(node);
+    if (node->kind != NODE_SAMPLER)
+        return;
+    conditions_look(node);
+    oracle_gone(node);
 }
 
 static void fleet_tick(struct sim_event *event)
@@ -402,7 +463,13 @@ void fleet_begin(const struct fleet_options *options)
     oracle.late_most_ns = options->late_most_ns;
     oracle.verdict_keep_ns = options->verdict_keep_ns ? options->verdict_keep_ns
         : options->clustered ? 2 * options->handoff_timeout_ns + options->decision_wait_ns : 70 * NS_PER_S;
-    (void)net_node_add(NODE_BACKEND, "backend", ORACLE_BACKEND);
+    oracle.backend_count = options->backends;
+    for (unsigned i = 0; i < options->backends; i++) {
+        char address[64];
+
+        (void)snprintf(address, sizeof(address), BACKEND_ADDRESS, i + 1);
+        fleet.backends[i] = net_node_add(NODE_BACKEND, i ? "backend-2" : "backend", address);
+    }
     for (unsigned i = 0; i < options->lbs; i++) {
         char name[32], address[64];
 

@@ -26,7 +26,7 @@ static const char help[] =
     "\n"
     "  --scenario NAME   this one only (default: all)\n"
     "  --seed N          this seed only\n"
-    "  --seeds FROM-TO   these seeds (default 1-20)\n"
+    "  --seeds FROM-TO   these seeds (default 1-20); of scenarios that take long, some of them\n"
     "  --kept FILE       first the scenarios and seeds of that file: SCENARIO SEED WHY on each line\n"
     "  --jobs N          processes at once (default 1)\n"
     "  --trace           tells the story of each run\n"
@@ -106,7 +106,7 @@ static void child_run(const struct plan *plan, unsigned job, size_t from)
         if (i % plan->jobs != job)
             continue;
         atomic_store(&shared->at[job], i);
-        (void)alarm(RUN_SECONDS_MOST);
+        (void)alarm(RUN_SECONDS_MOST * (plan->items[i].scenario->every > 0 ? 5 : 1));
         run_item(plan, i);
     }
 }
@@ -297,8 +297,11 @@ int main(int argc, char **argv)
         return 2;
     }
     for (uint64_t seed = choice.from; seed <= choice.to; seed++) {
-        for (size_t i = 0; i < (choice.only_count ? choice.only_count : scenario_count); i++)
-            plan_add(&plan, choice.only_count ? choice.only[i] : &scenarios[i], seed);
+        for (size_t i = 0; i < choice.only_count; i++)
+            plan_add(&plan, choice.only[i], seed);
+        for (size_t i = 0; choice.only_count == 0 && i < scenario_count; i++)
+            if (scenarios[i].every == 0 || seed % scenarios[i].every == 1)
+                plan_add(&plan, &scenarios[i], seed);
     }
     shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     ASSERT(shared != MAP_FAILED);

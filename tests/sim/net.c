@@ -29,6 +29,8 @@ struct node *net_node_add(enum node_kind kind, const char *name, const char *add
     ASSERT(net.node_count < NODES_MAX);
     node->kind = kind;
     node->index = net.node_count;
+    for (unsigned i = 0; i < net.node_count; i++)
+        node->number += net.nodes[i]->kind == kind;
     (void)snprintf(node->name, sizeof(node->name), "%s", name);
     (void)snprintf(node->address, sizeof(node->address), "%s", address);
     net.nodes[net.node_count++] = node;
@@ -238,6 +240,19 @@ struct net_call *net_call_new(struct node *from, const char *method, struct buff
         event_at(&call->expiry, u64_max(deadline_ns, world.now_ns + 1));
     list_add_tail(&net.calls, &call->all);
     return call;
+}
+
+struct metadata_set *metadata_wanted(const struct metadata_set *set, const struct forward *forward)
+{
+    struct metadata_entry wanted[METADATA_PAIRS_MAX];
+    struct metadata_set *copy;
+    size_t count = 0;
+
+    for (size_t i = 0; set && i < set->count; i++)
+        if (forward_wants(forward, set->entries[i].key))
+            wanted[count++] = set->entries[i];
+    ASSERT(metadata_set_new(wanted, count, &copy) == 0);
+    return copy;
 }
 
 static bool repeats(const struct net_call *call)

@@ -27,7 +27,7 @@ struct net_call {
     uint32_t to_life;       /* the process it was connected to: memory owner; 0: whoever is there */
     char method[64];
     struct buffer *bytes;   /* all of it */
-    struct metadata_set *metadata;
+    struct metadata_set *metadata; /* NULL: none; the call's own */
     uint64_t ring, sent_ns, deadline_ns;
     /* the caller's end; NULL: it is over */
     void (*ended)(struct net_call *call, const struct link_result *result);
@@ -74,6 +74,8 @@ void net_reset(struct node *a, struct node *b);
 /* pieces are copied. It is not sent yet. */
 struct net_call *net_call_new(struct node *from, const char *method, struct buffer *const *pieces, size_t count, uint64_t deadline_ns,
     void (*ended)(struct net_call *call, const struct link_result *result), void *context);
+/* A copy of what a header's list lets through, the owner's whose code runs; NULL: nothing. */
+struct metadata_set *metadata_wanted(const struct metadata_set *set, const struct forward *forward);
 /* Starts its way; the caller's end may be over before it arrives. */
 void net_call_send(struct net_call *call, struct node *to, uint32_t to_life);
 /* The caller's end is over with that; `ended` is called. */
@@ -106,4 +108,4 @@ bool listeners_serve(struct process *process, struct net_call *call);
 bool listeners_open(const struct process *process);
 /* backend.c */
 void backend_serve(struct net_call *call);
-bool backend_open(void);
+bool backend_open(const struct node *node);

@@ -1,5 +1,6 @@
 #include "tests/sim/oracle.h"
 
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include "sampler/journal/journal.h"
 #include "sampler/sampler_worker.h"
 #include "tests/kit/otlp_build.h"
+#include "tests/sim/fleet.h"
 #include "tests/sim/memory.h"
 #include "tests/sim/net.h"
 
@@ -16,6 +18,8 @@
 #define SUSPICIONS_MAX 200u
 #define RECORD_LATE_NS (3 * NS_PER_S) /* an `exported` record may be that late: nothing waits for it */
 #define VERDICT_LATE_NS (1 * NS_PER_S) /* … and a verdict; but nothing is exported before it is written */
+#define VERSION_LATE_NS (1 * NS_PER_S) /* until each worker has gone over to new policies */
+#define TERMS_MAX 2000u
 #define ALWAYS UINT64_MAX
 
 struct oracle oracle;
@@ -36,12 +40,22 @@ struct suspicion {
 static struct suspicion suspicions[SUSPICIONS_MAX];
 static unsigned suspicion_count;
 
+/* When a node had which policies. */
+struct term {
+    const struct node *node;
+    unsigned version;
+    uint64_t from_ns, to_ns;
+};
+static struct term terms[TERMS_MAX];
+static unsigned term_count;
+
 struct export {
     const struct node *by;
-    unsigned life;
+    unsigned life, backend;
     uint64_t sent_ns, ended_ns;
     int code; /* -1: under way */
     bool died; /* who sent it died before its outcome was surely written down */
+    uint64_t over_ns; /* when who sent it was gone; 0: not yet */
 };
 static struct export *exports;
 static size_t export_count, export_capacity;
@@ -52,7 +66,7 @@ static const char *const cause_texts[] = {"away_long", "memory_lost", "cut", "cu
 void oracle_begin(void)
 {
     memset(&oracle, 0, sizeof(oracle));
-    caused_count = suspicion_count = 0;
+    caused_count = suspicion_count = term_count = 0;
     export_count = 0;
 }
 
@@ -159,13 +173,13 @@ static struct sim_trace *trace_find(const struct trace_id *id)
     return NULL;
 }
 
-uint64_t oracle_export_begins(const struct node *by, uint64_t sent_ns)
+uint64_t oracle_export_begins(const struct node *by, unsigned backend, uint64_t sent_ns)
 {
     if (export_count == export_capacity) {
         export_capacity = export_capacity ? 2 * export_capacity : 256;
         exports = sim_realloc(exports, export_capacity * sizeof(exports[0]));
     }
-    exports[export_count] = (struct export){.by = by, .life = by->lives, .sent_ns = sent_ns, .code = -1};
+    exports[export_count] = (struct export){.by = by, .life = by->lives, .backend = backend, .sent_ns = sent_ns, .code = -1};
     return export_count++;
 }
 
@@ -177,6 +191,13 @@ void oracle_export_ended(uint64_t number, int code)
         export->code = code;
         export->ended_ns = world.now_ns;
     }
+}
+
+void oracle_gone(const struct node *node)
+{
+    for (size_t i = 0; i < export_count; i++)
+        if (exports[i].by == node && exports[i].life == node->lives)
+            exports[i].over_ns = world.now_ns;
 }
 
 void oracle_died(const struct node *node)
@@ -193,9 +214,22 @@ void oracle_died(const struct node *node)
     }
 }
 
-void oracle_exported(uint64_t number, const struct trace_id *id, const uint8_t span_id[8])
+/* The tenant that a request's header names; 0: none; UINT_MAX: something that no client sent, or that was not to go on. */
+static unsigned tenant_of(const struct metadata_set *metadata)
+{
+    if (!metadata)
+        return 0;
+    if (metadata->count != 1 || metadata->entries[0].key.len != strlen("x-tenant") || metadata->entries[0].value.len != 1 ||
+        memcmp(metadata->entries[0].key.at, "x-tenant", strlen("x-tenant")) != 0)
+        return UINT_MAX;
+    return (unsigned)(metadata->entries[0].value.at[0] - '0');
+}
+
+void oracle_exported(uint64_t number, const struct trace_id *id, const uint8_t span_id[8], const struct metadata_set *metadata)
 {
     struct sim_trace *trace = trace_find(id);
+    const struct export *export = &exports[number];
+    struct sim_span *span;
     unsigned i = 0;
 
     while (trace && i < trace->span_count) {
@@ -209,36 +243,95 @@ void oracle_exported(uint64_t number, const struct trace_id *id, const uint8_t s
         broken("a span arrived at the backend that nobody ever sent");
         return;
     }
-    story("backend", "gets trace %llu span %u from %s", (unsigned long long)trace->number, i, exports[number].by->name);
+    span = &trace->spans[i];
+    story(fleet.backends[export->backend]->name, "gets trace %llu span %u from %s", (unsigned long long)trace->number, i, export->by->name);
     oracle.spans_exported++;
-    if (trace->spans[i].exports < SPAN_ARRIVALS_MAX)
-        trace->spans[i].arrivals[trace->spans[i].exports] = number;
-    trace->spans[i].exports++;
+    if (tenant_of(metadata) != span->tenant)
+        broken("trace %llu span %u is tenant %u's, and %s exported it as %u's", (unsigned long long)trace->number, i, span->tenant,
+            export->by->name, tenant_of(metadata));
+    if (span->at[export->backend].exports < SPAN_ARRIVALS_MAX)
+        span->at[export->backend].numbers[span->at[export->backend].exports] = number;
+    span->at[export->backend].exports++;
 }
 
 /* -- decisions -------------------------------------------------------------------------------------------------------------------- */
 
-static bool has_mark(const struct sim_trace *trace, enum span_mark mark, bool acked)
+#define MARK(mark) (1u << (mark))
+
+/* By version: of which marks one span is enough. */
+static const struct {
+    unsigned drops, samples;
+} rules[] = {
+    {MARK(SPAN_DROP), MARK(SPAN_ERROR) | MARK(SPAN_KEEP)},
+    {0, MARK(SPAN_KEEP)},
+    {MARK(SPAN_KEEP), MARK(SPAN_ERROR) | MARK(SPAN_DROP)},
+};
+static_assert(ARRAY_COUNT(rules) == POLICY_VERSIONS, "a rule a version");
+
+static unsigned version_of(const struct policy_set *set)
+{
+    const char *name = policy_set_name(set, 0);
+    size_t len = strlen(name);
+
+    return len > 2 && name[len - 2] == '-' ? (unsigned)(name[len - 1] - '0') : 0;
+}
+
+void oracle_version(const struct node *node, unsigned version)
+{
+    for (unsigned i = 0; i < term_count; i++)
+        if (terms[i].node == node && terms[i].to_ns == ALWAYS)
+            terms[i].to_ns = world.now_ns;
+    ASSERT(term_count < TERMS_MAX);
+    terms[term_count++] = (struct term){node, version, world.now_ns, ALWAYS};
+}
+
+static uint64_t first_acked_ns(const struct sim_trace *trace)
+{
+    uint64_t first_ns = ALWAYS;
+
+    for (unsigned i = 0; i < trace->span_count; i++)
+        if (trace->spans[i].acked_ns > 0)
+            first_ns = u64_min(first_ns, trace->spans[i].acked_ns);
+    return first_ns;
+}
+
+/* A trace is its first span's policies'; those that it meets where it is moved to, or read back. */
+static bool version_was_in_force(const struct sim_trace *trace, unsigned version)
+{
+    uint64_t from_ns = u64_sub_floor(trace_began_ns(trace), VERSION_LATE_NS), until_ns = world.now_ns;
+
+    if (!fleet.options.clustered && !fleet.options.journal)
+        until_ns = u64_min(until_ns, u64_add_cap(first_acked_ns(trace), VERSION_LATE_NS));
+    for (unsigned i = 0; i < term_count; i++)
+        if (terms[i].version == version && terms[i].from_ns <= until_ns && terms[i].to_ns >= from_ns)
+            return true;
+    return false;
+}
+
+/* … with a span of one of those. */
+static bool has_mark(const struct sim_trace *trace, unsigned marks, bool acked)
 {
     for (unsigned i = 0; i < trace->span_count; i++) {
         const struct sim_span *span = &trace->spans[i];
 
-        if (span->mark == mark && (acked ? span->acked_ns > 0 : span->sent_ns > 0))
+        if ((MARK(span->mark) & marks) && (acked ? span->acked_ns > 0 : span->sent_ns > 0))
             return true;
     }
     return false;
 }
 
-/* What a single node that has all that was acknowledged, and perhaps what was on its way, could say. */
-static bool verdict_is_right(const struct sim_trace *trace, enum decision decision)
+/* What a single node that has all that was acknowledged, and perhaps what was on its way, could say by those policies. */
+static bool verdict_is_right(const struct sim_trace *trace, enum decision decision, unsigned version)
 {
+    const unsigned drops = rules[version].drops, samples = rules[version].samples;
+
     switch (decision) {
     case DECISION_DROPPED:
-        return has_mark(trace, SPAN_DROP, false);
+        return has_mark(trace, drops, false);
     case DECISION_SAMPLED:
-        return !has_mark(trace, SPAN_DROP, true) && (has_mark(trace, SPAN_ERROR, false) || has_mark(trace, SPAN_KEEP, false));
+        return !has_mark(trace, drops, true) && has_mark(trace, samples, false);
     case DECISION_NOT_SAMPLED:
-        return !has_mark(trace, SPAN_DROP, true) && !has_mark(trace, SPAN_ERROR, true) && !has_mark(trace, SPAN_KEEP, true);
+        return !has_mark(trace, drops, true) && !has_mark(trace, samples, true);
     case DECISION_PENDING:
     case DECISION_ERROR:
         break;
@@ -258,11 +351,8 @@ static unsigned acked_count(const struct sim_trace *trace)
 /* A move never restarts a clock: counted from when a node surely had the first span. */
 static void lateness_look(const struct sim_trace *trace)
 {
-    uint64_t first_ns = ALWAYS, late_ns;
+    uint64_t first_ns = first_acked_ns(trace), late_ns;
 
-    for (unsigned i = 0; i < trace->span_count; i++)
-        if (trace->spans[i].acked_ns > 0)
-            first_ns = u64_min(first_ns, trace->spans[i].acked_ns);
     if (first_ns == ALWAYS)
         return;
     late_ns = u64_sub_floor(world.now_ns, first_ns + oracle.decision_wait_ns);
@@ -272,37 +362,41 @@ static void lateness_look(const struct sim_trace *trace)
             process_now->node->name, (unsigned long long)(late_ns / NS_PER_MS));
 }
 
-static void first_decision(struct sim_trace *trace, enum decision decision, unsigned seen)
+static void first_decision(struct sim_trace *trace, enum decision decision, unsigned seen, unsigned version)
 {
     uint64_t began_ns = trace_began_ns(trace);
 
     lateness_look(trace);
 
     trace->first_decision = (int)decision;
+    if (!version_was_in_force(trace, version))
+        broken("trace %llu was decided by %s by policies %u, which were not in force", (unsigned long long)trace->number,
+            process_now->node->name, version);
     if (seen < acked_count(trace)) {
         suspect(BREAKS_SAW_ALL, began_ns, "trace %llu was decided by %s on %u spans, but %u were acknowledged",
             (unsigned long long)trace->number, process_now->node->name, seen, acked_count(trace));
         return;
     }
-    if (!verdict_is_right(trace, decision)) /* as many spans, but not all of those that were acknowledged */
-        suspect(BREAKS_SAW_ALL, began_ns, "trace %llu: %s decided %s, a single node would not", (unsigned long long)trace->number,
-            process_now->node->name, decision_name(decision));
+    if (!verdict_is_right(trace, decision, version)) /* as many spans, but not all of those that were acknowledged */
+        suspect(BREAKS_SAW_ALL, began_ns, "trace %llu: %s decided %s, a single node would not by policies %u",
+            (unsigned long long)trace->number, process_now->node->name, decision_name(decision), version);
 }
 
 static bool was_exported(const struct sim_trace *trace)
 {
     for (unsigned i = 0; i < trace->span_count; i++)
-        if (trace->spans[i].exports > 0)
-            return true;
+        for (unsigned k = 0; k < oracle.backend_count; k++)
+            if (trace->spans[i].at[k].exports > 0)
+                return true;
     return false;
 }
 
-static void on_decided(const struct trace_id *id, enum decision decision, unsigned seen)
+static void on_decided(const struct trace_id *id, enum decision decision, unsigned seen, unsigned version)
 {
     struct sim_trace *trace = trace_find(id);
 
     ASSERT(trace != NULL);
-    story(process_now->node->name, "decides trace %llu on %u spans: %s", (unsigned long long)trace->number, seen,
+    story(process_now->node->name, "decides trace %llu on %u spans by policies %u: %s", (unsigned long long)trace->number, seen, version,
         decision == DECISION_SAMPLED ? "sampled" : decision == DECISION_DROPPED ? "dropped" : "not sampled");
     world_fold(&trace->number, sizeof(trace->number));
     oracle.decided++;
@@ -311,7 +405,7 @@ static void on_decided(const struct trace_id *id, enum decision decision, unsign
         trace->decisions = 0; /* nobody ever heard of it: or nobody had a reason to decide again */
     trace->perhaps_void = false;
     if (trace->decisions++ == 0) {
-        first_decision(trace, decision, seen);
+        first_decision(trace, decision, seen, version);
     } else {
         if ((int)decision != trace->first_decision)
             trace->judged_apart = true;
@@ -332,7 +426,7 @@ struct decided __wrap_policy_set_decide_counted(const struct policy_set *set, co
 {
     struct decided decided = __real_policy_set_decide_counted(set, input, votes);
 
-    on_decided(input->trace_id, decided.decision, input->facts->spans_count);
+    on_decided(input->trace_id, decided.decision, input->facts->spans_count, version_of(set));
     return decided;
 }
 
@@ -383,6 +477,23 @@ void oracle_books(bool quiet)
 
 /* -- the end ------------------------------------------------------------------------------------------------------------------------ */
 
+/* What one exporter delivered is written down when all have: a sampler that was gone before sends it again to all. */
+static bool partly_delivered(const struct sim_span *span, const struct export *first)
+{
+    for (unsigned k = 0; k < oracle.backend_count; k++) {
+        bool written = false;
+
+        for (unsigned i = 0; i < span->at[k].exports && i < SPAN_ARRIVALS_MAX; i++) {
+            const struct export *export = &exports[span->at[k].numbers[i]];
+
+            written |= export->by == first->by && export->life == first->life && export->code == 0 && !export->died;
+        }
+        if (!written)
+            return first->over_ns > 0;
+    }
+    return false;
+}
+
 /* Who sent the second could know that the first had arrived. */
 static bool needless(const struct export *a, const struct export *b)
 {
@@ -391,35 +502,36 @@ static bool needless(const struct export *a, const struct export *b)
     return (b->code == 0 && !b->died) || b->sent_ns > a->ended_ns;
 }
 
-static void judge_arrivals(const struct sim_trace *trace, unsigned i)
+static void judge_arrivals(const struct sim_trace *trace, unsigned i, unsigned backend)
 {
-    const struct sim_span *span = &trace->spans[i];
-    unsigned count = span->exports < SPAN_ARRIVALS_MAX ? span->exports : SPAN_ARRIVALS_MAX;
+    const uint64_t *numbers = trace->spans[i].at[backend].numbers;
+    unsigned arrived = trace->spans[i].at[backend].exports, count = arrived < SPAN_ARRIVALS_MAX ? arrived : SPAN_ARRIVALS_MAX;
 
     for (unsigned a = 0; a < count; a++) {
         for (unsigned b = 0; b < count; b++) {
-            const struct export *one = &exports[span->arrivals[a]], *other = &exports[span->arrivals[b]];
+            const struct export *one = &exports[numbers[a]], *other = &exports[numbers[b]];
 
-            if (a == b || !needless(one, other) || trace->judged_apart ||
+            if (a == b || !needless(one, other) || partly_delivered(&trace->spans[i], one->sent_ns < other->sent_ns ? one : other) || trace->judged_apart ||
                 explained(BREAKS_ONE_VERDICT, trace_began_ns(trace), world.now_ns))
                 continue;
-            broken("trace %llu span %u was exported by %s, and again by %s", (unsigned long long)trace->number, i, one->by->name,
-                other->by->name);
+            broken("trace %llu span %u was exported by %s, and again by %s, to %s", (unsigned long long)trace->number, i, one->by->name,
+                other->by->name, fleet.backends[backend]->name);
             return;
         }
     }
 }
 
-static void judge_span(const struct sim_trace *trace, unsigned i)
+static void judge_span(const struct sim_trace *trace, unsigned i, unsigned backend)
 {
     const struct sim_span *span = &trace->spans[i];
-    bool sampled = trace->first_decision == DECISION_SAMPLED;
+    bool sampled = trace->first_decision == DECISION_SAMPLED, arrived = span->at[backend].exports > 0;
     uint64_t began_ns = trace_began_ns(trace);
 
-    if (span->acked_ns > 0 && sampled && span->exports == 0 && !trace->judged_apart &&
+    if (span->acked_ns > 0 && sampled && !arrived && !trace->judged_apart &&
         !explained(BREAKS_NO_LOSS, began_ns, world.now_ns))
-        broken("trace %llu span %u was acknowledged, its trace sampled, and it never arrived", (unsigned long long)trace->number, i);
-    if (span->exports > 0 && !sampled && !trace->judged_apart)
+        broken("trace %llu span %u was acknowledged, its trace sampled, and it never arrived at %s",
+            (unsigned long long)trace->number, i, fleet.backends[backend]->name);
+    if (arrived && !sampled && !trace->judged_apart)
         broken("trace %llu span %u was exported against the verdict", (unsigned long long)trace->number, i);
 }
 
@@ -432,10 +544,12 @@ static void judge_trace(const struct sim_trace *trace)
             broken("trace %llu was never decided, and %u of its spans were acknowledged", (unsigned long long)trace->number, acked);
         return;
     }
-    for (unsigned i = 0; i < trace->span_count; i++)
-        judge_span(trace, i);
-    for (unsigned i = 0; i < trace->span_count; i++)
-        judge_arrivals(trace, i);
+    for (unsigned backend = 0; backend < oracle.backend_count; backend++) {
+        for (unsigned i = 0; i < trace->span_count; i++)
+            judge_span(trace, i, backend);
+        for (unsigned i = 0; i < trace->span_count; i++)
+            judge_arrivals(trace, i, backend);
+    }
 }
 
 void oracle_judge(void)

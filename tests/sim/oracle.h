@@ -10,10 +10,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/base/metadata.h"
 #include "common/base/slice.h"
+#include "tests/sim/backend.h"
 #include "tests/sim/process.h"
 
-#define ORACLE_BACKEND "10.9.0.1:4317"
 #define TRACES_MAX 256u
 #define TRACE_SPANS_MAX 12u
 #define SPAN_ARRIVALS_MAX 8u
@@ -39,8 +40,11 @@ struct sim_span {
     enum span_mark mark;
     uint64_t planned_ns;
     uint64_t sent_ns, acked_ns; /* first; 0: never */
-    unsigned exports;           /* how often it arrived */
-    uint64_t arrivals[SPAN_ARRIVALS_MAX]; /* numbers of the first of them */
+    unsigned tenant;            /* whose it is: header x-tenant of its request; 0: nobody's */
+    struct {
+        unsigned exports;       /* how often it arrived */
+        uint64_t numbers[SPAN_ARRIVALS_MAX]; /* of the first of them */
+    } at[BACKENDS_MAX];
 };
 
 struct sim_trace {
@@ -56,9 +60,13 @@ struct sim_trace {
     bool judged_apart;   /* decisions that do not agree */
 };
 
+/* Versions of the policies (fleet.c has their text); in each a trace with a span of one mark is dropped, of others sampled. */
+#define POLICY_VERSIONS 3u
+
 struct oracle {
     struct sim_trace traces[TRACES_MAX];
     unsigned trace_count;
+    unsigned backend_count;
     uint64_t verdict_keep_ns, handoff_timeout_ns;
     uint64_t late_most_ns;   /* a decision may be so much later than decision_wait asks for; 0: nobody looks */
     uint64_t latest_ns, decision_wait_ns;
@@ -72,14 +80,20 @@ void oracle_end(void);
 
 void oracle_sent(struct sim_trace *trace, unsigned span);
 void oracle_acked(struct sim_trace *trace, unsigned span);
-uint64_t oracle_export_begins(const struct node *by, uint64_t sent_ns);
-void oracle_exported(uint64_t export_number, const struct trace_id *id, const uint8_t span_id[8]);
+uint64_t oracle_export_begins(const struct node *by, unsigned backend, uint64_t sent_ns);
+/* metadata: of the request that brought it. */
+void oracle_exported(uint64_t export_number, const struct trace_id *id, const uint8_t span_id[8], const struct metadata_set *metadata);
 void oracle_export_ended(uint64_t export_number, int code);
 
 /* A condition was broken from then to then. */
 void oracle_cause(enum cause cause, uint64_t from_ns, uint64_t to_ns);
 /* A process of that node ended without handing over what it had: what it exported in its last moments is unknown. */
 void oracle_died(const struct node *node);
+/* It ended in whatever way. */
+void oracle_gone(const struct node *node);
+
+/* That version comes into force at that node: for what it begins from now on. */
+void oracle_version(const struct node *node, unsigned version);
 
 /* The books of all samplers that run: received + recovered + taken_over = exported + dropped + duplicate + handed_over + held. */
 void oracle_books(bool quiet);

@@ -28,7 +28,7 @@ PLANTS = {
     "sender_forgets_early": ("scale", "1-12", "but .* were acknowledged|never", "quiet"),
     "give_up_at_once": ("backend_outage", "1-20", "it never arrived", "quiet"),
 }
-# What these break is not in the simulator: bodies over HTTP, credentials, answers of a name server, a configuration that changes.
+# What these break is not in the simulator, or another suite's: bodies over HTTP, credentials, answers of a name server, files that change.
 ELSEWHERE = {"inflate_unbounded", "anybody_may_send", "empty_answer_accepted", "reload_half_applied"}
 
 

@@ -2,11 +2,14 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "common/base/assert.h"
 #include "common/run/clock.h"
 #include "lb/lb.h"
 #include "sampler/sampler.h"
+#include "sampler/sampler_reload.h"
 #include "tests/sim/memory.h"
 #include "tests/sim/net.h"
 #include "tests/sim/timer.h"
@@ -42,13 +45,32 @@ uint64_t sim_of(const struct node *node, uint64_t local_ns)
 
 /* -- configurations ----------------------------------------------------------------------------------------------------- */
 
+static void file_write(const struct process *process, const char *yaml)
+{
+    size_t len = strlen(yaml);
+
+    ASSERT(ftruncate(process->config_file, 0) == 0 && pwrite(process->config_file, yaml, len, 0) == (ssize_t)len);
+}
+
+static void file_make(struct process *process, const char *yaml)
+{
+    process->config_file = memfd_create(process->node->name, MFD_CLOEXEC);
+    ASSERT(process->config_file >= 0);
+    (void)snprintf(process->config_path, sizeof(process->config_path), "/proc/self/fd/%d", process->config_file);
+    process->config_files[0] = process->config_path;
+    process->line = (struct config_command_line){.files = process->config_files, .file_count = 1};
+    file_write(process, yaml);
+}
+
 static void config_read_all(struct process *process, const char *yaml)
 {
     const struct config_node *root;
     int r = 1;
 
+    file_make(process, yaml);
     process->context = config_context_new();
     root = config_load_text(process->context, process->node->name, yaml, strlen(yaml));
+    process->source = (struct config_source){&process->line, root, config_files_hash(&process->line)};
     if (root && process->node->kind == NODE_LB)
         r = lb_config_read(process->context, root, &process->config.lb);
     if (root && process->node->kind == NODE_SAMPLER) {
@@ -77,6 +99,7 @@ static void process_forget(struct process *process)
     timers_forget(&process->timers);
     resolvers_forget(process);
     threads_forget(process);
+    (void)close(process->config_file);
     memory_drop(process->owner);
     node->process = NULL;
     node->left_ns = world.now_ns;
@@ -149,6 +172,8 @@ void process_start(struct node *node, const char *yaml)
     config_read_all(process, yaml);
     r = node->kind == NODE_LB ? lb_new(&process->config.lb, &process->lb, error, sizeof(error))
                               : sampler_new(&process->config.sampler, process->set, &process->sampler, error, sizeof(error));
+    if (r == 0 && process->sampler)
+        r = sampler_reload_new(process->sampler, &process->source);
     if (r) {
         fprintf(stderr, "%s: %s\n", node->name, error);
         UNREACHABLE("a simulated process starts");
@@ -160,6 +185,18 @@ void process_start(struct node *node, const char *yaml)
     event_sooner(&process->control_turn, world.now_ns);
     for (unsigned i = 0; i < process->worker_count; i++)
         worker_wake(&process->workers[i]);
+}
+
+void process_reload(struct node *node, const char *yaml)
+{
+    struct process *process = node->process;
+
+    story(node->name, "SIGHUP");
+    file_write(process, yaml);
+    process_enter(process);
+    process->control->on_hangup(process->control->context);
+    process_leave();
+    event_sooner(&process->control_turn, world.now_ns);
 }
 
 void process_term(struct node *node)

@@ -13,13 +13,14 @@
 #include "common/base/list.h"
 #include "common/ingest/receiver.h"
 #include "common/metrics/admin_http.h"
+#include "common/run/config_reload.h"
 #include "common/run/control.h"
 #include "common/run/worker.h"
 #include "lb/lb_config.h"
 #include "sampler/sampler_config.h"
 #include "tests/sim/world.h"
 
-#define NODES_MAX 32u
+#define NODES_MAX 128u
 #define PROCESS_WORKERS_MAX 3u
 
 enum node_kind { NODE_CLIENTS, NODE_BACKEND, NODE_LB, NODE_SAMPLER };
@@ -29,6 +30,7 @@ struct process;
 struct node {
     enum node_kind kind;
     unsigned index;         /* of the host, for cuts */
+    unsigned number;        /* among those of its kind */
     char name[32];
     char address[64];
     int64_t wall_offset_ns; /* its clock's error */
@@ -59,6 +61,11 @@ struct process {
         struct sampler_config sampler;
     } config;
     struct policy_set *set;
+    int config_file;         /* without a name; samplers read it again */
+    char config_path[32];
+    const char *config_files[1];
+    struct config_command_line line;
+    struct config_source source;
     struct sim_worker workers[PROCESS_WORKERS_MAX];
     unsigned worker_count;
     struct control *control;
@@ -85,6 +92,8 @@ uint64_t sim_of(const struct node *node, uint64_t local_ns); /* UINT64_MAX stays
 extern void (*process_on_end)(struct node *node);
 /* Starts a life with that configuration (YAML). */
 void process_start(struct node *node, const char *yaml);
+/* Its file is that from now on, and it gets SIGHUP; a sampler that runs. */
+void process_reload(struct node *node, const char *yaml);
 /* SIGTERM. */
 void process_term(struct node *node);
 /* SIGKILL: nothing of it runs any more. What it had in memory is gone; peers see resets, or nothing at all when the machine died

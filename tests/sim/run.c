@@ -18,6 +18,7 @@ static struct fleet_options usual_fleet(void)
         .samplers = 3,
         .samplers_most = 3,
         .lbs = 2,
+        .backends = 1,
         .workers = rng_chance(&world.fault, 500) ? 1 : 2,
         .decision_wait_ns = 2 * NS_PER_S,
         .handoff_timeout_ns = 6 * NS_PER_S,
@@ -67,7 +68,7 @@ void scenario_run(const struct scenario *scenario, uint64_t seed, bool tracing, 
 
     world_begin(seed, scenario->name, tracing);
     net_begin();
-    backend_begin();
+    backends_begin();
     oracle_begin();
     clients_begin();
     options = usual_fleet();

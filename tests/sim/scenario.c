@@ -8,11 +8,14 @@
 #include "tests/sim/clients.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/fleet.h"
+#include "tests/sim/memory.h"
 #include "tests/sim/net.h"
 #include "tests/sim/oracle.h"
 #include "tests/sim/volume.h"
 
 #define SCENARIO(name_, about_) {.name = #name_, .about = about_, .setup = name_##_setup, .plan = name_##_plan}
+#define SCENARIO_EVERY(every_, name_, about_) \
+    {.name = #name_, .about = about_, .every = every_, .setup = name_##_setup, .plan = name_##_plan}
 
 static uint64_t pick(const uint64_t *numbers, size_t count)
 {
@@ -67,9 +70,9 @@ static void quiet_plan(void)
 
 static void backend_outage_plan(void)
 {
-    backend.refuse_per_mille = 100;
-    backend.mute_per_mille = 60;
-    backend_away_at(in_units(rng_below(&world.fault, 50)), rng_between(&world.fault, 5, 40) * unit_ns());
+    backends[0].refuse_per_mille = 100;
+    backends[0].mute_per_mille = 60;
+    backend_away_at(0, in_units(rng_below(&world.fault, 50)), rng_between(&world.fault, 5, 40) * unit_ns());
 }
 
 /* More than fits: clients are refused, or the oldest are decided early; no span goes elsewhere for it, which would split its trace. */
@@ -106,7 +109,7 @@ static void spill_setup(struct fleet_options *options, struct workload *load)
 
 static void spill_plan(void)
 {
-    backend_away_at(in_units(5), PICK(1, 20) * unit_ns());
+    backend_away_at(0, in_units(5), PICK(1, 20) * unit_ns());
     if (rng_chance(&world.fault, 500))
         crash_at(in_units(rng_between(&world.fault, 5, 40)), fleet.samplers[0], 2 * unit_ns());
 }
@@ -129,7 +132,7 @@ static void clean_setup(struct fleet_options *options, struct workload *load)
 
 static void clean_plan(void)
 {
-    backend_away_at(in_units(2), 150 * unit_ns());
+    backend_away_at(0, in_units(2), 150 * unit_ns());
     for (uint64_t at = rng_between(&world.fault, 30, 200); at < 150; at += rng_between(&world.fault, 20, 100))
         crash_at(in_units(at), fleet.samplers[0], rng_between(&world.fault, 1, 3) * unit_ns());
 }
@@ -528,8 +531,8 @@ static void backend_scale_setup(struct fleet_options *options, struct workload *
 static void backend_scale_plan(void)
 {
     weather();
-    backend.mute_per_mille = 20;
-    backend_away_at(in_units(3), PICK(10, 40) * unit_ns());
+    backends[0].mute_per_mille = 20;
+    backend_away_at(0, in_units(3), PICK(10, 40) * unit_ns());
     stop_at(in_units(12), fleet.samplers[0]);
     stop_at(in_units(PICK(12, 18)), fleet.samplers[1]);
 }
@@ -558,6 +561,25 @@ static void all_killed_plan(void)
     weather();
     for (unsigned i = 0; i < fleet.options.samplers; i++)
         crash_at(at_ns, fleet.samplers[i], rng_between(&world.fault, 1, 24) * unit_ns());
+}
+
+/* As a StatefulSet or a node pool is taken down, and is back at once: whoever drains finds nobody to give to, and its volume has the rest. */
+static void all_leave_setup(struct fleet_options *options, struct workload *load)
+{
+    clustered_setup(options, load);
+    options->drain_timeout_ns = PICK(3, 5, 20) * NS_PER_S;
+    options->decision_wait_ns = PICK(2, 5) * NS_PER_S;
+}
+
+static void all_leave_plan(void)
+{
+    uint64_t at_ns = in_units(rng_between(&world.fault, 3, 50));
+
+    weather();
+    if (rng_chance(&world.fault, 500))
+        backend_away_at(0, at_ns - rng_below(&world.fault, 2 * unit_ns()), PICK(5, 30) * unit_ns());
+    for (unsigned i = 0; i < fleet.options.samplers; i++)
+        restart_at(at_ns, fleet.samplers[i]);
 }
 
 /* -- 15: a member that hardly answers; resolvers that lie ---------------------------------------------------------------------------------------------------------------- */
@@ -700,6 +722,30 @@ static void many_plan(void)
     }
 }
 
+/* A hundred, of which some come, go, restart and die; few traces, as it is the rings that are many. */
+static void hundred_setup(struct fleet_options *options, struct workload *load)
+{
+    clustered_setup(options, load);
+    options->samplers = 100;
+    options->samplers_most = 101;
+    options->workers = 1;
+    options->status_interval_ns = 1 * NS_PER_S;
+    load->traces = 60;
+    load->end_ns = load->begin_ns + 6 * NS_PER_S;
+    load->late_most_ns = 2 * NS_PER_S;
+    load->give_up_ns = 5 * NS_PER_S;
+    load->direct_per_mille = 300;
+}
+
+static void hundred_plan(void)
+{
+    struct node *node = any_sampler();
+
+    start_at(in_units(rng_between(&world.fault, 1, 30)), fleet.samplers[100]);
+    restart_at(in_units(rng_between(&world.fault, 1, 30)), node);
+    crash_at(in_units(rng_between(&world.fault, 1, 30)), any_sampler_but(node), PICK(1, 5) * unit_ns());
+}
+
 /* -- rings that are known here and not yet there: what "in step" and hello_wait are for --------------------------------------------------- */
 
 /* Statuses take their time, everything else does not; never so long that a member would seem silent. */
@@ -731,6 +777,185 @@ static void slow_words_plan(void)
     restart_at(in_units(30), any_sampler());
     stop_at(in_units(45), fleet.samplers[3]);
     crash_at(in_units(55), any_sampler(), rng_between(&world.fault, 1, 10) * unit_ns());
+}
+
+/* -- several backends, and whose spans they are ---------------------------------------------------------------------------------------- */
+
+static void members_come_and_go(void)
+{
+    start_at(in_units(rng_between(&world.fault, 3, 15)), fleet.samplers[3]);
+    stop_at(in_units(rng_between(&world.fault, 15, 40)), any_sampler());
+    crash_at(in_units(rng_between(&world.fault, 1, 60)), any_sampler(), PICK(1, 5, 20) * unit_ns());
+}
+
+/* Each sampled trace once at each: one is away or slow while the other is not, members leave with what only one of them has, and die
+ * between the answers of the two. */
+static void two_backends_setup(struct fleet_options *options, struct workload *load)
+{
+    crash_joiner_setup(options, load);
+    options->backends = 2;
+}
+
+static void two_backends_plan(void)
+{
+    unsigned one = (unsigned)PICK(0, 1);
+
+    weather();
+    backends[one].mute_per_mille = (unsigned)PICK(0, 20);
+    backends[one].refuse_per_mille = (unsigned)PICK(0, 100);
+    backends[one].service_most_ns = PICK(5, 400, 900) * NS_PER_MS;
+    if (rng_chance(&world.fault, 700))
+        backend_away_at(one, in_units(rng_between(&world.fault, 1, 30)), PICK(5, 20, 60) * unit_ns());
+    members_come_and_go();
+}
+
+/* A tenant's spans are under its own header at the backend, whichever way they took: forwarded, given away, read back, recovered. */
+static void tenants_setup(struct fleet_options *options, struct workload *load)
+{
+    crash_joiner_setup(options, load);
+    if (rng_chance(&world.fault, 300)) {
+        heavy(options, load);
+        options->at_limit = "spill";
+    }
+    options->tenants = true;
+    options->backends = (unsigned)PICK(1, 2);
+    load->tenants = 3;
+    load->direct_per_mille = 300;
+}
+
+static void tenants_plan(void)
+{
+    weather();
+    if (rng_chance(&world.fault, 300))
+        backend_away_at(0, in_units(rng_between(&world.fault, 1, 30)), PICK(5, 20) * unit_ns());
+    members_come_and_go();
+}
+
+/* -- a disk that fails, and a sampler that goes on without it ------------------------------------------------------------------------------- */
+
+static void disk_memory_setup(struct fleet_options *options, struct workload *load)
+{
+    clustered_setup(options, load);
+    options->memory_on_error = true;
+}
+
+static void disk_fails_all(void *context, uint64_t number)
+{
+    struct volume_faults *faults = volume_faults(((struct node *)context)->volume);
+
+    *faults = (struct volume_faults){.write_per_mille = number == 0 ? 300 : 1000, .sync_per_mille = 300, .full = number == 2};
+}
+
+/* What was acknowledged since its disk failed is in its memory alone, until it is decided and exported; verdicts and hashes still are then. */
+static void memory_dies(void *context, uint64_t failed_ns)
+{
+    struct node *node = context;
+
+    oracle_cause(CAUSE_MEMORY_LOST, failed_ns, world.now_ns);
+    fleet_crash(node, rng_between(&world.fault, 1, 10) * unit_ns(), false);
+}
+
+static void memory_forgets(void *context, uint64_t failed_ns)
+{
+    struct node *node = context;
+
+    oracle_cause(CAUSE_FORGOT, failed_ns, world.now_ns);
+    fleet_crash(node, rng_between(&world.fault, 1, 10) * unit_ns(), false);
+}
+
+static void disk_memory_plan(void)
+{
+    struct node *node = any_sampler();
+    uint64_t at_ns = in_units(rng_between(&world.fault, 1, 40)), until_ns = at_ns + PICK(5, 15, 40) * unit_ns();
+
+    weather();
+    plan_at(at_ns, "disk", disk_fails_all, node, rng_below(&world.fault, 3));
+    plan_at(until_ns, "disk", disk_fails, node, 0);
+    switch (rng_below(&world.fault, 5)) {
+    case 0:
+        crash_at(at_ns + rng_below(&world.fault, until_ns - at_ns), any_sampler_but(node), PICK(1, 10, 20) * unit_ns());
+        break;
+    case 1:
+        restart_at(at_ns + rng_below(&world.fault, until_ns - at_ns), node);
+        break;
+    case 2:
+        plan_at(at_ns + rng_below(&world.fault, until_ns - at_ns), "crash", memory_dies, node, at_ns);
+        break;
+    case 3:
+        plan_at(until_ns + 2 * fleet.options.decision_wait_ns + 4 * NS_PER_S, "crash", memory_forgets, node, at_ns);
+        break;
+    default:
+        break;
+    }
+}
+
+/* -- policies change while traces are held, and move ------------------------------------------------------------------------------------------ */
+
+struct rollout {
+    struct node *node;
+    unsigned version;
+    bool broken_too;
+};
+
+static void reload(void *context, uint64_t zero)
+{
+    struct rollout *rollout = context;
+
+    (void)zero;
+    fleet_reload(rollout->node, rollout->version, rollout->broken_too);
+    sim_free(rollout);
+}
+
+/* As a ConfigMap reaches its pods: each in its own time. */
+static void roll_out_at(uint64_t at_ns, unsigned version, uint64_t spread_ns)
+{
+    for (unsigned i = 0; i < fleet.options.samplers_most; i++) {
+        struct rollout *rollout = sim_alloc(sizeof(*rollout));
+
+        *rollout = (struct rollout){fleet.samplers[i], version, rng_chance(&world.fault, 300)};
+        plan_at(at_ns + rng_below(&world.fault, spread_ns + 1), "reload", reload, rollout, 0);
+    }
+}
+
+static void roll_out_some(void)
+{
+    unsigned version = 0;
+
+    for (uint64_t at = 4; at < 75; at += rng_between(&world.fault, 4, 25)) {
+        version = (version + (unsigned)rng_between(&world.fault, 1, POLICY_VERSIONS - 1)) % POLICY_VERSIONS;
+        roll_out_at(in_units(at), version, PICK(0, 1, 8) * unit_ns());
+    }
+}
+
+static void reload_alone_setup(struct fleet_options *options, struct workload *load)
+{
+    alone_setup(options, load);
+    load->traces = 80;
+    load->plain_per_mille = 0;
+}
+
+static void reload_alone_plan(void)
+{
+    alone_plan();
+    roll_out_some();
+}
+
+static void reload_setup(struct fleet_options *options, struct workload *load)
+{
+    crash_joiner_setup(options, load);
+    options->journal = rng_chance(&world.fault, 800);
+    options->backends = (unsigned)PICK(1, 1, 2);
+    load->traces = 80;
+}
+
+static void reload_plan(void)
+{
+    weather();
+    roll_out_some();
+    start_at(in_units(rng_between(&world.fault, 3, 15)), fleet.samplers[3]);
+    stop_at(in_units(rng_between(&world.fault, 15, 40)), any_sampler());
+    if (rng_chance(&world.fault, 500))
+        crash_at(in_units(rng_between(&world.fault, 1, 60)), any_sampler(), PICK(1, 5, 20) * unit_ns());
 }
 
 /* -- all of it --------------------------------------------------------------------------------------------------------------------------------------------------------------------- */
@@ -773,7 +998,7 @@ static void mix_fault(void)
         cut_at(at_ns, node, any_sampler_but(node), rng_chance(&world.fault, 700), for_ns);
         break;
     case 6:
-        backend_away_at(at_ns, for_ns);
+        backend_away_at(0, at_ns, for_ns);
         break;
     case 7:
         reset_at(at_ns, node, any_sampler_but(node));
@@ -792,6 +1017,23 @@ static void mix_plan(void)
     weather();
     for (uint64_t left = rng_between(&world.fault, 1, 6); left > 0; left--)
         mix_fault();
+}
+
+static void mix_more_setup(struct fleet_options *options, struct workload *load)
+{
+    mix_setup(options, load);
+    options->backends = (unsigned)PICK(1, 2);
+    options->tenants = rng_chance(&world.fault, 500);
+    load->tenants = options->tenants ? 3 : 0;
+}
+
+static void mix_more_plan(void)
+{
+    mix_plan();
+    if (rng_chance(&world.fault, 500))
+        roll_out_some();
+    if (fleet.options.backends > 1 && rng_chance(&world.fault, 500))
+        backend_away_at(1, in_units(rng_below(&world.fault, 70)), PICK(1, 12, 40) * unit_ns());
 }
 
 /* -- the list ------------------------------------------------------------------------------------------------------------------------ */
@@ -827,9 +1069,10 @@ const struct scenario scenarios[] = {
     SCENARIO(cut_balancer, "balancers are cut from members"),
     SCENARIO(resets, "connections are reset, again and again"),
     SCENARIO(clocks, "clocks are off by an hour, and step at a restart"),
-    SCENARIO(budget, "members come and go while all are at their memory budget"),
+    SCENARIO_EVERY(2, budget, "members come and go while all are at their memory budget"),
     SCENARIO(backend_scale, "the backend is away while members leave"),
     SCENARIO(to_none, "all members leave, and come back"),
+    SCENARIO(all_leave, "all members leave at once and are back, with their volumes, before the last has left"),
     SCENARIO(all_killed, "all are killed at once, and come back in some order"),
     SCENARIO(mute_member, "a member hardly gets the CPU while another joins"),
     SCENARIO(bad_resolvers, "resolvers fail, find nothing, find half, or nothing new"),
@@ -839,9 +1082,16 @@ const struct scenario scenarios[] = {
     SCENARIO(few_verdicts, "hardly any room for verdicts"),
     SCENARIO(caches, "decision caches off, one on, both on, with late spans"),
     SCENARIO(short_wait, "decision_wait is shorter than a transfer"),
-    SCENARIO(many, "fourteen members and more, one of which comes or goes all the time"),
+    SCENARIO_EVERY(3, many, "fourteen members and more, one of which comes or goes all the time"),
+    SCENARIO_EVERY(75, hundred, "a hundred members, some of which come, go, restart and die"),
     SCENARIO(slow_words, "statuses are slow while members come, go and die, and clients send where they like"),
+    SCENARIO(two_backends, "two backends, one away, slow or silent, while members come, go and die"),
+    SCENARIO(tenants, "spans of several tenants, while members come, go and die"),
+    SCENARIO(disk_memory, "a disk fails, and its sampler goes on in memory"),
+    SCENARIO(reload_alone, "policies change under one sampler without a cluster"),
+    SCENARIO(reload, "policies change, node by node, while members come, go and die"),
     SCENARIO(mix, "several faults by lot"),
+    SCENARIO(mix_more, "several faults by lot, with tenants, two backends and changing policies"),
 };
 const size_t scenario_count = ARRAY_COUNT(scenarios);
 

@@ -10,6 +10,7 @@ struct workload;
 
 struct scenario {
     const char *name, *about;
+    unsigned every; /* in a run of all of them each so many-th seed only, as it takes long; 0: each */
     /* Changes what is usual. By lot too: the world's randomness is there. */
     void (*setup)(struct fleet_options *options, struct workload *load);
     /* Plans what goes wrong, from now on. */
