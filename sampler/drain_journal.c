@@ -2,15 +2,16 @@
 #include "sampler/drain_journal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/metrics/text.h"
 #include "common/run/program.h"
+#include "sampler/journal/journal_disk.h"
 
 const char drain_journal_help[] =
     "\n"
@@ -116,22 +117,33 @@ static int words_read(int argc, char **argv, struct words *out_words)
     }
 }
 
+/* A sampler would make the directory, and the journal in it; here a wrong name must not end as "nothing was left". */
+static int directory_check(const char *directory)
+{
+    int fd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC), code = 0;
+
+    if (fd < 0) {
+        fprintf(stderr, "tailrace-sampler: error: --drain-journal %s: no such directory\n", directory);
+        return EXIT_START_FAILED;
+    }
+    if (faccessat(fd, JOURNAL_HEAD_NAME, F_OK, 0) < 0) {
+        fprintf(stderr, "tailrace-sampler: error: --drain-journal %s: no journal is there (file " JOURNAL_HEAD_NAME ": %s)\n", directory,
+            strerror(errno));
+        code = EXIT_START_FAILED;
+    }
+    (void)close(fd);
+    return code;
+}
+
 static int words_check(const struct words *words)
 {
-    struct stat found;
-
     if (!words->to)
         return complain("--to HOST:PORT", " is missing: the address of any sampler of the cluster");
     if (!words->cert_file != !words->key_file)
         return complain(words->cert_file ? "--key-file" : "--cert-file", " is missing: a certificate and its key belong together");
     if (words->cert_file && !words->ca_file)
         return complain("--ca-file", " is missing: a certificate without the authorities of the others");
-    /* A sampler would make the directory; here a wrong name must not end as "nothing was left". */
-    if (stat(words->directory, &found) || !S_ISDIR(found.st_mode)) {
-        fprintf(stderr, "tailrace-sampler: error: --drain-journal %s: no such directory\n", words->directory);
-        return EXIT_START_FAILED;
-    }
-    return 0;
+    return directory_check(words->directory);
 }
 
 /* -- as a configuration --------------------------------------------------------------------------------------------- */

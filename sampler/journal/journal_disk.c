@@ -17,7 +17,7 @@
 #include "common/base/cleanup.h"
 #include "common/base/error.h"
 
-#define HEAD_NAME "journal"
+#define HEAD_NAME JOURNAL_HEAD_NAME
 #define HEAD_NEW_NAME "journal.new"
 #define LOCK_NAME "lock"
 #define FILE_SUFFIX ".segment"

@@ -13,6 +13,8 @@
 #include "common/base/cleanup.h"
 #include "common/base/slice.h"
 
+#define JOURNAL_HEAD_NAME "journal" /* a directory with this file holds a journal */
+
 struct journal_disk;
 struct journal_file;
 

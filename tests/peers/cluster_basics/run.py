@@ -386,22 +386,26 @@ def an_orphan_volume_is_drained(kind):
 
 @suite.case()
 def drain_journal_says_what_is_wrong():
-    """Words that are missing or wrong, and a directory that is not there or in use, end with a clear word and their code."""
+    """Words that are missing or wrong, and a directory that is not there, holds no journal or is in use, end with a clear word and their
+    code; nothing is made in a directory that is none."""
     with Stage() as stage:
         fleet = Fleet(stage, 1, journal=True).start_all()
         program = fleet.nodes[0].argv[0]
-        used = os.path.join(stage.directory, "journal-0")
+        used, empty = os.path.join(stage.directory, "journal-0"), os.path.join(stage.directory, "empty")
+        os.mkdir(empty)
         for words, code, text in [
                 (["--drain-journal", used], 1, "--to HOST:PORT is missing"),
                 (["--drain-journal", used, "--to", "nowhere:x"], 1, "--drain-journal:"),
                 (["--drain-journal", used, "--to", "a:1", "--cert-file", "c"], 1, "--key-file is missing"),
                 (["--drain-journal", used, "--to", "a:1", "--config", "c"], 1, "no option of --drain-journal"),
                 (["--drain-journal", used + "-not", "--to", "a:1"], 2, "no such directory"),
+                (["--drain-journal", empty, "--to", "a:1"], 2, "no journal is there"),
                 (["--drain-journal", used, "--to", "a:1"], 2, "another process")]:
             ran = stage.program(f"wrong-{len(stage.programs)}", [program, *words])
             equal(ran.wait(), code, f"exit code of {words}\n{ran.tail()}")
             check(text in ran.tail(), f"{words}: {ran.tail()}")
             stage.programs.remove(ran)
+        equal(os.listdir(empty), [], "made in a directory without a journal")
 
 
 @suite.case()
