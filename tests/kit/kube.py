@@ -39,7 +39,8 @@ class Cluster:
         self.id = free_id()
         self.directory = tempfile.mkdtemp(prefix="tailrace-kube-")
         self.gateway = f"10.{128 + self.id}.0.1"  # this machine, as pods see it
-        self.env = {**os.environ, "KUBE_ID": str(self.id), "KUBE_STATE": f"{self.directory}/state",
+        # HOME: kubectl and helm keep what they learned of a server there.
+        self.env = {**os.environ, "KUBE_ID": str(self.id), "KUBE_STATE": f"{self.directory}/state", "HOME": self.directory,
                     "KUBE_IMAGES": f"{self.directory}/images.yaml", **settings}
 
     def write_images(self):

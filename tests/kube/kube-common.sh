@@ -6,6 +6,7 @@ id=${KUBE_ID:-0}
 case $id in ''|*[!0-9]*) echo "KUBE_ID must be a number from 0 to 63" >&2; exit 2 ;; esac
 [ "$id" -le 63 ] || { echo "KUBE_ID must be a number from 0 to 63" >&2; exit 2; }
 state=${KUBE_STATE:-${TMPDIR:-/tmp}/kube-$id}
+export KUBECACHEDIR=$state/kubectl # not in the home directory
 net=10.$((128 + id))
 gw=$net.0.1
 dns=$net.128.10
