@@ -24,10 +24,11 @@ const char drain_journal_help[] =
     "  --advertise HOST:PORT where samplers reach this process; default the machine's first address\n"
     "  --ca-file FILE        speak TLS: authorities of the samplers' certificates\n"
     "  --cert-file FILE      … and the own certificate, with\n"
-    "  --key-file FILE       its key; samplers then reach this process over TLS too\n";
+    "  --key-file FILE       its key; samplers then reach this process over TLS too\n"
+    "  --server-name NAME    the name in the samplers' certificates, if it is not that of their address\n";
 
 struct words {
-    const char *directory, *to, *decision_wait, *cluster, *advertise, *ca_file, *cert_file, *key_file;
+    const char *directory, *to, *decision_wait, *cluster, *advertise, *ca_file, *cert_file, *key_file, *server_name;
     bool help;
 };
 
@@ -40,6 +41,7 @@ enum option_value {
     OPTION_CA,
     OPTION_CERT,
     OPTION_KEY,
+    OPTION_SERVER_NAME,
     OPTION_HELP,
 };
 
@@ -52,6 +54,7 @@ static const struct option options[] = {
     {"ca-file", required_argument, NULL, OPTION_CA},
     {"cert-file", required_argument, NULL, OPTION_CERT},
     {"key-file", required_argument, NULL, OPTION_KEY},
+    {"server-name", required_argument, NULL, OPTION_SERVER_NAME},
     {"help", no_argument, NULL, OPTION_HELP},
     {0},
 };
@@ -106,6 +109,9 @@ static int words_read(int argc, char **argv, struct words *out_words)
         case OPTION_KEY:
             out_words->key_file = optarg;
             break;
+        case OPTION_SERVER_NAME:
+            out_words->server_name = optarg;
+            break;
         case OPTION_HELP:
             out_words->help = true;
             break;
@@ -143,6 +149,8 @@ static int words_check(const struct words *words)
         return complain(words->cert_file ? "--key-file" : "--cert-file", " is missing: a certificate and its key belong together");
     if (words->cert_file && !words->ca_file)
         return complain("--ca-file", " is missing: a certificate without the authorities of the others");
+    if (words->server_name && !words->ca_file)
+        return complain("--ca-file", " is missing: without TLS no name is checked");
     return directory_check(words->directory);
 }
 
@@ -182,6 +190,7 @@ static void put_client_tls(const struct words *words, struct text *out)
     put(out, ", tls: { ca_file: ", words->ca_file);
     put(out, ", cert_file: ", words->cert_file);
     put(out, ", key_file: ", words->key_file);
+    put(out, ", server_name_override: ", words->server_name);
     text_append(out, " }");
 }
 

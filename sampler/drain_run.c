@@ -138,16 +138,18 @@ static void say_cut(const struct sampler *sampler, const struct drain_facts *fac
 /* What is left, now and then: a drain may take its time. */
 static void say_progress(struct sampler *sampler, uint64_t now_ns)
 {
+    bool reachable = sampler->cluster && cluster_has_fellows(sampler->cluster);
     struct drain_run *run = &sampler->drain_run;
 
     if (now_ns - run->said_ns < PROGRESS_NS || run->drain.phase == DRAIN_OVER)
         return;
     if (run->said_ns > 0)
-        log_event(LOG_INFO, "drain_progress", "traces_left=%llu given_traces=%llu given_bytes=%llu fellows=%s",
+        log_event(LOG_INFO, "drain_progress", "traces_left=%llu given_traces=%llu given_bytes=%llu samplers_reachable=%s",
             (unsigned long long)metrics_sum(&sampler->metrics, METRIC_TRACES_HELD),
             (unsigned long long)metrics_sum(&sampler->metrics, METRIC_GIVEN_TRACES),
-            (unsigned long long)metrics_sum(&sampler->metrics, METRIC_GIVEN_BYTES),
-            sampler->cluster && cluster_has_fellows(sampler->cluster) ? "true" : "false");
+            (unsigned long long)metrics_sum(&sampler->metrics, METRIC_GIVEN_BYTES), reachable ? "true" : "false");
+    if (run->said_ns > 0 && !reachable && sampler->config.gives_only)
+        log_event(LOG_WARN, "drain_waits", "text=\"no sampler of the cluster can be reached: are --to and the options of TLS right?\"");
     run->said_ns = now_ns;
 }
 

@@ -174,14 +174,14 @@ def grows_by_one_that_nobody_lists():
         wait_agreed(list(fleet.nodes.values()), 4)
 
 
-def send(nodes, traces, spans_each=3, credentials=None):
+def send(nodes, traces, spans_each=3, credentials=None, options=()):
     """Every span of a trace to another node, whoever owns it; all acknowledged. Returns how many spans."""
     requests = [[] for _ in nodes]
     for number, trace in enumerate(traces):
         for k in range(spans_each):
             requests[(number + k) % len(nodes)].append(trace)
     for node, chosen in zip(nodes, requests):
-        with otlp.Client(node.address, credentials=credentials or None) as client:
+        with otlp.Client(node.address, credentials=credentials or None, options=options) as client:
             answer = client.export(otlp.request_of(chosen))
             equal(answer.code, grpc.StatusCode.OK, f"{node.name}: {answer.message}")
     return spans_each * len(traces)
@@ -357,19 +357,24 @@ def an_orphan_volume_is_drained(kind):
     afterwards nothing is left in it."""
     with Stage() as stage:
         fleet = Fleet(stage, 3, wait=f"{int(10 * slowness())}s", journal=True)
-        words, tls = [], {}
+        words, tls, client = [], {}, {}
         if kind == "tls":
             authority = certs.Authority()
             ca_file = certs.write(os.path.join(stage.directory, "ca.pem"), authority.cert_pem)
-            cert_file, key_file = authority.sign("sampler", ["127.0.0.1"]).write(stage.directory, "sampler")
-            tls = {"grpc": {"tls": {"cert_file": cert_file, "key_file": key_file}},
-                   "cluster": {"tls": {"ca_file": ca_file, "cert_file": cert_file, "key_file": key_file}}}
-            words = ["--ca-file", ca_file, "--cert-file", cert_file, "--key-file", key_file]
+            # As the chart has it: one certificate for all, by a name that is nobody's address, and nobody else is let in.
+            name = "samplers.test"
+            identity = authority.sign("sampler", [name])
+            cert_file, key_file = identity.write(stage.directory, "sampler")
+            tls = {"grpc": {"tls": {"cert_file": cert_file, "key_file": key_file, "client_ca_file": ca_file}},
+                   "cluster": {"tls": {"ca_file": ca_file, "cert_file": cert_file, "key_file": key_file, "server_name_override": name}}}
+            words = ["--ca-file", ca_file, "--cert-file", cert_file, "--key-file", key_file, "--server-name", name]
+            client = {"credentials": grpc.ssl_channel_credentials(authority.cert_pem, identity.key_pem, identity.cert_pem),
+                      "options": [("grpc.ssl_target_name_override", name)]}
         fleet.start_all(**tls)
         nodes = list(fleet.nodes.values())
         wait_agreed(nodes, 3)
         traces = [otlp.trace_id() for _ in range(200)]
-        spans = send(nodes, traces, credentials=tls and grpc.ssl_channel_credentials(authority.cert_pem))
+        spans = send(nodes, traces, **client)
         nodes[1].kill()
         orphan = os.path.join(stage.directory, "orphan")
         os.rename(os.path.join(stage.directory, "journal-1"), orphan)
@@ -397,6 +402,7 @@ def drain_journal_says_what_is_wrong():
                 (["--drain-journal", used], 1, "--to HOST:PORT is missing"),
                 (["--drain-journal", used, "--to", "nowhere:x"], 1, "--drain-journal:"),
                 (["--drain-journal", used, "--to", "a:1", "--cert-file", "c"], 1, "--key-file is missing"),
+                (["--drain-journal", used, "--to", "a:1", "--server-name", "n"], 1, "--ca-file is missing"),
                 (["--drain-journal", used, "--to", "a:1", "--config", "c"], 1, "no option of --drain-journal"),
                 (["--drain-journal", used + "-not", "--to", "a:1"], 2, "no such directory"),
                 (["--drain-journal", empty, "--to", "a:1"], 2, "no journal is there"),
@@ -406,6 +412,22 @@ def drain_journal_says_what_is_wrong():
             check(text in ran.tail(), f"{words}: {ran.tail()}")
             stage.programs.remove(ran)
         equal(os.listdir(empty), [], "made in a directory without a journal")
+
+
+@suite.case()
+def drain_journal_says_that_nobody_answers():
+    """Without a sampler at --to it says so and waits; when it is told to stop, all is still in the journal and its exit code is 3."""
+    with Stage() as stage:
+        fleet = Fleet(stage, 1, wait="1h", journal=True).start_all()
+        node = fleet.nodes[0].wait_ready()
+        send([node], [otlp.trace_id() for _ in range(10)])
+        node.kill()
+        drain = stage.program("drain", [node.argv[0], "--drain-journal", os.path.join(stage.directory, "journal-0"), "--to", node.address])
+        until(lambda: b"drain_waits" in drain.log(), "it says that it waits", 30)
+        drain.terminate()
+        equal(drain.wait(), 3, "exit code")
+        check("traces_left=10" in drain.tail(), drain.tail())
+        stage.programs.remove(drain)
 
 
 @suite.case()
