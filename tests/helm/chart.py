@@ -3,6 +3,7 @@ import base64
 import functools
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -50,6 +51,12 @@ def objects(text):
 
 def render(*options, stdin=None):
     return objects(must("helm", "template", RELEASE, CHART, "--namespace", NAMESPACE, *BACKEND, *options, stdin=stdin))
+
+
+def drain_pod():
+    """The pod that docs/drain-journal.md shows."""
+    page = (ROOT / "docs/drain-journal.md").read_text(encoding="utf-8")
+    return yaml.safe_load(re.search(r"```yaml\n(.*?)```", page, re.DOTALL).group(1))
 
 
 def of_kind(items, kind, name_end=""):

@@ -94,6 +94,13 @@ def the_plain_manifests_are_accepted(part):
     check(done.returncode == 0 and "Warning" not in done.stderr, done.stdout[-500:] + done.stderr)
 
 
+@suite.case()
+def the_pages_pod_is_accepted():
+    """The pod of docs/drain-journal.md is accepted likewise."""
+    done = dry_run(json.dumps(chart.drain_pod()))
+    check(done.returncode == 0 and "Warning" not in done.stderr, done.stdout + done.stderr)
+
+
 # -- a release and its life ------------------------------------------------------------------------------
 
 

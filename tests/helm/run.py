@@ -188,6 +188,11 @@ def an_autoscaler_owns_the_replicas():
     grace = one(items, "StatefulSet")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
     equal(sampler["behavior"]["scaleDown"]["policies"], [{"type": "Pods", "value": 1, "periodSeconds": grace + 90 + 60}], "one at a time")
     equal(sampler["metrics"][0]["pods"]["metric"]["name"], "tailrace_store_used_bytes", "metric")
+    equal(one(items, "HorizontalPodAutoscaler", "-lb")["spec"]["metrics"][0]["resource"],
+          {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}, "what balancers are scaled on")
+    by_memory = render("--set", "sampler.autoscaling.enabled=true")
+    equal(one(by_memory, "HorizontalPodAutoscaler")["spec"]["metrics"][0]["resource"],
+          {"name": "memory", "target": {"type": "Utilization", "averageUtilization": 45}}, "what samplers are scaled on by default")
     for workload in of_kind(render(), "Deployment") + of_kind(render(), "StatefulSet"):
         check(workload["spec"]["replicas"] > 1, "default replicas")
 
@@ -223,6 +228,79 @@ def rights_follow_the_resolver():
         items = render("--set", "resolver.type=dns", *more)
         equal(of_kind(items, "Role") + of_kind(items, "RoleBinding"), [], "rights for dns")
         equal(tokens(items), {"Deployment": False, "StatefulSet": False}, "tokens for dns")
+
+
+def let_through(policy, direction):
+    """(who, port) of a NetworkPolicy's rules, who being a component, `test`, or whom else it names."""
+    def who(peer):
+        labels = peer.get("podSelector", {}).get("matchLabels", {})
+        return labels.get("app.kubernetes.io/component") or ("test" if labels else json.dumps(peer))
+    return {(name, port["port"]) for rule in policy["spec"][direction] for port in rule["ports"]
+            for name in [who(peer) for peer in rule.get("from", rule.get("to", ()))] or ["anybody"]}
+
+
+@suite.case()
+def network_policies_follow_the_traffic():
+    """What the tiers say to each other, to DNS, the API server and the backend is let through, and nothing else."""
+    def policies(*options):
+        items = render("--set", "networkPolicy.enabled=true", *options)
+        made = {name: one(items, "NetworkPolicy", "-" + name) for name in ("lb", "sampler")}
+        for name, kind in (("lb", "Deployment"), ("sampler", "StatefulSet")):
+            labels = one(items, kind)["spec"]["template"]["metadata"]["labels"]
+            check(made[name]["spec"]["podSelector"]["matchLabels"].items() <= labels.items(), f"{name}: it is nobody's policy")
+        return {name: (let_through(policy, "ingress"), let_through(policy, "egress")) for name, policy in made.items()}
+
+    cluster, names = '{"namespaceSelector": {}}', {("anybody", 53)}
+    admin, server = {(cluster, 13133), ("test", 13133)}, {("anybody", 443), ("anybody", 6443)}
+    made = policies()
+    equal(made["lb"], ({("anybody", 4317), ("anybody", 4318), *admin}, {("sampler", 4317), *names, *server}), "balancers")
+    equal(made["sampler"], ({("lb", 4317), ("sampler", 4317), *admin}, {("sampler", 4317), ("anybody", 4317), *names, *server}), "samplers")
+    made = policies("--set", "resolver.type=dns,sampler.handoff.enabled=false,backend.endpoint=https://traces.example:8443")
+    equal(made["lb"][1], {("sampler", 4317), *names}, "balancers that ask DNS")
+    equal(made["sampler"][1], {("anybody", 8443), *names}, "samplers that stand alone")
+    made = policies("--set-json", 'networkPolicy.clients=[{"ipBlock":{"cidr":"10.0.0.0/8"}}]',
+                    "--set-json", 'networkPolicy.backends=[{"to":[{"ipBlock":{"cidr":"10.9.0.0/16"}}],"ports":[{"port":4317}]}]')
+    equal({who for who, port in made["lb"][0] if port != 13133}, {'{"ipBlock": {"cidr": "10.0.0.0/8"}}', "test"}, "clients")
+    check(("anybody", 4317) not in made["sampler"][1] and ('{"ipBlock": {"cidr": "10.9.0.0/16"}}', 4317) in made["sampler"][1], "backends")
+
+
+@suite.case()
+def monitors_find_each_pod_once():
+    """The ServiceMonitor selects one service, the one with all pods, by a port that it has."""
+    items = chart.objects(chart.text_of("monitoring-values.yaml"))
+    monitor = one(items, "ServiceMonitor")["spec"]
+    found = [item for item in of_kind(items, "Service") if monitor["selector"]["matchLabels"].items() <= item["metadata"]["labels"].items()]
+    equal([item["metadata"]["name"] for item in found], ["tr-tailrace-metrics"], "services")
+    equal([port["name"] for port in found[0]["spec"]["ports"]], [endpoint["port"] for endpoint in monitor["endpoints"]], "ports")
+    equal(monitor["namespaceSelector"], {"matchNames": [chart.NAMESPACE]}, "where")
+
+
+@suite.case()
+def services_say_what_they_speak():
+    """What meshes and gateways read of a port is plain HTTP/2 and HTTP without TLS, and TLS with it, for each tier by itself."""
+    def spoken(*options):
+        return {f"{item['metadata']['name'].rsplit('-', 1)[1]} {port['name']}": port["appProtocol"]
+                for item in of_kind(render(*options), "Service") for port in item["spec"]["ports"]}
+
+    plain_text = {"lb otlp-grpc": "kubernetes.io/h2c", "lb otlp-http": "http", "sampler otlp-grpc": "kubernetes.io/h2c", "metrics admin": "http"}
+    equal(spoken(), plain_text, "without TLS")
+    equal(spoken("--set", "lb.tls.existingSecret=clients"), {**plain_text, "lb otlp-grpc": "https", "lb otlp-http": "https"}, "clients by TLS")
+    equal(spoken("--set", "tls.enabled=true,tls.existingSecret=tiers"), {**plain_text, "sampler otlp-grpc": "https"}, "tiers by TLS")
+
+
+@suite.case()
+def certificates_have_the_name_that_is_checked():
+    """The certificate that docs/kubernetes.md shows has the name that balancers, and samplers among themselves, ask samplers for."""
+    page = (ROOT / "docs/kubernetes.md").read_text(encoding="utf-8")
+    shown = yaml.safe_load(re.search(r"```yaml\n(apiVersion: cert-manager.*?)```", page, re.DOTALL).group(1))
+    items = chart.objects(must("helm", "template", "tailrace", CHART, "--namespace", shown["metadata"]["namespace"], *chart.BACKEND,
+                               "--set", f"tls.enabled=true,tls.existingSecret={shown['spec']['secretName']}"))
+    lb, sampler = config_of(items, one(items, "Deployment")), config_of(items, one(items, "StatefulSet"))
+    for what, client in (("balancers", lb["exporters"]["loadbalancing"]["protocol"]["otlp"]["tls"]), ("samplers", sampler["tailrace"]["cluster"]["tls"])):
+        equal([client["server_name_override"]], shown["spec"]["dnsNames"], f"the name that {what} ask for")
+        check("insecure" not in client, f"{what} talk in plain text")
+        check({"ca_file", "cert_file", "key_file"} <= client.keys(), f"{what}: {client}")
+    equal(sorted(sampler["receivers"]["otlp"]["protocols"]["grpc"]["tls"]), ["cert_file", "client_ca_file", "key_file"], "what samplers show and ask for")
 
 
 @suite.case()
@@ -285,6 +363,7 @@ REFUSED = (
     # options, what the message must say
     ([], "backend.endpoint is not set: say where kept traces go"),
     (["--set", "backend.endpoint=tempo:4317"], "write http://tempo:4317 for plain text or https://tempo:4317 for TLS"),
+    (["--set", "backend.endpoint=http://tempo"], "without a port: OTLP over gRPC is usually on 4317, as in http://tempo:4317"),
     ([*chart.BACKEND, "--set", "sampler.replicasCount=2"], "at '/sampler': additional properties 'replicasCount' not allowed"),
     ([*chart.BACKEND, "--set", "sampler.replicas=-1"], "at '/sampler/replicas': minimum: got -1, want 0"),
     ([*chart.BACKEND, "--set", "sampler.replicas=many"], "at '/sampler/replicas': got string, want integer"),
@@ -382,6 +461,26 @@ def the_pages_values_hold():
         with tempfile.TemporaryDirectory() as directory:
             pod = chart.Pod(items, one(items, kind), directory, {})
             must(*pod.argv(proc.BUILD), "--check", env=pod.env())
+
+
+@suite.case()
+def the_pages_pod_fits_the_chart():
+    """The pod that docs/drain-journal.md shows says what the program knows, of a claim, a name and a cluster that a default install has."""
+    pod = chart.drain_pod()
+    words = [str(word) for word in pod["spec"]["containers"][0]["args"]]
+    said = dict(zip(words[::2], words[1::2]))
+    done = command(f"{proc.BUILD}/sampler/tailrace-sampler", *words)
+    check(done.returncode == 2 and "/journal: no such directory" in done.stderr, f"{done.returncode} {done.stderr}")
+    items = chart.objects(must("helm", "template", "tailrace", CHART, "--namespace", pod["metadata"]["namespace"], *chart.BACKEND))
+    sampler = one(items, "StatefulSet")
+    config = config_of(items, sampler)
+    claim = f"{sampler['spec']['volumeClaimTemplates'][0]['metadata']['name']}-{sampler['metadata']['name']}-"
+    check(re.fullmatch(claim + r"\d+", pod["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"]), f"no claim of {claim}N")
+    equal(said["--to"], f"{sampler['metadata']['name']}-0.{sampler['spec']['serviceName']}:4317", "whom it asks")
+    equal(said["--cluster"], config["tailrace"]["cluster"]["name"].replace("${env:POD_NAMESPACE}", pod["metadata"]["namespace"]), "cluster")
+    equal(said["--decision-wait"], config["processors"]["tail_sampling"]["decision_wait"], "decision_wait")
+    for key, value in pod["spec"]["securityContext"].items():
+        equal(value, sampler["spec"]["template"]["spec"]["securityContext"][key], f"securityContext.{key}, by which it may read the volume")
 
 
 # -- deploy/ --------------------------------------------------------------------------------------------

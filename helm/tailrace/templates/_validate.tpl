@@ -8,6 +8,9 @@
 {{- else if not (regexMatch "^https?://" .Values.backend.endpoint) -}}
   {{- fail (printf "backend.endpoint is %q without a scheme: write http://%s for plain text or https://%s for TLS" .Values.backend.endpoint .Values.backend.endpoint .Values.backend.endpoint) -}}
 {{- end -}}
+{{- if and .Values.backend.endpoint (eq .Values.backend.protocol "otlp") (not (regexMatch "(:[0-9]+|\\$\\{.*\\})/?$" .Values.backend.endpoint)) -}}
+  {{- fail (printf "backend.endpoint is %q without a port: OTLP over gRPC is usually on 4317, as in %s:4317" .Values.backend.endpoint .Values.backend.endpoint) -}}
+{{- end -}}
 {{- if and .Values.tls.enabled (not .Values.tls.existingSecret) -}}
   {{- fail "tls.enabled is true and tls.existingSecret is empty: name a secret with tls.crt, tls.key and ca.crt" -}}
 {{- end -}}
