@@ -53,9 +53,9 @@ static const struct config_key dns_keys[] = {
     CONFIG_READ_BY(struct resolver_config, dns_port, "port", read_port,
         "The port of all samplers, a number; default 4317. Of SRV records each says its own."),
     CONFIG_KEY_NAMED(struct resolver_config, dns_interval_ns, "interval", CONFIG_SPAN,
-        "Longest time from one look-up to the next, a duration; default 5s. Sooner where a record's TTL ends sooner."),
+        "Longest time from one look-up to the next; 0 (default): 5s. Sooner where a record's TTL ends sooner."),
     CONFIG_KEY_NAMED(struct resolver_config, dns_timeout_ns, "timeout", CONFIG_SPAN,
-        "Longest time of one look-up, a duration; default 1s."),
+        "Longest time of one look-up; 0 (default): 1s."),
     {0},
 };
 
@@ -91,10 +91,10 @@ static const struct config_key k8s_keys[] = {
         "The Service of the samplers: NAME, NAME.NAMESPACE or NAME.NAMESPACE.svc.DOMAIN; without a namespace the one this pod is in. "
         "Its EndpointSlices are watched, for which the service account needs `list` and `watch` on them in that namespace."),
     CONFIG_READ_BY(struct resolver_config, k8s_ports, "ports", read_ports,
-        "Ports of each sampler, a list of numbers or of the Service's port names (differs from the Collector: it takes numbers only); "
-        "default 4317."),
+        "Ports of each sampler, a list of numbers or of the Service's port names; default 4317 (differs from the Collector: it takes "
+        "numbers only)."),
     CONFIG_KEY_NAMED(struct resolver_config, k8s_timeout_ns, "timeout", CONFIG_SPAN,
-        "Longest time of one watch, a duration; default 1m. It is followed by the next without a gap."),
+        "Longest time of one watch; 0 (default): 1m. It is followed by the next without a gap."),
     CONFIG_KEY_NAMED(struct resolver_config, k8s_return_hostnames, "return_hostnames", CONFIG_BOOL,
         "Call samplers by HOSTNAME.SERVICE.NAMESPACE in place of their addresses. Not needed for a sampler to keep its share when its "
         "address changes."),
