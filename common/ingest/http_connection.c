@@ -13,6 +13,9 @@
  *
  * Slow clients. Each state has a deadline, looked at by a sweep. A body without read_timeout must come at BODY_RATE on average.
  *
+ * Age. A client that sends all the time hears of the end with an answer ("Connection: close"), for a connection closed in between may
+ * meet its next request on the way, and a request without an answer is a failed one. Only one that pauses is closed without a word.
+ *
  * Lingering. Closing a socket with unread input resets it, and may destroy the answer on its way: so we say that we are done, and throw
  * away what comes for a moment.
  */
@@ -52,6 +55,7 @@
 #define BODY_RATE (16 * KIB)                 /* … and must then have come at so many bytes a second */
 #define WRITE_TIMEOUT_NS (30 * NS_PER_S)
 #define IDLE_TIMEOUT_NS (60 * NS_PER_S)
+#define PAUSE_NS (1 * NS_PER_S)              /* idle for so long, an aged connection ends without waiting for a request */
 #define LINGER_NS (1 * NS_PER_S)             /* until the client closes too */
 #define LINGER_UNREAD_NS (5 * NS_PER_S)      /* while it still sends what was refused */
 #define CORS_LINES_BYTES 4096
@@ -67,7 +71,7 @@ struct http_connection {
     struct event readable, writable;
     bool reading, writing; /* these events are added */
     enum connection_state state;
-    uint64_t deadline_ns, close_after_ns;
+    uint64_t deadline_ns, close_after_ns, idle_since_ns;
     /* input not used yet: in the home's scratch during a turn, in saved between turns */
     struct slice in;
     uint8_t *saved;
@@ -299,6 +303,7 @@ static enum step refuse_broken(struct http_connection *connection, int status, e
 static void await_next(struct http_connection *connection)
 {
     connection->state = CONNECTION_HEAD;
+    connection->idle_since_ns = connection->home->now_ns;
     connection->deadline_ns = connection->home->now_ns + or_own(options_of(connection)->idle_timeout_ns, IDLE_TIMEOUT_NS);
 }
 
@@ -1010,6 +1015,7 @@ void http_home_adopt(struct http_home *home, int fd)
     home->connection_count++;
     metric_set(home->cell, METRIC_HTTP_CONNECTIONS, home->connection_count);
     connection->state = CONNECTION_HEAD;
+    connection->idle_since_ns = home->now_ns;
     connection->deadline_ns = home->now_ns + or_own(options->read_header_timeout_ns, HEADER_TIMEOUT_NS);
     connection_run(connection);
 }
@@ -1019,16 +1025,34 @@ static bool is_idle(const struct http_connection *connection)
     return connection->state == CONNECTION_HEAD && connection->in.len == 0;
 }
 
+/* A request that the socket holds already is still served; its answer says that the connection ends, where it does. Bytes that never
+ * become one (records of TLS without content) do not keep the connection. */
+static void close_idle(struct http_connection *connection)
+{
+    bool overdue = connection->home->now_ns >= connection->deadline_ns + PAUSE_NS;
+    char byte;
+
+    if (overdue || recv(connection->stream.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
+        connection_free(connection);
+}
+
 static void connection_on_deadline(struct http_connection *connection)
 {
-    bool receiving = (connection->state == CONNECTION_HEAD || connection->state == CONNECTION_BODY) && !is_idle(connection);
-
-    if (!receiving) {
+    if (is_idle(connection)) {
+        close_idle(connection);
+        return;
+    }
+    if (connection->state != CONNECTION_HEAD && connection->state != CONNECTION_BODY) {
         connection_free(connection);
         return;
     }
     if (refuse_broken(connection, 408, REFUSED_TIMEOUT, "the request did not arrive in time") == STEP_ON)
         connection_run(connection);
+}
+
+static bool has_aged(const struct http_connection *connection, uint64_t now_ns)
+{
+    return now_ns >= connection->close_after_ns && now_ns >= connection->idle_since_ns + PAUSE_NS;
 }
 
 void http_home_sweep(struct http_home *home)
@@ -1039,8 +1063,8 @@ void http_home_sweep(struct http_home *home)
 
         if (home->now_ns >= connection->deadline_ns)
             connection_on_deadline(connection);
-        else if (is_idle(connection) && home->now_ns >= connection->close_after_ns)
-            connection_free(connection);
+        else if (is_idle(connection) && (home->draining || has_aged(connection, home->now_ns)))
+            close_idle(connection);
     }
 }
 
@@ -1048,11 +1072,12 @@ void http_home_drain(struct http_home *home)
 {
     if (home->draining)
         return;
+    home->now_ns = clock_now_ns();
     LIST_FOR_EACH_SAFE(node, following, &home->connections) {
         struct http_connection *connection = container_of(node, struct http_connection, node);
 
         if (is_idle(connection))
-            connection_free(connection);
+            close_idle(connection);
     }
     home->draining = true;
     if (home->connection_count == 0)

@@ -7,6 +7,7 @@ points to at that moment, one that is there stays where it is.
 import contextlib
 import http.client
 import os
+import signal
 import socket
 import sys
 import threading
@@ -189,6 +190,75 @@ def age_moves_clients(words):
             until(lambda: len(load.acknowledged) > seen + 10 * CLIENTS, "all clients are served by the new node")
             equal(old.metrics().value("tailrace_requests_total"), before, "requests at the old node")
         expect_delivered(load, samplers, sink)
+
+
+@suite.case("lb", "sampler")
+def an_answer_says_that_it_ends(tier):
+    """An HTTP connection in use that reaches its age ends after an answer which says so, never in front of a request."""
+    pause_s = 0.1  # long enough for each sweep to find the connections idle
+    with Stage() as stage:
+        node, _, samplers, sink = start_nodes(stage, tier, AGED)
+        answered, told = [], []
+
+        def client():
+            connection = http.client.HTTPConnection(node.http_address, timeout=20 * slowness())
+            while True:
+                request = otlp.request_of([otlp.trace_id()], 2)
+                connection.request("POST", "/v1/traces", request.SerializeToString(), {"Content-Type": "application/x-protobuf"})
+                answer = connection.getresponse()  # raises where the connection has ended without a word
+                answer.read()
+                check(answer.status == 200, f"HTTP {answer.status}")
+                answered.append(request)
+                if answer.will_close:
+                    told.append(answer.getheader("Connection"))
+                    connection.close()
+                    return
+                time.sleep(pause_s)
+
+        clients = [threading.Thread(target=client) for _ in range(4 * CLIENTS)]
+        for thread in clients:
+            thread.start()
+        for thread in clients:
+            thread.join(60 * slowness())
+        equal(told, ["close"] * len(clients), "what the last answers said")
+        want = [item.span.span_id for request in answered for item in otlp.flatten(request)]
+        until(lambda: len(sink.spans()) >= len(want), "exported")
+        same_once((item.span.span_id for item in sink.spans()), want, "spans at the backend")
+
+
+@suite.case("lb", "sampler")
+def a_stop_answers_what_came_before(tier):
+    """A request that lies in an idle HTTP connection's socket when the node is told to stop is answered before it ends."""
+    with Stage() as stage:
+        node, _, samplers, sink = start_nodes(stage, tier, None)
+        connections = [http.client.HTTPConnection(node.http_address, timeout=20 * slowness()) for _ in range(4 * CLIENTS)]
+        sent = []
+
+        def send(connection):
+            sent.append(otlp.request_of([otlp.trace_id()], 2))
+            connection.request("POST", "/v1/traces", sent[-1].SerializeToString(), {"Content-Type": "application/x-protobuf"})
+
+        def take(connection):
+            answer = connection.getresponse()
+            answer.read()
+            equal(answer.status, 200, "answer")
+            return answer.will_close
+
+        for connection in connections:
+            send(connection)
+            check(not take(connection), "the connection stays")
+        os.kill(node.process.pid, signal.SIGSTOP)  # both are there when it looks again
+        for connection in connections:
+            send(connection)
+        os.kill(node.process.pid, signal.SIGTERM)
+        os.kill(node.process.pid, signal.SIGCONT)
+        for connection in connections:
+            take(connection)
+            connection.close()
+        want = [item.span.span_id for request in sent for item in otlp.flatten(request)]
+        until(lambda: len(sink.spans()) >= len(want), "exported")
+        same_once((item.span.span_id for item in sink.spans()), want, "spans at the backend")
+        equal(node.wait(60 * slowness()), 0, "exit status")
 
 
 @suite.case("grpc", "http")
