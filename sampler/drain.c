@@ -27,6 +27,7 @@ static unsigned enter_leaving(struct drain *drain, const struct drain_facts *fac
 {
     drain->phase = DRAIN_LEAVING;
     drain->leaving_ns = now_ns;
+    drain->clean = clean;
     if (!facts->cluster) {
         drain->phase = DRAIN_OVER;
         return DRAIN_END;
@@ -77,7 +78,7 @@ static unsigned step_emptying(struct drain *drain, const struct drain_facts *fac
         return DRAIN_DECIDE;
     }
     if (drain->deciding ? facts->finished : facts->idle)
-        return enter_leaving(drain, facts, true, now_ns);
+        return enter_leaving(drain, facts, !facts->remembers, now_ns);
     return 0;
 }
 

@@ -10,7 +10,8 @@
  *          left stays there), without one now.
  * FORCED   the grace is nearly over (DRAIN_MARGIN_NS before its end, or a second signal): with a journal everything stands still,
  *          without one everything is decided here.
- * LEAVING  left, said to all; at most DRAIN_HEARD_NS.
+ * LEAVING  left, said to all; at most DRAIN_HEARD_NS. Clean where nothing stays behind: who leaves verdicts in its journal, while all others
+ *          drain too, keeps its slots for handoff_timeout, so that nobody decides there anew before it is back.
  */
 #pragma once
 
@@ -26,6 +27,7 @@ struct drain {
     enum drain_phase phase;
     uint64_t began_ns, leaving_ns;
     bool cut;       /* not everything went where it should */
+    bool clean;     /* left so */
     bool deciding, closed, cancelled;
 };
 
@@ -35,6 +37,7 @@ struct drain_facts {
     bool idle;           /* asked since the phase began: nothing is held, nothing is under way */
     bool heard;          /* every reachable peer has heard the present state */
     bool listeners_done; /* nobody is served any more */
+    bool remembers;      /* the journal has young verdicts of slots that are this one's to the last: nobody was ready to take them */
     bool finished;       /* all was decided and delivered, after DRAIN_DECIDE */
     unsigned stops;      /* signals */
     uint64_t grace_ns;   /* tailrace.drain_timeout */

@@ -20,6 +20,7 @@ static void drain_on_holds(void *context, const struct holds_sum *sum)
 
     run->idle = run->asked_phase == run->drain.phase && sum->swept && sum->open_requests == 0 && sum->traces == 0 && sum->verdicts == 0 &&
         sum->survivors == 0 && sum->foreign_traces == 0 && sum->exports == 0;
+    run->remembers = sum->remembers;
     sampler_drain_tend(sampler, clock_now_ns());
 }
 
@@ -122,6 +123,7 @@ static struct drain_facts facts_of(const struct sampler *sampler)
         .fellows = sampler->cluster && (sampler->config.gives_only || cluster_has_fellows(sampler->cluster)),
         .idle = run->idle,
         .heard = !sampler->cluster || cluster_heard(sampler->cluster),
+        .remembers = sampler->journal && run->remembers && sampler->cluster && cluster_owns_some(sampler->cluster),
         .listeners_done = run->listeners_done,
         .finished = atomic_load(&sampler->workers_finished) == sampler->worker_count,
         .stops = run->stops,

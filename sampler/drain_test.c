@@ -109,9 +109,26 @@ static void test_runs(void **state)
     }
 }
 
+/* While all drain nobody takes verdicts: who has young ones in its journal leaves them there, and says so. */
+static void test_verdicts_stay(void **state)
+{
+    struct drain_facts facts = {
+        .cluster = true, .journal = true, .fellows = true, .idle = true, .heard = true, .stops = 1, .grace_ns = GRACE, .remembers = true};
+    struct drain drain = {.phase = DRAIN_RUNNING};
+    unsigned acts = 0;
+
+    (void)state;
+    for (int turn = 0; turn < 10; turn++) {
+        acts |= drain_step(&drain, &facts, 1000 * S);
+        facts.listeners_done = (acts & DRAIN_CLOSE) != 0;
+    }
+    assert_int_equal(acts, DRAIN_SAY | DRAIN_CLOSE | DRAIN_LEAVE | DRAIN_END);
+    assert_false(drain.cut);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_runs)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_runs), cmocka_unit_test(test_verdicts_stay)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -95,7 +95,7 @@ struct drain_run { /* drain_run.c */
     struct hold_poll poll;
     enum drain_phase asked_phase;
     uint64_t asked_ns, said_ns;
-    bool idle, listeners_done;
+    bool idle, remembers, listeners_done;
     unsigned stops;
     struct mail listeners_mail, finished_mail;
 };

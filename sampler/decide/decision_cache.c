@@ -92,7 +92,7 @@ struct decision_cache {
     uint32_t first_free;
     struct record_list lists[KINDS];
     uint64_t held_traces; /* as of the last tend */
-    uint64_t evicted_young;
+    uint64_t evicted_young, newest_ns;
     bool keep_all;
     char **foreign; /* names of policies */
     uint16_t foreign_count;
@@ -557,6 +557,7 @@ void decision_cache_put(struct decision_cache *cache, const struct trace_id *id,
         }
     }
 
+    cache->newest_ns = u64_max(cache->newest_ns, record->decided_ns);
     at = record_at(cache, number);
     *at = (struct record){
         .id = *id,
@@ -798,5 +799,6 @@ struct decision_cache_stats decision_cache_stats(const struct decision_cache *ca
         .evicted_young = cache->evicted_young,
         .hashes = cache->log.hashes,
         .oldest_ns = oldest ? record_at(cache, oldest)->decided_ns : 0,
+        .newest_ns = cache->newest_ns,
     };
 }

@@ -41,6 +41,7 @@ struct decision_cache_options {
 
 struct decision_cache_stats {
     uint64_t records, evicted_young, hashes, oldest_ns; /* oldest_ns: decided_ns of the oldest record; 0: none */
+    uint64_t newest_ns; /* decided_ns of the latest decision that was ever put; 0: none */
 };
 
 #define DECISION_POLICY_FOREIGN 0x8000u /* policies from here on are decision_cache_policy's */

@@ -518,6 +518,16 @@ bool cluster_has_fellows(const struct cluster *cluster)
     return false;
 }
 
+bool cluster_owns_some(const struct cluster *cluster)
+{
+    const struct view *view = cluster->view;
+
+    for (uint32_t i = 0; view && view->ring && i < view->ring->member_count; i++)
+        if (view->members_of_ring[i] == view->self)
+            return true;
+    return false;
+}
+
 size_t cluster_view_members(const struct cluster *cluster)
 {
     return cluster->view ? cluster->view->member_count : 0;

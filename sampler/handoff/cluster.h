@@ -50,6 +50,8 @@ bool cluster_is_draining(const struct cluster *cluster);
 bool cluster_heard(const struct cluster *cluster);
 /* Is there a ready member, reachable, that takes what this one gives away? */
 bool cluster_has_fellows(const struct cluster *cluster);
+/* Some slots are its own, by the ring of that view: it is ready, or nobody is. */
+bool cluster_owns_some(const struct cluster *cluster);
 /* Of the view that the workers have last been sent. */
 size_t cluster_view_members(const struct cluster *cluster);
 

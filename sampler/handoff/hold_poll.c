@@ -53,6 +53,7 @@ void holds_sum_add(struct holds_sum *sum, const struct holds *holds, bool first)
     sum->traces += holds->traces;
     sum->verdicts += holds->verdicts;
     sum->survivors += holds->survivors;
+    sum->remembers = sum->remembers || holds->remembers;
     if (holds->oldest_ns > 0 && (sum->oldest_ns == 0 || holds->oldest_ns < sum->oldest_ns))
         sum->oldest_ns = holds->oldest_ns;
     for (size_t i = 0; holds->members && i < sum->member_count; i++) {

@@ -17,6 +17,7 @@ struct holds_sum {
     uint32_t ring_no;       /* of the workers' views; 0: they differ, or there is none */
     bool swept;             /* all of them */
     uint64_t open_requests, traces, verdicts, survivors;
+    bool remembers;         /* any of them */
     uint64_t oldest_ns;     /* 0: nothing foreign is held */
     uint64_t foreign_traces, foreign_bytes, exports; /* over the members */
     struct held_for *members; /* the poll's own, until the next one; NULL: not asked for */

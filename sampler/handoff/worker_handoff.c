@@ -270,12 +270,14 @@ uint64_t worker_handoff_run(struct worker_handoff *handoff, uint64_t now_ns)
 void worker_holds(struct sampler_worker *home, struct holds *out)
 {
     struct worker_handoff *handoff = home->handoff;
+    uint64_t decided_ns = decision_cache_stats(home->cache).newest_ns;
 
     out->ring_no = handoff->view ? handoff->view->ring_no : 0;
     out->open_requests = handoff->open_count;
     out->traces = trace_table_count(home->traces);
     out->survivors = worker_backends_units(home->backends);
     out->verdicts = home->journal ? worker_journal_unwritten(home->journal) : 0;
+    out->remembers = decided_ns > 0 && u64_sub_floor(home->worker.now_ns, decided_ns) < handoff->options.verdict_keep_ns;
     out->oldest_ns = 0;
     for (size_t i = 0; out->members && i < out->member_count; i++)
         out->members[i] = (struct held_for){0, 0, 0};

@@ -53,6 +53,7 @@ struct holds {
     bool swept;             /* all that was there when the view came is counted in members; false: more may be found */
     uint64_t open_requests; /* from clients and by Forward and Give, not answered yet */
     uint64_t traces, verdicts, survivors; /* held at all, whoever owns them; verdicts: young ones not written yet */
+    bool remembers;         /* verdicts younger than verdict_keep, or had some and gave them away */
     uint64_t oldest_ns;     /* when the first of the foreign ones arrived; 0: there are none */
     struct held_for *members; /* the caller's array, of the view's member count; NULL: not asked for */
     size_t member_count;

@@ -220,12 +220,12 @@ static void lb_yaml(const struct node *node, struct yaml *yaml)
 
 /* -- life --------------------------------------------------------------------------------------------------------------------------- */
 
-/* One that did not leave cleanly, and is away so long that the others may give it up. */
+/* One that left something behind, and is away so long that the others may give it up. */
 static void note_away(const struct node *node)
 {
     uint64_t away_ns = world.now_ns - node->left_ns;
 
-    if (node->kind != NODE_SAMPLER || node->lives == 0 || node->stopped_cleanly)
+    if (node->kind != NODE_SAMPLER || node->lives == 0 || (node->stopped_cleanly && node->left_clean))
         return;
     if (away_ns + 5 * fleet.options.status_interval_ns > fleet.options.handoff_timeout_ns)
         oracle_cause(CAUSE_AWAY_LONG, node->left_ns, world.now_ns);
@@ -293,7 +293,7 @@ static void all_drain_look(void)
         running += fleet.samplers[i]->process != NULL;
         draining += fleet.samplers[i]->process != NULL && fleet.terminating[i];
     }
-    if (running > 0 && running == draining)
+    if (running > 0 && running == draining && !fleet.options.journal)
         oracle_cause(CAUSE_NOBODY_READY, world.now_ns - TICK_NS, world.now_ns);
 }
 
@@ -335,7 +335,7 @@ void fleet_succeeds(struct node *heir, struct node *node)
     heir->left_ns = node->left_ns;
     heir->lives++;
     heir->stopped_cleanly = false;
-    node->stopped_cleanly = true;
+    node->stopped_cleanly = node->left_clean = true;
 }
 
 bool fleet_is_up(const struct node *node)
@@ -438,6 +438,7 @@ static void on_end(struct node *node)
         return;
     conditions_look(node);
     oracle_gone(node);
+    node->left_clean = node->process->sampler->drain_run.drain.clean;
 }
 
 static void fleet_tick(struct sim_event *event)

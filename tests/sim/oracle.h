@@ -29,7 +29,7 @@ enum cause {
     CAUSE_TWO_FAULTS,   /* a keeper died while the owner was down; a joiner's only known peer died */
     CAUSE_FORGOT,       /* a young verdict entry was evicted */
     CAUSE_TIMED_OUT,    /* C4: settled without an answer */
-    CAUSE_NOBODY_READY, /* all drain: who leaves takes along the verdicts of slots that were its own to the last */
+    CAUSE_NOBODY_READY, /* all drain, without journals: who leaves takes along the verdicts of slots that were its own to the last */
     CAUSE_APART,        /* L3: a drain was cut short without a journal, and decided by itself */
     CAUSE_COUNT,
 };

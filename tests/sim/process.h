@@ -39,6 +39,7 @@ struct node {
     unsigned lives;
     uint64_t left_ns;       /* when it went away last; 0: never */
     bool stopped_cleanly;   /* how its last life ended */
+    bool left_clean;        /* … and that nothing stayed in its journal */
     bool frozen_resolver;   /* its resolver answers nothing new */
     uint64_t slow_ns;       /* added to each turn's delay */
     struct volume *volume;  /* survives processes; NULL: none */

@@ -568,7 +568,8 @@ static void all_leave_setup(struct fleet_options *options, struct workload *load
 {
     clustered_setup(options, load);
     options->drain_timeout_ns = PICK(3, 5, 20) * NS_PER_S;
-    options->decision_wait_ns = PICK(2, 5) * NS_PER_S;
+    options->decision_wait_ns = PICK(200, 2000, 5000) * NS_PER_MS;
+    load->late_per_mille = 300;
 }
 
 static void all_leave_plan(void)
@@ -579,7 +580,7 @@ static void all_leave_plan(void)
     if (rng_chance(&world.fault, 500))
         backend_away_at(0, at_ns - rng_below(&world.fault, 2 * unit_ns()), PICK(5, 30) * unit_ns());
     for (unsigned i = 0; i < fleet.options.samplers; i++)
-        restart_at(at_ns, fleet.samplers[i]);
+        restart_at(at_ns + i * PICK(0, 1, 5) * unit_ns(), fleet.samplers[i]);
 }
 
 /* -- 15: a member that hardly answers; resolvers that lie ---------------------------------------------------------------------------------------------------------------- */
