@@ -1,5 +1,7 @@
 #include "common/config/endpoint.h"
 
+#include <arpa/inet.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -56,6 +58,7 @@ static const char *check(struct config_context *context, const struct config_nod
     const char *port = default_port;
     char *colon, *result;
     bool brackets = host[0] == '[';
+    uint8_t v4[4];
     size_t size;
 
     if (brackets) {
@@ -69,8 +72,10 @@ static const char *check(struct config_context *context, const struct config_nod
             port = close + 2;
         else if (close[1])
             return fail(context, node, whole, "after the bracket a port is expected, as in [::1]:4317");
-        if (!ipv6_ok(host))
-            return fail(context, node, whole, "what stands in brackets is no IPv6 address");
+        if (inet_pton(AF_INET, host, v4) == 1)
+            brackets = false; /* as in Go: "[${env:POD_IP}]:4317" holds for either family */
+        else if (!ipv6_ok(host))
+            return fail(context, node, whole, "what stands in brackets is no IP address");
     } else {
         colon = strchr(host, ':');
         if (colon && strchr(colon + 1, ':'))

@@ -5,9 +5,10 @@
 
 #include "common/config/config.h"
 
-/* Checks an address to listen on or to call and brings it to the form host:port, IPv6 in brackets. node: where it was written,
- * for messages. A listener may say `:4317` (every address, becomes [::]:4317) and port 0 (any free one); an address to call
- * may carry http://, https:// or dns:///, which are taken off, and lacks a port only when default_port is given ("4317").
+/* Checks an address to listen on or to call and brings it to the form host:port, IPv6 in brackets; an IPv4 address may stand in
+ * brackets too, and loses them. node: where it was written, for messages. A listener may say `:4317` (every address, becomes
+ * [::]:4317) and port 0 (any free one); an address to call may carry http://, https:// or dns:///, which are taken off, and lacks a
+ * port only when default_port is given ("4317").
  * Returns NULL after an error was reported. */
 const char *endpoint_listen(struct config_context *context, const struct config_node *node, const char *text);
 const char *endpoint_call(

@@ -122,8 +122,8 @@ class Pod:
         tier = program[len("tailrace-"):]
         return [f"{build}/{tier}/{program}", *[self.here(word) for word in self.container["args"]]]
 
-    def env(self):
-        fields = {"metadata.name": "pod-0", "metadata.namespace": NAMESPACE, "status.podIP": "10.1.2.3"}
+    def env(self, ip="10.1.2.3"):
+        fields = {"metadata.name": "pod-0", "metadata.namespace": NAMESPACE, "status.podIP": ip}
         made = {}
         for entry in self.container["env"]:
             source = entry.get("valueFrom", {})

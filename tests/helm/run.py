@@ -57,6 +57,17 @@ def programs_take_it(name):
             check("warning: " not in text, f"{workload['kind']}: {text}")
 
 
+@suite.case("10.1.2.3", "fd00::5")
+def pods_have_an_address_of_either_family(ip):
+    """What the chart makes of a pod's address is one that other samplers can call, in a cluster of IPv4 and of IPv6."""
+    items = render("--set", "bindAddress=[::]")
+    for kind in ("Deployment", "StatefulSet"):
+        with tempfile.TemporaryDirectory() as directory:
+            pod = chart.Pod(items, one(items, kind), directory, {})
+            done = command(*pod.argv(proc.BUILD), "--check", env=pod.env(ip))
+        check(done.returncode == 0, f"{kind}: {done.stderr}")
+
+
 @suite.case()
 def a_key_the_programs_refuse_is_seen():
     """The case above can fail: a wrong key in `config` passes the chart and is refused by the program, by its path."""

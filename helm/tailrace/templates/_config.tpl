@@ -181,7 +181,8 @@ tailrace:
     self: "${env:POD_NAME}"
     {{- if .Values.sampler.handoff.enabled }}
     name: {{ default (printf "${env:POD_NAMESPACE}/%s" (include "tailrace.fullname" .)) .Values.sampler.handoff.clusterName | quote }}
-    advertise: "${env:POD_IP}:{{ .Values.ports.grpc }}"
+    {{- /* In brackets, as it may be IPv6; those of an IPv4 address are taken off. */}}
+    advertise: "[${env:POD_IP}]:{{ .Values.ports.grpc }}"
     handoff_timeout: {{ .Values.sampler.handoff.timeout }}
     resolver:
       {{- include "tailrace.resolver.peers" . | nindent 6 }}
