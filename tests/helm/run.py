@@ -612,6 +612,7 @@ def units_are_well_formed():
             done = command("systemd-analyze", "security", "--offline=true", "--threshold=30", unit)
             check(done.returncode == 0, f"{path.name}: {done.stdout[-400:]}{done.stderr}")
             stop = int(re.search(r"TimeoutStopSec=(\d+)", text).group(1))
+            check(re.search(r"^ExecReload=/bin/kill -HUP \$MAINPID$", text, re.MULTILINE), f"{path.name}: systemctl reload does nothing")
             check(stop > 60, f"{path.name}: a stop is cut short after {stop} s, the programs drain for 60")
 
 
