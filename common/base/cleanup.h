@@ -2,7 +2,6 @@
 #pragma once
 
 #define CLEANUP(free_function) __attribute__((cleanup(free_function##_cleanup)))
-#define PURE __attribute__((pure))
 #define NORETURN __attribute__((noreturn))
 #define PRINTF_LIKE(format_at, args_at) __attribute__((format(printf, format_at, args_at)))
 #define LIKELY(x) __builtin_expect(!!(x), 1)

@@ -539,15 +539,6 @@ struct block *block_new_class(struct extent_store *store, unsigned class_index)
     return block;
 }
 
-struct block *block_new(struct extent_store *store, size_t payload_bytes)
-{
-    unsigned class_index = 0;
-
-    while (class_index < BLOCK_CLASSES - 1 && block_class_capacity(class_index) < payload_bytes)
-        class_index++;
-    return block_new_class(store, class_index);
-}
-
 void block_free(struct extent_store *store, struct block *block)
 {
     struct extent *extent;

@@ -68,9 +68,7 @@ int extent_store_new(struct extent_pool *pool, struct extent_store **out_store);
 void extent_store_free(struct extent_store *store);
 uint64_t extent_store_used_bytes(const struct extent_store *store); /* in blocks handed out, and put off */
 
-/* A block of at least `bytes` of payload when that fits a class, else of the largest class; NULL only
- * when the system has no memory. Its bytes are not cleared, next is NULL. */
-struct block *block_new(struct extent_store *store, size_t payload_bytes);
+/* NULL only when the system has no memory. Its bytes are not cleared, next is NULL. */
 struct block *block_new_class(struct extent_store *store, unsigned class_index);
 void block_free(struct extent_store *store, struct block *block);
 /* Frees block and all that follow it. Both accept NULL. */

@@ -112,7 +112,6 @@ static void test_places(void **state)
 
     (void)state;
     assert_int_equal(config_node_line(block), 3);
-    assert_int_equal(config_node_column(block), 3);
     assert_int_equal(config_node_count(policies), 2);
     assert_int_equal(config_node_line(config_node_at(policies, 0)), 5);
     assert_int_equal(config_node_line(type), 8);

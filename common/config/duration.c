@@ -3,9 +3,7 @@
  * nineteenth are read and ignored: they are below a nanosecond in every unit. */
 #include "common/config/duration.h"
 
-#include <inttypes.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "common/base/cleanup.h"
@@ -154,59 +152,4 @@ int duration_parse(const char *text, size_t len, int64_t *out_ns)
         return DURATION_E_RANGE;
     *out_ns = (int64_t)total;
     return 0;
-}
-
-/* Writes value / 10^digits without trailing zeros. */
-static int put_decimal(char *text, size_t size, uint64_t value, unsigned digits)
-{
-    uint64_t scale = 1, fraction;
-    char decimals[24] = "";
-
-    for (unsigned i = 0; i < digits; i++)
-        scale *= 10;
-    fraction = value % scale;
-    if (fraction) {
-        size_t len = (size_t)snprintf(decimals, sizeof(decimals), ".%0*" PRIu64, (int)digits, fraction);
-
-        while (decimals[len - 1] == '0')
-            decimals[--len] = '\0';
-    }
-    return snprintf(text, size, "%" PRIu64 "%s", value / scale, decimals);
-}
-
-const char *duration_text(int64_t ns, char text[DURATION_TEXT_SIZE])
-{
-    uint64_t left = ns < 0 ? 0 - (uint64_t)ns : (uint64_t)ns;
-    size_t at = 0;
-
-    if (ns < 0)
-        text[at++] = '-';
-    if (left < 1000000000u) {
-        const char *unit = left < 1000 ? "ns" : left < 1000000 ? "us" : "ms";
-        unsigned digits = left < 1000 ? 0 : left < 1000000 ? 3 : 6;
-
-        if (left == 0)
-            unit = "s";
-        at += (size_t)put_decimal(text + at, DURATION_TEXT_SIZE - at, left, digits);
-        (void)snprintf(text + at, DURATION_TEXT_SIZE - at, "%s", unit);
-        return text;
-    }
-    for (size_t i = ARRAY_COUNT(units); i-- > 0;) { /* hours, minutes, seconds; those that are zero are left out */
-        const struct unit *unit = &units[i];
-
-        if (unit->ns < 1000000000u)
-            break;
-        if (unit->ns == 1000000000u) {
-            if (left == 0)
-                break;
-            at += (size_t)put_decimal(text + at, DURATION_TEXT_SIZE - at, left, 9);
-            (void)snprintf(text + at, DURATION_TEXT_SIZE - at, "s");
-            break;
-        }
-        if (left >= unit->ns) {
-            at += (size_t)snprintf(text + at, DURATION_TEXT_SIZE - at, "%" PRIu64 "%s", left / unit->ns, unit->name);
-            left %= unit->ns;
-        }
-    }
-    return text;
 }

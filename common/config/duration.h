@@ -14,7 +14,3 @@
 
 /* 0 and *out_ns, or one of the above. text need not end with NUL. */
 int duration_parse(const char *text, size_t len, int64_t *out_ns);
-
-#define DURATION_TEXT_SIZE 40 /* the longest is -2562047h47m16.854775808s */
-/* The shortest usual spelling, such as 1m30s or 1.5ms; duration_parse reads it back to the same number. Returns text. */
-const char *duration_text(int64_t ns, char text[DURATION_TEXT_SIZE]);

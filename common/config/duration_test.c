@@ -98,16 +98,15 @@ static const struct {
     {INT64_MIN, "-2562047h47m16.854775808s"},
 };
 
-static void test_text(void **state)
+/* As people and Go write them. */
+static void test_spellings(void **state)
 {
     (void)state;
     for (size_t i = 0; i < ARRAY_COUNT(spellings); i++) {
-        char text[DURATION_TEXT_SIZE];
-        int64_t back = 7;
+        int64_t ns = 7;
 
-        assert_string_equal(duration_text(spellings[i].ns, text), spellings[i].text);
-        assert_int_equal(duration_parse(text, strlen(text), &back), 0);
-        assert_true(back == spellings[i].ns);
+        assert_int_equal(duration_parse(spellings[i].text, strlen(spellings[i].text), &ns), 0);
+        assert_true(ns == spellings[i].ns);
     }
 }
 
@@ -115,7 +114,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parse),
-        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_spellings),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -199,12 +199,11 @@ static bool is_one_reference(const char *text, size_t len)
     return len > 3 && text[0] == '$' && text[1] == '{' && reference_end(text, text + len) == text + len - 1;
 }
 
-/* A file's line and column for all that came out of a variable. */
+/* A file's line for all that came out of a variable. */
 static void place(struct config_node *node, const struct config_node *like)
 {
     node->file = like->file;
     node->line = like->line;
-    node->column = like->column;
     for (size_t i = 0; i < node->count; i++)
         place(node->items[i], like);
 }

@@ -16,7 +16,7 @@ struct exporter_reading {
     struct otlp_exporter_config config; /* first: otlp_queue_keys are of this struct alone */
     const char *authenticator, *traces_endpoint;
     struct config_strings partition_keys;
-    bool keepalive_set, permit_set;
+    bool keepalive_set;
 };
 static_assert(offsetof(struct exporter_reading, config) == 0, "tables of both structs are mixed");
 

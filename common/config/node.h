@@ -14,7 +14,7 @@
 
 struct config_node {
     enum config_node_kind kind;
-    unsigned line, column; /* from 1 */
+    unsigned line; /* from 1 */
     const char *file;
     struct config_context *context; /* whose memory it is in */
     struct config_node *parent; /* NULL: the root */

@@ -135,7 +135,6 @@ struct config_node *node_new(struct config_context *context, enum config_node_ki
     if (like) {
         node->file = like->file;
         node->line = like->line;
-        node->column = like->column;
     }
     return node;
 }
@@ -454,7 +453,6 @@ static struct config_node *read_map(struct reader *reader, unsigned depth)
         if (!value)
             return NULL;
         value->line = (unsigned)mark.line + 1; /* a block stands where its key is */
-        value->column = (unsigned)mark.column + 1;
         if (is_merge && merge) {
             reader_fail(reader, mark, "the key `<<` is here twice");
             return NULL;
@@ -509,7 +507,6 @@ static struct config_node *read_node(struct reader *reader, yaml_event_t *event,
 
     node->file = reader->file;
     node->line = (unsigned)event->start_mark.line + 1;
-    node->column = (unsigned)event->start_mark.column + 1;
     if (anchor)
         reader->anchors[anchor_index].node = node;
     return node;
@@ -563,7 +560,6 @@ struct config_node *yaml_parse(struct config_context *context, const char *file,
     if (!root->file) { /* nothing in it */
         root->file = file;
         root->line = 1;
-        root->column = 1;
     }
     return root;
 }
@@ -605,11 +601,6 @@ const char *config_node_file(const struct config_node *node)
 unsigned config_node_line(const struct config_node *node)
 {
     return node ? node->line : 0;
-}
-
-unsigned config_node_column(const struct config_node *node)
-{
-    return node ? node->column : 0;
 }
 
 const char *config_node_name(const struct config_node *node)

@@ -29,7 +29,6 @@ const char *config_node_kind_name(enum config_node_kind kind); /* "a number", "a
 /* Where it stands. A map's value is at the line of its key. path: "processors.tail_sampling.policies[0].name". */
 const char *config_node_file(const struct config_node *node);
 unsigned config_node_line(const struct config_node *node);
-unsigned config_node_column(const struct config_node *node);
 const char *config_node_path(const struct config_node *node);
 const char *config_node_name(const struct config_node *node); /* the key it stands under; "" for an item of a list and the root */
 

@@ -99,11 +99,6 @@ ssize_t http_stream_write(struct http_stream *stream, struct slice bytes)
     return n < 0 ? -errno : n;
 }
 
-bool http_stream_pending(const struct http_stream *stream)
-{
-    return stream->ssl && SSL_has_pending(stream->ssl);
-}
-
 void http_stream_finish(struct http_stream *stream)
 {
     if (stream->ssl) {

@@ -153,7 +153,6 @@ static struct ottl_node *node_literal(struct ottl_compile *compile, const struct
         return NULL;
     node->value = value;
     node->is_constant = node->is_literal = true;
-    node->is_plain = !ast->is_wrapped;
     return node;
 }
 
@@ -332,7 +331,6 @@ static struct ottl_node *compile_path(struct ottl_compile *compile, const struct
     if (leaf->kind == PATH_STATE && keys)
         node->eval = path_state_key;
     node->part = (uint8_t)leaf->part;
-    node->is_path = true;
     node->asks_span |= context == PATH_SPAN || context == PATH_EVENT;
     if (leaf->kind == PATH_ATTRIBUTES && keys && node->indexes[0].kind == INDEX_STRING)
         node->key = key_number(compile->program, node->part, node->indexes[0].text);
@@ -610,7 +608,7 @@ static struct ottl_node *compile_list(struct ottl_compile *compile, const struct
     }
     node = node_fold(compile, node);
     if (node)
-        node->is_literal = node->is_plain = is_literal;
+        node->is_literal = is_literal;
     return node;
 }
 
@@ -655,7 +653,7 @@ static struct ottl_node *compile_map(struct ottl_compile *compile, const struct 
         compile_fault(compile, ast->at, "%s", ottl_run_error(compile->run, text, sizeof(text)));
         return NULL;
     }
-    node->is_literal = node->is_plain = true;
+    node->is_literal = true;
     return node;
 }
 

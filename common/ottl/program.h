@@ -33,8 +33,6 @@ struct ottl_node {
     uint32_t memo;       /* of a boolean that only the header answers */
     uint8_t op;          /* enum ottl_compare, or the sign of an arithmetic operation */
     bool is_literal;     /* what the Collector takes for a literal: arguments are checked at load */
-    bool is_plain;       /* and written without sign or parentheses */
-    bool is_path;
     bool is_constant;    /* the same for every span; value holds it */
     bool asks_span;      /* it, or a part of it, depends on the span or event, or on the time */
     uint8_t part;        /* enum ottl_part, of attributes */
@@ -149,12 +147,6 @@ node_eval eval_compare, eval_and, eval_or, eval_not, eval_condition_call, eval_m
     eval_index, eval_attributes;
 /* Resolves […] after a converter: strings in maps, numbers in lists; what is missing is an error. */
 bool eval_indexes(struct ottl_run *run, const struct ottl_node *node, struct ottl_value *value);
-
-/* path.c: which paths there are. */
-struct ottl_path_field {
-    const char *name;
-    node_eval *eval;
-};
 
 /* -- functions ------------------------------------------------------------------------------------------- */
 

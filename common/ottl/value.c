@@ -36,11 +36,6 @@ int64_t ottl_time_unix_s(struct ottl_time time)
     return wrap_add(time.s, -UNIX_TO_YEAR_1);
 }
 
-int64_t ottl_time_unix_ns(struct ottl_time time)
-{
-    return (int64_t)((uint64_t)ottl_time_unix_s(time) * NS_PER_SECOND + time.ns);
-}
-
 struct ottl_time ottl_time_add(struct ottl_time time, int64_t ns)
 {
     int64_t rest = (int64_t)time.ns + ns % NS_PER_SECOND, s = wrap_add(time.s, ns / NS_PER_SECOND);

@@ -119,7 +119,6 @@ static inline struct ottl_value ottl_own(enum ottl_type type, const struct ottl_
 /* Seconds and nanoseconds since 1970, the latter any number. */
 struct ottl_value ottl_time_of(int64_t unix_s, int64_t ns);
 int64_t ottl_time_unix_s(struct ottl_time time);
-int64_t ottl_time_unix_ns(struct ottl_time time); /* wraps */
 struct ottl_time ottl_time_add(struct ottl_time time, int64_t ns);
 int64_t ottl_time_sub(struct ottl_time a, struct ottl_time b); /* saturates */
 

@@ -14,14 +14,6 @@
 #include "common/base/assert.h"
 #include "common/base/error.h"
 
-#define STATES_MAX 8 /* modules that live on a loop */
-
-struct loop_state {
-    const void *key;
-    void *state;
-    void (*drop)(void *state);
-};
-
 struct http_loop {
     struct event_base *base;
     struct mailbox mailbox;
@@ -29,8 +21,6 @@ struct http_loop {
     struct event *wake_event;
     pthread_t thread;
     bool started, stopping;
-    struct loop_state states[STATES_MAX];
-    unsigned state_count;
 };
 
 static void loop_on_wake(evutil_socket_t fd, short what, void *argument)
@@ -149,11 +139,6 @@ void http_loop_free(struct http_loop *loop)
     if (!loop)
         return;
     http_loop_drain(loop);
-    while (loop->state_count > 0) {
-        struct loop_state *last = &loop->states[--loop->state_count];
-
-        last->drop(last->state);
-    }
     if (loop->wake_event)
         event_free(loop->wake_event);
     if (loop->base)
@@ -166,22 +151,6 @@ void http_loop_free(struct http_loop *loop)
 struct event_base *http_loop_base(struct http_loop *loop)
 {
     return loop->base;
-}
-
-void *http_loop_state(
-    struct http_loop *loop, const void *key, void *(*make)(struct http_loop *loop), void (*drop)(void *state))
-{
-    void *state;
-
-    for (unsigned i = 0; i < loop->state_count; i++) {
-        if (loop->states[i].key == key)
-            return loop->states[i].state;
-    }
-    ASSERT(loop->state_count < STATES_MAX);
-    state = make(loop);
-    if (state)
-        loop->states[loop->state_count++] = (struct loop_state){key, state, drop};
-    return state;
 }
 
 int http_loops_new(struct http_loop **loops, unsigned count)

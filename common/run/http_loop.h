@@ -25,8 +25,6 @@ void http_loop_free(struct http_loop *loop);
 /* Any thread: deliver(mail, loop) on the loop's thread. */
 void http_loop_post(struct http_loop *loop, struct mail *mail);
 struct event_base *http_loop_base(struct http_loop *loop);
-/* State that modules keep with a loop, made on first use and freed by http_loop_free. */
-void *http_loop_state(struct http_loop *loop, const void *key, void *(*make)(struct http_loop *loop), void (*drop)(void *state));
 
 /* -- all of a tier's ---------------------------------------------------------------------------------------------------------- */
 
