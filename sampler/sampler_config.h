@@ -9,7 +9,6 @@ struct tail_sampling_config {              /* processors.tail_sampling; keys as 
     int64_t decision_wait_after_root_received_ns; /* 0: off */
     uint64_t num_traces;                   /* meaningful when num_traces_set; unset: bounded by bytes only */
     bool num_traces_set;
-    uint64_t expected_new_traces_per_sec;
     int64_t sampled_cache_size, non_sampled_cache_size; /* <= 0: no cache of its kind */
     bool sample_on_first_match, drop_pending_traces_on_shutdown, block_on_overflow;
     bool span_ingest;                      /* sampling_strategy; else trace-complete */

@@ -3,7 +3,6 @@
 
 #include <stdint.h>
 
-struct sampler_worker;
 struct turn_hook;
 
 /* The hook of a struct sampler_worker. */

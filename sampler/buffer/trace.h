@@ -25,8 +25,6 @@
 
 enum trace_state { TRACE_PENDING, TRACE_SAMPLED, TRACE_SAMPLED_WAITING };
 
-struct policy_set;
-
 struct span_record {       /* one buffered span; its bytes are the next `len` of the trace's chain. With a journal: and where they lie there */
     uint64_t hash;         /* of its bytes: a resend is recognised by it */
     uint32_t header_index; /* header_at; one reference held */
@@ -34,6 +32,7 @@ struct span_record {       /* one buffered span; its bytes are the next `len` of
 };
 
 struct trace;
+
 /* What spans may be told of their decision on the way out. */
 struct sampling_note {
     const char *policy;       /* NULL: none is named */
@@ -49,8 +48,6 @@ struct trace_way_out {
     uint32_t encode_left, settle_left; /* of all units */
     struct sampling_note *note; /* malloc'd; NULL: spans are told nothing */
 };
-
-struct trace_store; /* one worker's extents, traces and headers: trace_table.h */
 
 /* Accessors, so that the layout can stay packed into one 512-byte block or less. */
 struct trace_info {

@@ -19,6 +19,7 @@
 
 #define TRACES_OF_ID_MOST 257u /* a pending one, and one for each set of exporters that have it already */
 
+struct policy_set;
 struct trace_table;
 int trace_table_new(struct extent_store *store, struct header_table *headers, uint64_t now_ns, struct trace_table **out_table);
 /* Frees every trace still there. */

@@ -129,7 +129,6 @@ static void part_park(struct gate_part *part, uint64_t wake_ns)
 struct judgement {
     size_t here, forward, wait, not_owner;
     size_t kept, out_of_step;
-    uint32_t first_owner;
 };
 
 static struct gate_choice *choices_for(struct worker_handoff *handoff, size_t count)
@@ -165,8 +164,7 @@ static struct judgement judge(struct worker_handoff *handoff, const struct gate_
             sum.out_of_step += choices[i].out_of_step;
             break;
         case GATE_FORWARD:
-            if (sum.forward++ == 0)
-                sum.first_owner = choices[i].owner;
+            sum.forward++;
             break;
         case GATE_WAIT:
             sum.wait++;

@@ -5,8 +5,8 @@
  *
  * Ring    a new ring is computed, taken out as a view and as a record, and says nothing until membership_adopted: every worker
  *         acts by the view and the record is written. Until then statuses speak of the ring before it and clear nothing.
- * Turn    the driver calls membership_tend at membership_next_ns at the latest and after anything it put in, and then takes
- *         what is there: record, view, poll, statuses, in this order.
+ * Turn    the driver calls membership_tend after anything it put in, and at membership_next_ns or, as cluster_tend does, at least
+ *         every 100 ms; then it takes what is there: record, view, poll, statuses, in this order.
  * Bounds  MEMBERSHIP_PEERS_MAX names and MEMBERSHIP_TARGETS_MAX addresses, whatever others say; what exceeds is counted.
  * Cost    owners and sets of slots are computed once a ring; everything else is a pass over the peers.
  * Owner   one thread. No clock, no randomness: the same calls make the same states.
@@ -168,7 +168,6 @@ struct membership_peer { /* as known; borrowed until the next call that puts som
     bool gone;                    /* left or dropped */
     bool reachable;
     uint64_t silent_ns;           /* for how long; 0: reachable */
-    uint64_t heard_ago_ns;        /* UINT64_MAX: never */
     uint64_t fingerprint;         /* its F; 0: unknown */
     bool agrees;                  /* with mine */
     bool heard_my_ring;           /* the present one */

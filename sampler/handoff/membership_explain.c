@@ -45,7 +45,6 @@ struct membership_peer membership_peer(const struct membership *membership, size
         .gone = peer->gone,
         .reachable = peer->reachable,
         .silent_ns = peer->reachable ? 0 : now_ns - peer->silent_since_ns,
-        .heard_ago_ns = peer->heard_ns ? now_ns - peer->heard_ns : NEVER,
         .fingerprint = peer->fingerprint,
         .agrees = peer->fingerprint != 0 && peer->fingerprint == membership->adopted_fingerprint,
         .heard_my_ring = membership->adopted_no != 0 && peer->heard_ring_no == membership->adopted_no,

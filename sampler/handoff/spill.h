@@ -16,7 +16,6 @@
 #include "common/base/list.h"
 #include "sampler/handoff/travel.h"
 
-struct sampler_worker;
 struct trace;
 struct worker_handoff;
 

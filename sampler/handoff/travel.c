@@ -65,11 +65,6 @@ void travel_deinit(struct travel *travel)
     free(travel->hashes);
 }
 
-bool travel_is_idle(const struct worker_handoff *handoff)
-{
-    return list_empty(&handoff->travel.calls);
-}
-
 /* -- what is another's ----------------------------------------------------------------------------------------------- */
 
 /* The member that a slot's state shall go to; VIEW_NOBODY: it is mine, or nobody's. */

@@ -81,4 +81,3 @@ void travel_again(struct worker_handoff *handoff, const struct travel_entry *ent
 /* An export call that the trace was in has ended. */
 void travel_ended(struct worker_handoff *handoff, const struct travel_entry *entry);
 void travel_holds(struct worker_handoff *handoff, struct holds *out);
-bool travel_is_idle(const struct worker_handoff *handoff); /* no call under way */

@@ -27,11 +27,9 @@
 #include "common/base/slice.h"
 #include "common/run/mailbox.h"
 
-struct control;
 struct journal;
 struct metrics_cell;
 struct text;
-struct worker;
 
 enum journal_sync { JOURNAL_SYNC_NONE, JOURNAL_SYNC_INTERVAL, JOURNAL_SYNC_ALWAYS };
 enum journal_on_error { JOURNAL_REFUSE, JOURNAL_MEMORY };
