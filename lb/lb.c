@@ -111,6 +111,7 @@ struct lb {
     struct member_book book;
     struct link_table links;
     struct member_set *set;
+    atomic_uint workers_with_set; /* one without refuses all spans */
     bool book_changed;
     uint64_t resolved_ns; /* the last good answer; 0: none yet */
     bool resolve_failing; /* the last look-up failed, at least in part */
@@ -497,6 +498,8 @@ static void worker_on_set(struct mail *mail, void *receiver)
     struct worker *worker = receiver;
     struct lb_worker *home = container_of(worker, struct lb_worker, worker);
 
+    if (!home->router.set)
+        atomic_fetch_add(&home->lb->workers_with_set, 1);
     router_adopt(&home->router, news->set);
     for (uint32_t i = 0; i < news->set->ring->member_count; i++) {
         for (unsigned k = 0; k < news->set->members[i].link_count; k++) {
@@ -776,6 +779,10 @@ static bool lb_ready(void *context, const char **out_reason)
     }
     if (!lb->set) {
         *out_reason = "no member has said who it is yet";
+        return false;
+    }
+    if (atomic_load(&lb->workers_with_set) < lb->worker_count) {
+        *out_reason = "not every worker knows the members yet";
         return false;
     }
     for (size_t i = 0; i < lb->links.count; i++) {
