@@ -353,6 +353,14 @@ void worker_journal_each_leaving(struct worker_journal *mine, void (*visit)(void
         batch_each_leaving(mine->open, visit, context);
 }
 
+/* Later batches may be written before one that failed. */
+static uint64_t all_written_up_to(const struct worker_journal *mine)
+{
+    if (!list_empty(&mine->batches))
+        return container_of(mine->batches.next, struct verdict_batch, node)->number - 1;
+    return (mine->open ? mine->open->number : mine->next_number) - 1;
+}
+
 static void worker_on_verdicts_written(struct mail *mail, void *receiver)
 {
     struct verdict_batch *batch = container_of(container_of(mail, struct journal_write, mail), struct verdict_batch, write);
@@ -369,7 +377,7 @@ static void worker_on_verdicts_written(struct mail *mail, void *receiver)
     if (batch->node.prev != &mine->batches)
         before = container_of(batch->node.prev, struct verdict_batch, node);
     list_del(&batch->node);
-    mine->written_number = list_empty(&mine->batches) ? batch->number : container_of(mine->batches.next, struct verdict_batch, node)->number - 1;
+    mine->written_number = all_written_up_to(mine);
     mine->verdict_count -= batch->verdict_count;
     for (size_t i = 0; before && i < batch->leaving_count; i++)
         leaving_add(before, &batch->leaving[i]);

@@ -832,6 +832,45 @@ static void a_repeat_of_what_is_under_way_is_written(void **state)
     is_safe_until_exported();
 }
 
+/* Of verdicts that are under way together some fail, and later ones do not: when the failed ones are written too, all are. */
+static void verdicts_written_out_of_order_are_all_written(void **state)
+{
+    struct journal_stats before, after;
+    struct rlimit limit;
+
+    (void)state;
+    a_segment_fills(2, 136 * 1024);
+    pass(WAIT_NS + NS_PER_S);
+    turns(4, false); /* two segments are free: the next one of verdicts needs no new file */
+    pass(2 * NS_PER_S);
+    turns(2, false);
+    for (unsigned i = 0; i < 2500; i++)
+        request_arrives(100 + i, 1, 1, false);
+    turns(2, false);
+    pass(WAIT_NS + NS_PER_S);
+    node->home.begun = 0; /* so many a turn are decided, and a turn's verdicts are a record */
+    for (unsigned i = 0; i < 25; i++)
+        turn(false);
+    journal_stats(node->sampler.journal, &before);
+    disk_fails(true);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = 36 * 1024;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    journal_writes();
+    journal_stats(node->sampler.journal, &after);
+    disk_fails(false);
+    assert_true(after.failed_records > before.failed_records);
+    assert_true(after.verdict_segments > 1);
+    turns(2, false);
+    assert_true(worker_journal_unwritten(node->home.journal) > 0);
+    pass(2 * NS_PER_S);
+    turns(2, false);
+    pass(2 * NS_PER_S);
+    turns(2, false);
+    assert_int_equal(worker_journal_unwritten(node->home.journal), 0);
+    assert_true(worker_journal_wrote(node->home.journal, worker_journal_now(node->home.journal)));
+}
+
 /* Memory is let go of only for what is on disk. */
 static void what_is_not_written_is_not_spilled(void **state)
 {
@@ -987,6 +1026,7 @@ int main(void)
         CASE(a_repeat_of_a_sampled_trace_that_came_back_from_its_backend_is_written),
         CASE(a_repeat_of_what_was_exported_is_let_go_of),
         CASE(a_repeat_of_what_is_under_way_is_written),
+        CASE(verdicts_written_out_of_order_are_all_written),
         CASE(what_is_not_written_is_not_spilled),
         CASE(a_copy_that_fails_changes_nothing),
         CASE(what_a_failed_copy_left_is_let_go_of),
