@@ -9,29 +9,12 @@
 #include "common/base/assert.h"
 #include "proto/peer.h"
 #include "sampler/handoff/membership.h"
+#include "tests/kit/fuzz_piece.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define S 1000000000ull
 #define RING_PEERS_MAX 4u /* beyond, rings are not made here: they cost milliseconds each */
-
-/* The next piece, in memory of its own size. */
-static struct slice take(struct slice *rest, uint8_t **out_copy)
-{
-    size_t len = 0;
-
-    if (rest->len >= 2) {
-        len = (size_t)rest->at[0] << 8 | rest->at[1];
-        *rest = slice_make(rest->at + 2, rest->len - 2);
-    }
-    len = len < rest->len ? len : rest->len;
-    *out_copy = malloc(len + 1);
-    ASSERT(*out_copy != NULL);
-    if (len > 0)
-        memcpy(*out_copy, rest->at, len);
-    *rest = slice_make(rest->at + len, rest->len - len);
-    return slice_make(*out_copy, len);
-}
 
 static size_t counted(const struct membership *membership)
 {
@@ -119,7 +102,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     ASSERT(membership_new(&options, now_ns, &membership) == 0);
     membership_replayed(membership, now_ns);
     turn(membership, now_ns, &target);
-    piece = take(&rest, &copy);
+    piece = fuzz_piece_take(&rest, &copy);
     (void)membership_record_incarnation(piece);
     Tailrace__V1__RingRecord *record = tailrace__v1__ring_record__unpack(NULL, piece.len, piece.at);
     if (!record || record->n_members <= RING_PEERS_MAX) { /* one that is read makes a ring */
@@ -138,7 +121,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         uint64_t wait_ns = (uint64_t)(rest.at[0] % 128) * S / 4;
 
         rest = slice_make(rest.at + 1, rest.len - 1);
-        piece = take(&rest, &copy);
+        piece = fuzz_piece_take(&rest, &copy);
         ASSERT(membership_heard(membership, answers ? target : MEMBERSHIP_CALLED, piece, now_ns) >= 0);
         free(copy);
         if (answers)

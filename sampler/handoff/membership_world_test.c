@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "sampler/handoff/membership.h"
+#include "tests/kit/splitmix.h"
 
 #define MS 1000000ull
 #define S 1000000000ull
@@ -93,11 +94,7 @@ static struct ring_cache rings;
 
 static uint64_t chance(struct world *world, uint64_t below)
 {
-    uint64_t z = world->random += 0x9e3779b97f4a7c15ull;
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return (z ^ (z >> 31)) % below;
+    return splitmix64(&world->random) % below;
 }
 
 static bool percent(struct world *world, unsigned of_hundred)

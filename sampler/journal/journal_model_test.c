@@ -14,6 +14,7 @@
 #include "common/base/num.h"
 #include "sampler/journal/journal_recovery.h"
 #include "tests/kit/memory_disk.h"
+#include "tests/kit/splitmix.h"
 
 #define SEEDS 240u
 #define STEPS 600u
@@ -70,11 +71,7 @@ struct note { /* one record under way */
 
 static uint64_t next_random(struct model *model)
 {
-    uint64_t z = (model->random += 0x9e3779b97f4a7c15ull);
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return z ^ (z >> 31);
+    return splitmix64(&model->random);
 }
 
 static uint64_t below(struct model *model, uint64_t end)

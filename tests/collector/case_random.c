@@ -14,6 +14,7 @@
 
 #include "common/base/cleanup.h"
 #include "tests/collector/case_set.h"
+#include "tests/kit/splitmix.h"
 
 #define BASE_UNIX_NS 1700000000000000000ull
 
@@ -21,13 +22,9 @@ struct random {
     uint64_t state;
 };
 
-static uint64_t random_next(struct random *random) /* splitmix64 */
+static uint64_t random_next(struct random *random)
 {
-    uint64_t z = random->state += 0x9e3779b97f4a7c15ull;
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return z ^ (z >> 31);
+    return splitmix64(&random->state);
 }
 
 static size_t random_below(struct random *random, size_t bound)

@@ -13,6 +13,7 @@
 #include "common/base/assert.h"
 #include "common/base/cleanup.h"
 #include "common/ottl/ottl.h"
+#include "tests/kit/splitmix.h"
 
 #define CONDITIONS_A_SET 100
 #define TRACES_A_CONDITION 8
@@ -26,13 +27,9 @@ struct random {
     size_t len;
 };
 
-static uint64_t random_next(struct random *random) /* splitmix64 */
+static uint64_t random_next(struct random *random)
 {
-    uint64_t z = random->state += 0x9e3779b97f4a7c15ull;
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return z ^ (z >> 31);
+    return splitmix64(&random->state);
 }
 
 static size_t below(struct random *random, size_t bound)

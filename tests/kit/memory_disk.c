@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "tests/kit/splitmix.h"
 
 #define HEAD_MAX 256u
 
@@ -141,28 +142,19 @@ size_t memory_disk_files(const struct memory_disk *disk)
     return count;
 }
 
-static uint64_t next_random(uint64_t *seed)
-{
-    uint64_t z = (*seed += 0x9e3779b97f4a7c15ull);
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return z ^ (z >> 31);
-}
-
 static void lose_file(struct memory_file *file, uint64_t *seed)
 {
     for (const struct unsynced *write = file->unsynced; write; write = write->next) {
         size_t kept = 0;
 
-        switch (next_random(seed) % 3) {
+        switch (splitmix64(seed) % 3) {
         case 0:
             break;
         case 1:
             kept = write->len;
             break;
         case 2:
-            kept = next_random(seed) % (write->len + 1);
+            kept = splitmix64(seed) % (write->len + 1);
             break;
         }
         memcpy(file->durable + write->offset, write->bytes, kept);
@@ -170,7 +162,7 @@ static void lose_file(struct memory_file *file, uint64_t *seed)
     forget_unsynced(file);
     memcpy(file->bytes, file->durable, file->size);
     if (file->there != file->durably_there)
-        file->there = file->durably_there = next_random(seed) % 2;
+        file->there = file->durably_there = splitmix64(seed) % 2;
 }
 
 void memory_disk_lose(struct memory_disk *disk, uint64_t seed)

@@ -5,6 +5,7 @@
 
 #include "common/base/assert.h"
 #include "common/otlp/wire.h"
+#include "tests/kit/splitmix.h"
 
 void otlp_build_deinit(struct otlp_build *build)
 {
@@ -297,13 +298,10 @@ void otlp_request_of(struct otlp_build *build, const char *service, const struct
 
 /* -- realistic requests ---------------------------------------------------------------------------- */
 
-/* splitmix64: any number gives a well mixed one. */
+/* Any number gives a well mixed one. */
 static uint64_t mix(uint64_t x)
 {
-    x += 0x9e3779b97f4a7c15ull;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
-    return x ^ (x >> 31);
+    return splitmix64(&x);
 }
 
 struct trace_id otlp_trace_id(uint64_t number)

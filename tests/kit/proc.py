@@ -142,6 +142,13 @@ class Node(Program):
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
+    def alive(self):
+        """Its admin endpoint answers, and says so."""
+        try:
+            return self.get("/livez", 2)[0] == 200
+        except OSError:
+            return False
+
     def metrics(self):
         status, text = self.get("/metrics")
         if status != 200:

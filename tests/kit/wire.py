@@ -24,18 +24,23 @@ def field_bytes(number, value):
     return varint(number << 3 | 2) + varint(len(value)) + value
 
 
+def read_varint(data, at):
+    """(the varint that stands at `at`, where it ends)"""
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7f) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+
+
 def read_varints(data):
     """The varints that stand one after the other in data."""
     values, at = [], 0
     while at < len(data):
-        value = shift = 0
-        while True:
-            byte = data[at]
-            at += 1
-            value |= (byte & 0x7f) << shift
-            shift += 7
-            if byte < 0x80:
-                break
+        value, at = read_varint(data, at)
         values.append(value)
     return values
 
@@ -44,24 +49,13 @@ def read_fields(data):
     """(number, value) of a message: int for varint and fixed, bytes for length-delimited."""
     fields, at = [], 0
 
-    def one():
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = data[at]
-            at += 1
-            value |= (byte & 0x7f) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
-
     while at < len(data):
-        tag = one()
+        tag, at = read_varint(data, at)
         kind = tag & 7
         if kind == 0:
-            value = one()
+            value, at = read_varint(data, at)
         elif kind == 2:
-            length = one()
+            length, at = read_varint(data, at)
             value = data[at:at + length]
             at += length
         else:

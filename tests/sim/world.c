@@ -8,21 +8,18 @@
 
 #include "common/base/assert.h"
 #include "common/base/hash.h"
+#include "tests/kit/splitmix.h"
 #include "tests/sim/memory.h"
 
 #define STEPS_MOST 6000000u /* a run has some 50 thousand: more is a loop that never ends */
 
 struct world world;
 
-/* -- randomness: splitmix64 ----------------------------------------------------------------------------------------- */
+/* -- randomness ----------------------------------------------------------------------------------------------------- */
 
 uint64_t rng_next(struct rng *rng)
 {
-    uint64_t z = rng->state += 0x9e3779b97f4a7c15ull;
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return z ^ (z >> 31);
+    return splitmix64(&rng->state);
 }
 
 uint64_t rng_below(struct rng *rng, uint64_t bound)

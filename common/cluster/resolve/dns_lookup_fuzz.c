@@ -7,29 +7,12 @@
 
 #include "common/base/assert.h"
 #include "common/cluster/resolve/dns_lookup.h"
+#include "tests/kit/fuzz_piece.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char *const hostnames[] = {"s.x", "s", "_o._t.s", "s.x."};
 static const char *const domains[] = {"obs.svc", "svc"};
-
-/* The next message, in memory of its own size. */
-static struct slice take(struct slice *rest, uint8_t **out_copy)
-{
-    size_t len = 0;
-
-    if (rest->len >= 2) {
-        len = (size_t)rest->at[0] << 8 | rest->at[1];
-        *rest = slice_make(rest->at + 2, rest->len - 2);
-    }
-    len = len < rest->len ? len : rest->len;
-    *out_copy = malloc(len + 1);
-    ASSERT(*out_copy != NULL);
-    if (len > 0)
-        memcpy(*out_copy, rest->at, len);
-    *rest = slice_make(rest->at + len, rest->len - len);
-    return slice_make(*out_copy, len);
-}
 
 static void check_list(const struct dns_list *list)
 {
@@ -56,7 +39,7 @@ static void look_up(const char *hostname, struct slice *rest, const struct dns_r
 
             if (asked++ > 64)
                 continue; /* never answered */
-            message = take(rest, &copy);
+            message = fuzz_piece_take(rest, &copy);
             if (message.len == 1)
                 dns_lookup_answer(&lookup, question, DNS_NO_DATA, slice_make(NULL, 0), NULL);
             else

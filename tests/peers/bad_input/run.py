@@ -243,7 +243,7 @@ def no_sampler():
     with Stage() as stage:
         port = free_port()
         lb = stage.lb("lb-0", [f"127.0.0.1:{port}"])
-        until(lambda: alive(lb), "lb is alive")
+        until(lb.alive, "lb is alive")
         request = otlp.request_of([otlp.trace_id()], 3)
         with otlp.Client(lb.address) as client:
             for _ in range(3):
@@ -258,13 +258,6 @@ def no_sampler():
             until(lambda: client.export(request, timeout_s=15).code == grpc.StatusCode.OK, "served once a member is there")
         check(len(member.spans()) >= 3, "the member has the spans")
         metrics.check_lb_books(lb)
-
-
-def alive(node):
-    try:
-        return node.get("/livez", 2)[0] == 200
-    except OSError:
-        return False
 
 
 @suite.case("lb", "sampler")

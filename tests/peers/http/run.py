@@ -318,19 +318,12 @@ def no_sampler():
     """With no sampler reachable a balancer answers 503 with Retry-After."""
     with Stage() as stage:
         lb = stage.lb("lb-0", ["127.0.0.1:1"], http={})
-        until(lambda: alive(lb), "lb is alive")
+        until(lb.alive, "lb is alive")
         for kind, body in bodies(otlp.request_of([otlp.trace_id()], 3)):
             answer = post(lb.http_address, body, kind, timeout_s=30)
             check(expect_refusal(answer, 503, UNAVAILABLE, kind, "no sampler") > 0, "RetryInfo")
             check(re.fullmatch(r"[1-9][0-9]*", answer.headers["retry-after"]), f"whole seconds: {answer.headers}")
         equal(lb.metrics().value("otelcol_receiver_refused_spans_total", transport="http"), 6, "spans refused")
-
-
-def alive(node):
-    try:
-        return node.get("/livez", 2)[0] == 200
-    except OSError:
-        return False
 
 
 # -- connections -------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ sys.path.insert(0, str(HERE.parent.parent))
 from google.protobuf import json_format
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from kit import proc
+from kit import proc, wire
 from kit.suite import Suite, check, equal, slowness
 
 suite = Suite("replay", timeout_s=300)
@@ -283,20 +283,9 @@ def records(data):
     """Of a delimited file."""
     at = 0
     while at < len(data):
-        length, at = read_varint(data, at)
+        length, at = wire.read_varint(data, at)
         yield data[at:at + length]
         at += length
-
-
-def read_varint(data, at):
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7f) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
 
 
 def as_collector_writes(request):
