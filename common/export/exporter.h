@@ -61,6 +61,8 @@ struct exporter_owner { /* how an exporter asks about and gives back its units *
     /* Not settled and taken out, as exporter_withdraw asked, now or when its call had failed. delivered: of a fan_out, the exporters that have
      * it. NULL where nobody withdraws. */
     void (*withdrawn)(void *context, struct export_unit *unit, uint8_t delivered);
+    /* Of a fan_out: that exporter delivered it, and others are not done with it. NULL: the owner does not ask. */
+    void (*partly)(void *context, struct export_unit *unit, size_t exporter);
 };
 
 struct exporter_options {

@@ -184,7 +184,7 @@ static void finish(struct fixture *f)
 static struct fixture *fixture_new(uint64_t seed)
 {
     struct fixture *f = calloc(1, sizeof(*f));
-    const struct exporter_owner owner = {f, on_add, on_encoded, on_settled, NULL};
+    const struct exporter_owner owner = {f, on_add, on_encoded, on_settled, NULL, NULL};
     struct exporter_options options;
 
     assert_non_null(f);

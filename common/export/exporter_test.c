@@ -201,7 +201,7 @@ static struct exporter_options options_of(void)
 
 static void open_fixture(struct fixture *f, enum link_state state, const struct exporter_options *options)
 {
-    struct exporter_owner owner = {f, on_add, on_encoded, on_settled, NULL};
+    struct exporter_owner owner = {f, on_add, on_encoded, on_settled, NULL, NULL};
 
     memset(f, 0, sizeof(*f));
     f->now_ns = START;

@@ -171,6 +171,8 @@ static void on_settled(void *context, struct export_unit *unit, enum export_outc
         fan->owner.encoded(fan->owner.context, job->unit);
     if (job->unsettled == 0)
         job_end(fan, job);
+    else if (outcome == EXPORTED && fan->owner.partly)
+        fan->owner.partly(fan->owner.context, job->unit, (size_t)(exit - fan->exits));
 }
 
 static void on_withdrawn(void *context, struct export_unit *unit, uint8_t delivered)
@@ -223,7 +225,7 @@ void fan_out_free(struct fan_out *fan)
 struct exporter_owner fan_out_owner(struct fan_out *fan, size_t index)
 {
     ASSERT(index < fan->count);
-    return (struct exporter_owner){&fan->exits[index], on_add, on_encoded, on_settled, on_withdrawn};
+    return (struct exporter_owner){&fan->exits[index], on_add, on_encoded, on_settled, on_withdrawn, NULL};
 }
 
 void fan_out_set(struct fan_out *fan, size_t index, struct exporter *exporter)

@@ -5,6 +5,7 @@
  *         exporter none.
  * Outcome EXPORTED when every exporter delivered it; otherwise the worst of their outcomes, as enum export_outcome is
  *         ordered but for EXPORT_STOPPED, which counts only where nothing else went wrong.
+ * Partly  the owner is told when one has delivered it and others are not done, if it asks: it may write that down.
  * Back    a unit that is withdrawn leaves when each exporter has settled it or given it back, with a bit for each that delivered it. Such a unit
  *         may be taken again, here or at another node, for the others only.
  * Owner   one worker.

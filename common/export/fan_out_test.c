@@ -22,7 +22,7 @@ static const uint8_t span_bytes[] = {0x0a, 16, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
 
 struct test_unit {
     struct export_unit unit;
-    unsigned encoded, settled;
+    unsigned encoded, settled, partly; /* partly: exporters that delivered it before others were done, a bit each */
     enum export_outcome outcome;
 };
 
@@ -67,9 +67,18 @@ static void on_settled(void *context, struct export_unit *unit, enum export_outc
     f->units_settled++;
 }
 
+/* Only while some exporter is not done, and once for each that is. */
+static void on_partly(void *context, struct export_unit *unit, size_t exporter)
+{
+    (void)context;
+    assert_int_equal(test_unit_of(unit)->settled, 0);
+    assert_int_equal(test_unit_of(unit)->partly & (1u << exporter), 0);
+    test_unit_of(unit)->partly |= 1u << exporter;
+}
+
 static void open_fixture(struct fixture *f, size_t count, uint64_t queue_units)
 {
-    const struct exporter_owner owner = {f, on_add, on_encoded, on_settled, NULL};
+    const struct exporter_owner owner = {f, on_add, on_encoded, on_settled, NULL, on_partly};
 
     memset(f, 0, sizeof(*f));
     f->count = count;
@@ -152,6 +161,8 @@ static void test_outcomes(void **state)
             end(&f, k, cases[i].codes[k]);
         }
         assert_int_equal(unit.settled, 1);
+        for (size_t k = 0; k < cases[i].count; k++) /* the last one's is the end, and no part of it */
+            assert_int_equal(unit.partly >> k & 1, cases[i].codes[k] == RPC_OK && k + 1 < cases[i].count);
         if (unit.outcome != cases[i].outcome || fan_out_stats(f.fan)->partly_spans != cases[i].partly)
             fail_msg("case %zu: outcome %d", i, (int)unit.outcome);
         close_fixture(&f);

@@ -229,7 +229,7 @@ static struct exporter_options options_of(void)
 
 static void open_fixture(struct fixture *f, size_t count, const struct exporter_options *options)
 {
-    const struct exporter_owner owner = {f, on_add, on_encoded, on_settled, on_withdrawn};
+    const struct exporter_owner owner = {f, on_add, on_encoded, on_settled, on_withdrawn, NULL};
 
     memset(f, 0, sizeof(*f));
     f->count = count;

@@ -390,6 +390,12 @@ bool trace_table_step(struct trace_table *table, uint64_t *cursor, void (*visit)
     return hash_index_step(&table->index, cursor, step_visit, &stepping);
 }
 
+void trace_delivered_by(struct trace *trace, size_t exporter)
+{
+    ASSERT(!trace->in_table && exporter < 8);
+    trace->delivered |= (uint8_t)(1u << exporter);
+}
+
 void trace_mark(struct trace *trace, uint32_t mark)
 {
     ASSERT(trace->in_table);

@@ -78,6 +78,8 @@ struct trace *trace_table_put_back(struct trace_table *table, struct trace *trac
 /* Visits all traces in the table, some 1500 a step: *cursor is 0 at first, and false is the end. A trace that is there all the time is
  * visited once, whatever comes and goes between the steps; visit itself takes, adds and frees none. */
 bool trace_table_step(struct trace_table *table, uint64_t *cursor, void (*visit)(void *context, struct trace *trace), void *context);
+/* On its way out: that exporter has all of its spans (trace_info.delivered). */
+void trace_delivered_by(struct trace *trace, size_t exporter);
 /* A number of the caller's on a trace in the table (trace_info.mark). */
 void trace_mark(struct trace *trace, uint32_t mark);
 

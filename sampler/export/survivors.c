@@ -253,8 +253,8 @@ static int hash_collect(void *context, struct header *header, struct rope bytes)
     return 0;
 }
 
-/* After a restart these spans are not sent again. */
-static void unit_journal(struct sampler_worker *home, struct trace *trace, const struct export_unit *unit)
+/* After a restart these spans are not sent again: by nobody, or not by that exporter. */
+static void unit_journal(struct sampler_worker *home, struct trace *trace, const struct export_unit *unit, const char *exporter)
 {
     size_t all = trace_info(trace).span_count;
     uint64_t *hashes = worker_hash_scratch(home, 2 * all);
@@ -263,9 +263,9 @@ static void unit_journal(struct sampler_worker *home, struct trace *trace, const
     trace_hashes(trace, hashes + all);
     if (trace_way_out(trace)->parts) {
         (void)trace_spans(trace, hash_collect, &collecting);
-        worker_journal_exported(home->journal, trace, hashes, collecting.count);
+        worker_journal_exported(home->journal, trace, hashes, collecting.count, exporter);
     } else {
-        worker_journal_exported(home->journal, trace, hashes + all, all);
+        worker_journal_exported(home->journal, trace, hashes + all, all, exporter);
     }
 }
 
@@ -277,9 +277,20 @@ static void unit_settled(void *context, struct export_unit *unit, enum export_ou
 
     home->books[book_of(outcome)] += unit->span_count;
     if (home->journal && outcome != EXPORT_STOPPED)
-        unit_journal(home, trace, unit);
+        unit_journal(home, trace, unit, NULL);
     if (--out->settle_left == 0)
         trace_leave(home, trace);
+}
+
+static void unit_partly(void *context, struct export_unit *unit, size_t exporter)
+{
+    struct sampler_worker *home = context;
+    struct trace *trace = trace_of(unit);
+
+    if (!trace_way_out(trace)->parts) /* else a copy that the journal makes of it does not say so; the records do, for as long as they are kept */
+        trace_delivered_by(trace, exporter);
+    if (home->journal)
+        unit_journal(home, trace, unit, worker_backends_name(home->backends, exporter));
 }
 
 static void unit_withdrawn(void *context, struct export_unit *unit, uint8_t delivered)
@@ -294,7 +305,7 @@ static void unit_withdrawn(void *context, struct export_unit *unit, uint8_t deli
 
 struct exporter_owner survivors_owner(struct sampler_worker *home)
 {
-    return (struct exporter_owner){home, unit_add, unit_encoded, unit_settled, unit_withdrawn};
+    return (struct exporter_owner){home, unit_add, unit_encoded, unit_settled, unit_withdrawn, unit_partly};
 }
 
 /* -- what comes back -------------------------------------------------------------------------------------------- */

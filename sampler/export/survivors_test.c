@@ -228,12 +228,34 @@ static void test_running(void **state)
     close_fixture(f);
 }
 
+static void say_partly(void *context, struct trace *trace)
+{
+    struct fixture *f = context;
+
+    survivors_owner(&f->home).partly(&f->home, &trace_way_out(trace)->unit, 3);
+    assert_int_equal(trace_info(trace).delivered, trace_way_out(trace)->parts ? 0 : 1u << 3);
+}
+
+/* What one exporter has stands at the trace, for who copies it meanwhile: of a trace that leaves as one unit. */
+static void test_partly(void **state)
+{
+    (void)state;
+    for (size_t sets = 1; sets <= 2; sets++) {
+        struct fixture *f = open_fixture(true);
+
+        take(f, 1, sets);
+        survivors_each(&f->home, say_partly, f);
+        close_fixture(f);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_queued),
         cmocka_unit_test(test_twice),
         cmocka_unit_test(test_running),
+        cmocka_unit_test(test_partly),
     };
 
     int failed;

@@ -39,6 +39,7 @@ struct recovery {
     uint64_t room_ns;        /* when there was room last, or it was said that there is none */
     uint64_t spans, traces; /* shared out */
     bool records_read;      /* the verdict log is behind us */
+    bool some_partly;       /* exported by one exporter, and not by all */
     unsigned left;          /* workers that have not taken all in */
 };
 
@@ -88,6 +89,17 @@ static void verdicts_read(struct recovery *recovery, const struct journal_record
     }
 }
 
+static void partly_exported(struct recovery *recovery, const struct journal_spans *in)
+{
+    unsigned bit = worker_backends_bit(recovery->home->backends, in->exporter);
+
+    if (bit == 0)
+        return; /* there is no such exporter any more */
+    recovery->some_partly = true;
+    for (size_t i = 0; i < journal_hash_count(in); i++)
+        gone_add(&recovery->gone, gone_from_exporter(&in->id, journal_hash_at(in, i), (unsigned)__builtin_ctz(bit)), ALWAYS);
+}
+
 static void exported_read(struct recovery *recovery, const struct journal_record *record)
 {
     struct journal_spans_reader reader;
@@ -99,6 +111,10 @@ static void exported_read(struct recovery *recovery, const struct journal_record
         uint64_t *hashes = worker_hash_scratch(recovery->home, count);
         const struct join_verdict known = {.id = in.id, .hashes = hashes, .hash_count = count};
 
+        if (in.exporter.len > 0) {
+            partly_exported(recovery, &in);
+            continue;
+        }
         for (size_t i = 0; i < count; i++) {
             hashes[i] = journal_hash_at(&in, i);
             gone_add(&recovery->gone, gone_span(&in.id, hashes[i]), ALWAYS);
@@ -173,6 +189,47 @@ static void verdicts_remind(const struct recovery *recovery, const struct arriva
     }
 }
 
+static uint8_t delivered_bits(const struct recovery *recovery, const struct intake_span *span)
+{
+    uint8_t bits = 0;
+
+    for (unsigned i = 0; i < FAN_OUT_MAX; i++)
+        if (gone_sequence(&recovery->gone, gone_from_exporter(&span->id, span->span_hash, i)) > 0)
+            bits |= (uint8_t)(1u << i);
+    return bits;
+}
+
+/* Those that an exporter has delivered come in apart from those that it has not. */
+static void spans_take_by_delivered(struct recovery *recovery, struct buffer *bytes, const struct arrival *arrival)
+{
+    struct intake *intake = &recovery->home->intake;
+    size_t count = intake->span_count;
+    struct intake_span *all = malloc(size_max(count, 1) * sizeof(*all));
+    uint8_t *bits = malloc(size_max(count, 1));
+    bool there[1u << FAN_OUT_MAX] = {false};
+
+    ASSERT(all && bits);
+    for (size_t i = 0; i < count; i++) {
+        all[i] = intake->spans[i];
+        bits[i] = delivered_bits(recovery, &all[i]);
+        there[bits[i]] = true;
+    }
+    for (size_t want = 0; want < ARRAY_COUNT(there); want++) {
+        struct arrival mine = *arrival;
+
+        if (!there[want])
+            continue;
+        mine.delivered |= (uint8_t)want;
+        intake->span_count = 0;
+        for (size_t i = 0; i < count; i++)
+            if (bits[i] == want)
+                intake->spans[intake->span_count++] = all[i];
+        spans_take(recovery->home, bytes, &mine);
+    }
+    free(all);
+    free(bits);
+}
+
 static void spans_read(struct recovery *recovery, const struct journal_record *record, struct buffer *bytes, struct slice otlp,
     const struct metadata_set *metadata, struct arrival *arrival)
 {
@@ -182,7 +239,10 @@ static void spans_read(struct recovery *recovery, const struct journal_record *r
     if (intake_read(&home->intake, otlp, metadata, home->set, home->scratch, home->headers)) {
         intake_subtract(recovery, record);
         verdicts_remind(recovery, arrival);
-        spans_take(home, bytes, arrival);
+        if (UNLIKELY(recovery->some_partly))
+            spans_take_by_delivered(recovery, bytes, arrival);
+        else
+            spans_take(home, bytes, arrival);
     }
     count(home, METRIC_TRANSFER_UNREADABLE, home->intake.rejected_count);
     intake_release(&home->intake, home->headers);

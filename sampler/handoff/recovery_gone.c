@@ -10,6 +10,7 @@
 #define CAPACITY_LEAST 1024u
 #define BACKENDS_SEED 0x6261636b656e6473ull
 #define VERDICT_SEED 0x7665726469637473ull /* apart from any span's hash, as far as 64 bits go */
+#define EXPORTER_SEED 0x6578706f72746572ull
 #define TRACE_SEED 0x64726f7070656421ull
 
 void gone_deinit(struct gone_table *table)
@@ -38,6 +39,11 @@ uint64_t gone_verdict(const struct trace_id *id)
 uint64_t gone_to_backends(const struct trace_id *id)
 {
     return key_of(id, BACKENDS_SEED);
+}
+
+uint64_t gone_from_exporter(const struct trace_id *id, uint64_t span_hash, unsigned exporter)
+{
+    return key_of(id, hash_seeded(&span_hash, sizeof(span_hash), EXPORTER_SEED + exporter));
 }
 
 uint64_t gone_trace(const struct trace_id *id)

@@ -24,6 +24,8 @@ uint64_t gone_span(const struct trace_id *id, uint64_t span_hash);
 uint64_t gone_verdict(const struct trace_id *id);
 /* It was decided as sampled: what is still here of it is on its way. */
 uint64_t gone_to_backends(const struct trace_id *id);
+/* One exporter has delivered it, by number: the others have not. */
+uint64_t gone_from_exporter(const struct trace_id *id, uint64_t span_hash, unsigned exporter);
 /* All of the trace's spans: a verdict dropped them. */
 uint64_t gone_trace(const struct trace_id *id);
 /* The highest sequence stays. */

@@ -6,6 +6,7 @@
 #include "common/base/assert.h"
 #include "common/base/num.h"
 #include "common/base/plant.h"
+#include "common/export/fan_out.h"
 #include "common/run/clock.h"
 #include "sampler/export/survivors.h"
 #include "sampler/handoff/held.h"
@@ -62,6 +63,7 @@ struct worker_journal {
     uint64_t verdict_count, span_count;
     uint64_t again_ns;          /* when a batch that was refused is tried again; 0: none is */
     struct span_batch exported, given;
+    char *exporters[FAN_OUT_MAX]; /* names */
     bool ended;
 };
 
@@ -149,6 +151,8 @@ void worker_journal_free(struct worker_journal *mine)
         batch_free(mine->open);
     span_batch_free(&mine->exported);
     span_batch_free(&mine->given);
+    for (size_t i = 0; i < FAN_OUT_MAX; i++)
+        free(mine->exporters[i]);
     journal_account_deinit(&mine->account);
     free(mine);
 }
@@ -454,9 +458,25 @@ static void span_batch_add(struct span_batch *batch, const struct trace_id *id, 
     }
 }
 
-void worker_journal_exported(struct worker_journal *mine, struct trace *trace, const uint64_t *hashes, size_t count)
+/* The name, for as long as the worker lives: there are few. */
+static struct slice exporter_name(struct worker_journal *mine, const char *name)
+{
+    size_t i = 0;
+
+    while (i < FAN_OUT_MAX && mine->exporters[i] && strcmp(mine->exporters[i], name) != 0)
+        i++;
+    ASSERT(i < FAN_OUT_MAX);
+    if (!mine->exporters[i])
+        mine->exporters[i] = strdup(name);
+    ASSERT(mine->exporters[i] != NULL);
+    return slice_text(mine->exporters[i]);
+}
+
+void worker_journal_exported(struct worker_journal *mine, struct trace *trace, const uint64_t *hashes, size_t count, const char *exporter)
 {
     span_batch_add(&mine->exported, trace_id_of(trace), hashes, count, false);
+    if (exporter)
+        mine->exported.spans[mine->exported.count - 1].exporter = exporter_name(mine, exporter);
     segments_add_trace(&mine->exported.segments, trace);
 }
 

@@ -49,8 +49,8 @@ void worker_journal_late(struct worker_journal *mine, const struct trace_id *id,
 void worker_journal_leave(struct worker_journal *mine, struct trace *trace, const struct sampling_note *note, uint64_t now_ns);
 /* Visits the traces that wait for their verdict to be written. */
 void worker_journal_each_leaving(struct worker_journal *mine, void (*visit)(void *context, struct trace *trace), void *context);
-/* The backends have these spans, or will never. */
-void worker_journal_exported(struct worker_journal *mine, struct trace *trace, const uint64_t *hashes, size_t count);
+/* The backends have these spans, or will never; exporter: only that one's has. NULL: all. */
+void worker_journal_exported(struct worker_journal *mine, struct trace *trace, const uint64_t *hashes, size_t count, const char *exporter);
 /* Another member said so of these. */
 void worker_journal_exported_there(struct worker_journal *mine, const struct trace_id *id, const uint64_t *hashes, size_t count);
 /* Another member has these spans of the trace (NULL: none were), and its verdict. */

@@ -314,14 +314,15 @@ bool journal_verdicts_next(struct journal_verdicts *reader, struct journal_verdi
     return true;
 }
 
-/* -- EXPORTED, GIVEN: ID, flags, before?, how many hashes, hashes ------------------------------------------------------------------------------------------------------- */
+/* -- EXPORTED, GIVEN: ID, flags, before?, exporter?, how many hashes, hashes ------------------------------------------------------------------------------------------------------- */
 
 enum {
     SPANS_ALSO_VERDICT = 1,
     SPANS_BEFORE = 2,
-    SPANS_UNKNOWN = 252,
+    SPANS_EXPORTER = 4,
+    SPANS_UNKNOWN = 248,
 };
-#define SPANS_SIZE_MAX (16 + 1 + 10 + 10) /* all but the hashes */
+#define SPANS_SIZE_MAX (16 + 1 + 10 + 10 + 10) /* all but the name and the hashes */
 
 struct buffer *journal_spans_encode(const struct journal_spans *spans, size_t count)
 {
@@ -330,7 +331,7 @@ struct buffer *journal_spans_encode(const struct journal_spans *spans, size_t co
     uint8_t *out;
 
     for (size_t i = 0; i < count; i++)
-        size += SPANS_SIZE_MAX + spans[i].hashes.len;
+        size += SPANS_SIZE_MAX + spans[i].exporter.len + spans[i].hashes.len;
     buffer = buffer_new(size);
     if (!buffer)
         return NULL;
@@ -339,9 +340,12 @@ struct buffer *journal_spans_encode(const struct journal_spans *spans, size_t co
         ASSERT(spans[i].hashes.len % sizeof(uint64_t) == 0);
         memcpy(out, spans[i].id.bytes, sizeof(spans[i].id.bytes));
         out += sizeof(spans[i].id.bytes);
-        *out++ = (uint8_t)((spans[i].also_verdict ? SPANS_ALSO_VERDICT : 0) | (spans[i].before ? SPANS_BEFORE : 0));
+        *out++ = (uint8_t)((spans[i].also_verdict ? SPANS_ALSO_VERDICT : 0) | (spans[i].before ? SPANS_BEFORE : 0) |
+                           (spans[i].exporter.len ? SPANS_EXPORTER : 0));
         if (spans[i].before)
             out = wire_put_varint(out, spans[i].before);
+        if (spans[i].exporter.len)
+            out = put_slice(out, spans[i].exporter);
         out = wire_put_varint(out, journal_hash_count(&spans[i]));
         if (spans[i].hashes.len > 0)
             memcpy(out, spans[i].hashes.at, spans[i].hashes.len);
@@ -371,6 +375,8 @@ bool journal_spans_next(struct journal_spans_reader *reader, struct journal_span
     spans.also_verdict = (flags & SPANS_ALSO_VERDICT) != 0;
     if (flags & SPANS_BEFORE)
         spans.before = wire_varint(w);
+    if (flags & SPANS_EXPORTER)
+        spans.exporter = wire_bytes(w);
     count = wire_varint(w);
     if ((flags & SPANS_UNKNOWN) || count > (uint64_t)(w->end - w->at) / sizeof(uint64_t))
         wire_fail(w);

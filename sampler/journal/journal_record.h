@@ -70,6 +70,7 @@ struct journal_spans {
     struct trace_id id;
     bool also_verdict;   /* GIVEN: the verdict went too */
     uint64_t before;     /* GIVEN: only what records of a lower sequence brought is gone. 0: of a lower one than this record's */
+    struct slice exporter; /* EXPORTED: only that one's backend has them. Empty: all have */
     struct slice hashes; /* 8 bytes each, anyhow aligned: journal_hash_at. When encoding: a uint64_t array's bytes */
 };
 

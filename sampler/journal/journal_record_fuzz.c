@@ -73,7 +73,8 @@ static void try_spans(struct slice payload)
     journal_spans_begin(&reader, buffer_slice(again));
     for (size_t i = 0; i < count; i++) {
         must(journal_spans_next(&reader, &one) && trace_id_equal(&one.id, &spans[i].id));
-        must(one.also_verdict == spans[i].also_verdict && one.before == spans[i].before && slice_equal(one.hashes, spans[i].hashes));
+        must(one.also_verdict == spans[i].also_verdict && one.before == spans[i].before && slice_equal(one.exporter, spans[i].exporter) &&
+             slice_equal(one.hashes, spans[i].hashes));
     }
     must(!journal_spans_next(&reader, &one) && !reader.wire.bad);
     buffer_unref(again);

@@ -152,21 +152,22 @@ static void test_spans(void **state)
 {
     static const uint64_t hashes[] = {1, UINT64_MAX, 0x1234};
     struct journal_spans spans[] = {
-        {id_of(1), false, 0, slice_make(hashes, sizeof(hashes))},
-        {id_of(2), true, UINT64_MAX, {NULL, 0}},
-        {id_of(3), true, 0, slice_make(hashes, 8)},
-        {id_of(4), false, 1, slice_make(hashes, 8)},
+        {id_of(1), false, 0, {NULL, 0}, slice_make(hashes, sizeof(hashes))},
+        {id_of(2), true, UINT64_MAX, {NULL, 0}, {NULL, 0}},
+        {id_of(3), true, 0, {NULL, 0}, slice_make(hashes, 8)},
+        {id_of(4), false, 1, {NULL, 0}, slice_make(hashes, 8)},
+        {id_of(5), false, 0, slice_text("otlp/second"), slice_make(hashes, sizeof(hashes))},
     };
-    struct buffer *record = journal_spans_encode(spans, 4);
+    struct buffer *record = journal_spans_encode(spans, 5);
     struct journal_spans_reader reader;
     struct journal_spans read;
 
     (void)state;
     journal_spans_begin(&reader, buffer_slice(record));
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < 5; i++) {
         assert_true(journal_spans_next(&reader, &read));
         assert_true(trace_id_equal(&read.id, &spans[i].id) && read.also_verdict == spans[i].also_verdict);
-        assert_true(read.before == spans[i].before);
+        assert_true(read.before == spans[i].before && slice_equal(read.exporter, spans[i].exporter));
         assert_int_equal(journal_hash_count(&read), journal_hash_count(&spans[i]));
         for (size_t j = 0; j < journal_hash_count(&read); j++)
             assert_true(journal_hash_at(&read, j) == hashes[j]);

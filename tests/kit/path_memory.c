@@ -671,7 +671,7 @@ static void owner_init(struct owner *owner, struct path_sampler *sampler, unsign
 {
     const struct decision_cache_options cache = {.verdict_keep_ns = 600 * NS_PER_S, .resend_window_ns = 600 * NS_PER_S,
         .max_bytes = 64 * MIB, .hash_bytes = 64 * MIB};
-    const struct exporter_owner units = {owner, unit_add, unit_encoded, unit_settled, NULL};
+    const struct exporter_owner units = {owner, unit_add, unit_encoded, unit_settled, NULL, NULL};
     struct exporter_options options = {.name = "memory", .retry = retry_defaults(), .max_request_bytes = 32 * KIB,
         .flush_timeout_ns = 2 * NS_PER_MS, .max_calls = 3};
 

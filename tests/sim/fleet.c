@@ -437,7 +437,6 @@ static void on_end(struct node *node)
     if (node->kind != NODE_SAMPLER)
         return;
     conditions_look(node);
-    oracle_gone(node);
     node->left_clean = node->process->sampler->drain_run.drain.clean;
 }
 

@@ -55,7 +55,6 @@ struct export {
     uint64_t sent_ns, ended_ns;
     int code; /* -1: under way */
     bool died; /* who sent it died before its outcome was surely written down */
-    uint64_t over_ns; /* when who sent it was gone; 0: not yet */
 };
 static struct export *exports;
 static size_t export_count, export_capacity;
@@ -191,13 +190,6 @@ void oracle_export_ended(uint64_t number, int code)
         export->code = code;
         export->ended_ns = world.now_ns;
     }
-}
-
-void oracle_gone(const struct node *node)
-{
-    for (size_t i = 0; i < export_count; i++)
-        if (exports[i].by == node && exports[i].life == node->lives)
-            exports[i].over_ns = world.now_ns;
 }
 
 void oracle_died(const struct node *node)
@@ -477,23 +469,6 @@ void oracle_books(bool quiet)
 
 /* -- the end ------------------------------------------------------------------------------------------------------------------------ */
 
-/* What one exporter delivered is written down when all have: a sampler that was gone before sends it again to all. */
-static bool partly_delivered(const struct sim_span *span, const struct export *first)
-{
-    for (unsigned k = 0; k < oracle.backend_count; k++) {
-        bool written = false;
-
-        for (unsigned i = 0; i < span->at[k].exports && i < SPAN_ARRIVALS_MAX; i++) {
-            const struct export *export = &exports[span->at[k].numbers[i]];
-
-            written |= export->by == first->by && export->life == first->life && export->code == 0 && !export->died;
-        }
-        if (!written)
-            return first->over_ns > 0;
-    }
-    return false;
-}
-
 /* Who sent the second could know that the first had arrived. */
 static bool needless(const struct export *a, const struct export *b)
 {
@@ -511,7 +486,7 @@ static void judge_arrivals(const struct sim_trace *trace, unsigned i, unsigned b
         for (unsigned b = 0; b < count; b++) {
             const struct export *one = &exports[numbers[a]], *other = &exports[numbers[b]];
 
-            if (a == b || !needless(one, other) || partly_delivered(&trace->spans[i], one->sent_ns < other->sent_ns ? one : other) || trace->judged_apart ||
+            if (a == b || !needless(one, other) || trace->judged_apart ||
                 explained(BREAKS_ONE_VERDICT, trace_began_ns(trace), world.now_ns))
                 continue;
             broken("trace %llu span %u was exported by %s, and again by %s, to %s", (unsigned long long)trace->number, i, one->by->name,

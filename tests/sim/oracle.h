@@ -89,8 +89,6 @@ void oracle_export_ended(uint64_t export_number, int code);
 void oracle_cause(enum cause cause, uint64_t from_ns, uint64_t to_ns);
 /* A process of that node ended without handing over what it had: what it exported in its last moments is unknown. */
 void oracle_died(const struct node *node);
-/* It ended in whatever way. */
-void oracle_gone(const struct node *node);
 
 /* That version comes into force at that node: for what it begins from now on. */
 void oracle_version(const struct node *node, unsigned version);

@@ -810,6 +810,26 @@ static void two_backends_plan(void)
     members_come_and_go();
 }
 
+/* Likewise without a cluster: what one backend has lies in the journal for the other, is cleaned, and read back after a crash. */
+static void two_backends_alone_setup(struct fleet_options *options, struct workload *load)
+{
+    clean_setup(options, load);
+    options->backends = 2;
+    options->verdict_keep_ns = 3 * NS_PER_S; /* so that what names those that have it goes, too, once its segments were cleaned */
+    options->tenants = rng_chance(&world.fault, 300);
+    load->tenants = options->tenants ? 2 : 0;
+}
+
+static void two_backends_alone_plan(void)
+{
+    unsigned one = (unsigned)PICK(0, 1);
+
+    backends[1 - one].service_most_ns = PICK(5, 400) * NS_PER_MS;
+    backend_away_at(one, in_units(2), PICK(20, 150) * unit_ns());
+    for (uint64_t at = rng_between(&world.fault, 10, 80); at < 150; at += rng_between(&world.fault, 20, 100))
+        crash_at(in_units(at), fleet.samplers[0], rng_between(&world.fault, 1, 3) * unit_ns());
+}
+
 /* A tenant's spans are under its own header at the backend, whichever way they took: forwarded, given away, read back, recovered. */
 static void tenants_setup(struct fleet_options *options, struct workload *load)
 {
@@ -1087,6 +1107,7 @@ const struct scenario scenarios[] = {
     SCENARIO_EVERY(75, hundred, "a hundred members, some of which come, go, restart and die"),
     SCENARIO(slow_words, "statuses are slow while members come, go and die, and clients send where they like"),
     SCENARIO(two_backends, "two backends, one away, slow or silent, while members come, go and die"),
+    SCENARIO(two_backends_alone, "one sampler, one of two backends away for long, its journal cleaned, and a crash now and then"),
     SCENARIO(tenants, "spans of several tenants, while members come, go and die"),
     SCENARIO(disk_memory, "a disk fails, and its sampler goes on in memory"),
     SCENARIO(reload_alone, "policies change under one sampler without a cluster"),
