@@ -37,7 +37,7 @@
 #define ATTEMPT_WAIT_NS (100 * NS_PER_MS)   /* before the third attempt and on, times attempts made */
 #define RETRY_RATIO 0.1                     /* retries may be a tenth of the traffic … */
 #define RETRY_BURST 2000.0                  /* … beyond what a member held when it was lost */
-#define TEND_PERIOD_NS (100 * NS_PER_MS)    /* rings are recomputed at most so often (handoff.md section 7) */
+#define TEND_PERIOD_NS (100 * NS_PER_MS)    /* rings are recomputed at most so often */
 #define EXPLAIN_TIMEOUT_NS (2 * NS_PER_S)
 #define FAILURE_LOG_PERIOD_NS (60 * NS_PER_S)
 
@@ -339,7 +339,7 @@ static void lb_on_request(void *tier, struct request *request)
 
 /* -- the way back ------------------------------------------------------------------------------------------- */
 
-/* Where a failed piece may go. Source: design.md section 4, OTLP "Failures". */
+/* Where a failed piece may go. Source: OTLP "Failures". */
 enum failure_way { WAY_CLIENT, WAY_ELSEWHERE };
 
 static enum failure_way failure_way_of(int code, bool has_retry)

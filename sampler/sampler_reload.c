@@ -19,7 +19,7 @@
 #include "sampler/sampler_setup.h"
 #include "sampler/sampler_worker.h"
 
-#define RECORD_SHARE 20u /* records may take a twentieth of the memory limit (verdict_memory) … */
+#define RECORD_SHARE 20u /* records may take a twentieth of the memory limit … */
 #define HASH_SHARE 20u   /* … and so may hashes of exported spans */
 #define BIG_TRACE_SHARE 20u
 

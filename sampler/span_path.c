@@ -56,7 +56,7 @@ static uint64_t distinct_header_bytes(const struct trace *trace, uint32_t spans_
     return sizing.bytes;
 }
 
-/* Trace size = span bytes + each distinct header once (design.md section 7: differs from the Collector, whose sum depends on
+/* Trace size = span bytes + each distinct header once (differs from the Collector, whose sum depends on
  * how spans came in requests). facts->header_bytes_most counts a header again when others came in between; only when that could
  * make the difference is it counted exactly. */
 static bool trace_is_too_large(const struct sampler_worker *home, const struct trace *trace, struct facts *facts, struct header *header,

@@ -22,7 +22,7 @@ struct otlp_receiver_config {        /* one `otlp` receiver of the pipeline */
     bool grpc_set, http_set;         /* an empty section turns the protocol on */
     /* grpc */
     const char *grpc_endpoint;       /* default localhost:4317 */
-    uint64_t max_recv_msg_bytes;     /* max_recv_msg_size_mib; default 4 MiB, on a sampler at least 64 MiB (design.md section 4) */
+    uint64_t max_recv_msg_bytes;     /* max_recv_msg_size_mib; default 4 MiB, on a sampler at least 64 MiB */
     uint64_t max_concurrent_streams;
     int64_t keepalive_max_connection_idle_ns, keepalive_max_connection_age_ns, keepalive_max_connection_age_grace_ns;
     int64_t keepalive_time_ns, keepalive_timeout_ns;       /* server_parameters */

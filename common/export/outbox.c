@@ -52,7 +52,7 @@ static void queue_take_all(struct outbox *outbox, struct list *out_pieces)
 
 /* -- the answer ----------------------------------------------------------------------------------- */
 
-/* The spans of a message that its receiver rejected: rising indices, each a varint (design.md section 4). */
+/* The spans of a message that its receiver rejected: rising indices, each a varint. */
 static bool rejected_valid(struct slice rejected, uint32_t span_count)
 {
     struct wire w = wire_of(rejected);

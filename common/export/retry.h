@@ -19,7 +19,7 @@ struct retry {
     uint64_t interval_ns; /* next, before jitter */
 };
 
-/* The Collector's defaults, but without end: keys absent mean for ever (design.md section 8). */
+/* The Collector's defaults, but without end: keys absent mean for ever. */
 struct retry_options retry_defaults(void);
 
 /* No wait is shorter: with initial_interval or multiplier 0 the Collector would try in a tight loop. */

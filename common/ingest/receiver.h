@@ -31,7 +31,7 @@ struct request {
     uint64_t peer_ring;      /* fingerprint from metadata tailrace-ring; 0: none sent */
 };
 
-/* Why a request was refused; the label of the refusal counter. One row of design.md's bad-input table each. */
+/* Why a request was refused; the label of the refusal counter. */
 enum refusal {
     REFUSED_MALFORMED,    /* INVALID_ARGUMENT, final */
     REFUSED_ENCODING,     /* UNIMPLEMENTED (unknown grpc-encoding) or INVALID_ARGUMENT (broken compressed bytes) */

@@ -3,7 +3,7 @@
  * Bound   A head is HTTP_HEAD_BYTES_MAX; a body max_request_body_bytes as sent and as inflated; all bodies of the node that are being
  *         received or wait for a worker share `admission`; a client must be quick enough (timeouts). An idle connection costs its struct.
  * Order   one request at a time on a connection: what is pipelined waits in the socket.
- * Source  OTLP specification, OTLP/HTTP; reference/otlp.md section 2; collector confighttp
+ * Source  OTLP specification, OTLP/HTTP; collector confighttp
  */
 #pragma once
 

@@ -4,7 +4,7 @@
  *         members and empty members allowed, W3C's keys and values; `ot` at most 256 bytes of `;`-separated key:value.
  *         Of several `ot` members, rv or th the last counts. Empty reads as one that says nothing.
  * Write   `ot` moves to the front, in it rv, th and then the rest; other members keep their order, blanks go.
- * Source  OpenTelemetry tracestate probability sampling; W3C Trace Context 3.3; reference/tail-sampling section 9.
+ * Source  OpenTelemetry tracestate probability sampling; W3C Trace Context 3.3; tail_sampling processor, gate usetracestate.
  *         The policy `trace_state` reads tracestates by other rules of its own.
  */
 #pragma once

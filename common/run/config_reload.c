@@ -1,4 +1,4 @@
-/* One try: hash the files, load, read, compare, apply. Whatever goes wrong on the way ends in reload_refuse, before anything
+/* One try: hash the files, load, read, compare, apply. Whatever goes wrong on the way ends in reload_end, before anything
  * in force was touched. */
 #include "common/run/config_reload.h"
 

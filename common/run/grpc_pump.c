@@ -32,7 +32,7 @@ struct pump {
 void pump_library_init(void)
 {
     /* gRPC reads into 64 KiB blocks; glibc would trim and refault the heap on each burst: page faults were 30 % of a
-     * server's CPU at 512 KiB a message (reference/grpc-core section 6). Spans live in extents, so the heap stays small. */
+     * server's CPU at 512 KiB a message. Spans live in extents, so the heap stays small. */
     (void)mallopt(M_TRIM_THRESHOLD, 1 << 30);
     (void)mallopt(M_TOP_PAD, 16 << 20);
     (void)mallopt(M_MMAP_THRESHOLD, 1 << 30);

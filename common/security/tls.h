@@ -6,7 +6,7 @@
  *         tls_generation() has risen (its credentials hold what was in force when they were made).
  * Life    a struct tls is made at start, shared by all threads, freed after its last connection. security.h keeps and tends them.
  * gRPC    its library speaks TLS 1.2 and 1.3, and has one list of cipher suites a process. What it cannot do is refused by name.
- * Source  reference/load-balancing section 3.3, collector configtls; RFC 8996 for why 1.0 and 1.1 are refused
+ * Source  collector configtls; RFC 8996 for why 1.0 and 1.1 are refused
  */
 #pragma once
 

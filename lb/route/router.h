@@ -1,7 +1,7 @@
 /* From a request's bytes to the members that own its spans: walk once, a member a span.
  *
  * Plan    parts, each one message for one member (cut at OUTBOX_PIECE_BYTES_MAX), made of borrowed spans: nothing is
- *         copied until plan_take.
+ *         copied until plan_commit of lb/lb.c.
  * Choice  the slot's owner; where it is down or suspect, the fallback, then further ranks. One that drains owns nothing: the next one
  *         is the owner.
  * Owner   one worker; the ring and links come as a snapshot (struct member_set).

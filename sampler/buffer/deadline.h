@@ -30,7 +30,7 @@ void deadline_add(struct deadlines *deadlines, struct deadline *deadline, uint64
 void deadline_remove(struct deadlines *deadlines, struct deadline *deadline);
 /* Takes one entry that is due at now_ns (never early, at most one tick late); NULL: none. */
 struct deadline *deadlines_take_due(struct deadlines *deadlines, uint64_t now_ns);
-/* When take_due may find something next; UINT64_MAX: empty. */
+/* When deadlines_take_due may find something next; UINT64_MAX: empty. */
 uint64_t deadlines_next_ns(const struct deadlines *deadlines);
-/* What take_due would look at next, due or not, as far as it is known without a search; NULL: unknown. A hint. */
+/* What deadlines_take_due would look at next, due or not, as far as it is known without a search; NULL: unknown. A hint. */
 struct deadline *deadlines_peek(const struct deadlines *deadlines);

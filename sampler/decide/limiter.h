@@ -28,7 +28,7 @@ bool token_bucket_take(struct token_bucket *bucket, uint64_t cost, uint64_t now_
 
 /* Under usetracestate: of traces judged together those of the highest randomness pass, as many as the tokens there are now pay
  * for; the threshold between them and the others is kept, and their tokens are taken. Of equal randomness all pass or none.
- * Without memory for its list it changes nothing. Source: reference/tail-sampling section 9. */
+ * Without memory for its list it changes nothing. Source: tail_sampling processor, gate usetracestate. */
 void token_bucket_weigh(struct token_bucket *bucket, const struct verdict_input *const *inputs, size_t count,
     uint64_t (*cost_of)(const struct verdict_input *input));
 /* One trace: by the threshold where there is one, else as token_bucket_take. */

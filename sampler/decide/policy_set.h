@@ -1,6 +1,6 @@
 /* The policies of one configuration, compiled; and how their votes become one decision.
  *
- * Source  reference/tail-sampling section 3: drop policies first, then config order; Dropped ends; sample_on_first_match;
+ * Source  tail_sampling processor: drop policies first, then config order; Dropped ends; sample_on_first_match;
  *         credit goes to the first policy of those with the smallest threshold.
  * Life    immutable and reference-counted: a trace is decided by the set of its first span.
  */

@@ -2,7 +2,7 @@
  *
  * Shape   compiled once with the policy set into an immutable program: attribute keys in one table, so that equal keys
  *         are looked up once a span, not once a policy; all regexes of a key in one RE2 set (a per-worker result cache in front).
- * Source  reference/tail-sampling: the first entry with a key counts; resource and span attributes, never scope, event or link.
+ * Source  tail_sampling processor: the first entry with a key counts; resource and span attributes, never scope, event or link.
  *         A value that is no string reads as ""; on a span an empty value answers nothing, on a resource a regex is asked about "".
  * Bits    a header and its spans answer the same question with the same bit: a policy asks whether any of them matched.
  */

@@ -10,7 +10,7 @@
  *
  * On the way out spans can be told why they are there (struct sampling_note): attributes tailsampling.policy,
  * tailsampling.composite_policy and tailsampling.cached_decision on the scope, as the Collector does, or on the span; and `th`
- * in the tracestate. Source: reference/tail-sampling section 9. Nothing is touched where nobody asked for it.
+ * in the tracestate. Source: tail_sampling processor, gates recordpolicy and usetracestate. Nothing is touched where nobody asked for it.
  */
 #pragma once
 

@@ -103,7 +103,7 @@ struct membership_held {
     uint64_t bytes;
     uint64_t exports; /* in flight */
 };
-/* The answer to the poll that membership_poll_begin numbered; members: in the order of that view. swept: every worker has counted
+/* The answer to the poll that membership_take_poll numbered; members: in the order of that view. swept: every worker has counted
  * all it holds. room_bytes: for what others give, passed on in statuses. */
 void membership_polled(struct membership *membership, uint64_t view_number, const struct membership_held *members, size_t count,
     bool swept, uint64_t now_ns);

@@ -59,7 +59,7 @@ struct world {
     bool failed;
     char failure[2000]; /* the first */
     unsigned failure_count;
-    /* events.c's own */
+    /* world.c's own */
     struct sim_event **heap;
     size_t count, capacity;
     uint64_t order;

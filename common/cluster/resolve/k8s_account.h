@@ -1,7 +1,7 @@
 /* Where the API server is and what we show it: as every client in a pod knows it, or as the configuration says.
  *
  * The token lives an hour and is replaced long before, the authorities can change too: both are read for each request. They are kept by
- * nobody. Source: reference/kubernetes section 6.
+ * nobody. Source: Kubernetes, "Accessing the Kubernetes API from a Pod".
  */
 #pragma once
 

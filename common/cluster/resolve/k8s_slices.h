@@ -7,7 +7,7 @@
  *            came last. What they say of one life (uid) is true at different times: the newest counts, and who has terminated in one does so
  *            in all, also once that one has dropped it. Of two lives the better one is the pod.
  * Names      the pod's hostname, else its name: what stays while a StatefulSet's pod changes its address.
- * Source     reference/kubernetes section 6; load-balancing exporter, resolver.k8s
+ * Source     Kubernetes API, EndpointSlice in discovery.k8s.io/v1; load-balancing exporter, resolver.k8s
  */
 #pragma once
 

@@ -10,7 +10,7 @@
  *          failed waits a random time up to 0.5 s, doubled with each failure in a row up to 30 s, and at least what the server
  *          asks for (Retry-After). 403 and 404 begin at 8 s: who is to mend them takes longer. A watch that ends at once without having
  *          said anything counts as one that failed.
- * Source   reference/kubernetes section 6
+ * Source   Kubernetes API concepts, "Efficient detection of changes"
  */
 #pragma once
 
