@@ -66,7 +66,7 @@ class ClusterBench:
 
     def run(self):
         result, chosen = {}, self.bench.options.parts.split(",") if self.bench.options.parts else []
-        for part in (self.journal_on_and_off, self.recovery, self.spilled, self.read_back, self.outage, self.handoff):
+        for part in (self.journal_on_and_off, self.recovery, self.spilled, self.read_back, self.outage, self.handoff, self.handoff_share):
             if chosen and part.__name__ not in chosen:
                 continue
             print(f"  measuring {part.__name__.replace('_', ' ')}", file=sys.stderr, flush=True)
@@ -237,28 +237,34 @@ class ClusterBench:
 
     # -- handoff ---------------------------------------------------------------------------------------------------------
 
+    def member(self, addresses, index, limit_mib=2048):
+        """A sampler that knows those before it."""
+        names = ", ".join(f'"{one}"' for one in addresses[:index + 1])
+        return self.bench.start_sampler(HOLD_S, f", cluster: {{ self: sampler-{index}, hello_wait: 500ms, resolver: {{ static: {{ hostnames: [{names}] }} }} }}"
+                                        f", memory: {{ limit_mib: {limit_mib} }}", otlp=addresses[index], name=f"sampler-{index}")
+
+    def wait_agreed(self, members):
+        self.wait_for(lambda: all(metric(admin, "tailrace_cluster_slots_settled") == metric(admin, "tailrace_cluster_slots_owned")
+                                  and metric(admin, "tailrace_cluster_members") == len(members) for _, _, admin in members), 40, "all agree")
+
+    def start_load(self, front, *words):
+        self.bench.seed += 1
+        return subprocess.Popen([self.bench.tool("bench", "tailrace-load"), "--quiet", "--endpoint", front, "--seed", str(self.bench.seed), *words],
+                                stdout=subprocess.PIPE, text=True)
+
     def handoff(self):
         """A third sampler joins two that hold traces and take in more: what moves a second, and what intake is meanwhile."""
         bench, rate = self.bench, 20000
         addresses = [free_address() for _ in range(3)]
-
-        def member(index, known):
-            names = ", ".join(f'"{one}"' for one in addresses[:known])
-            return bench.start_sampler(HOLD_S, f", cluster: {{ self: sampler-{index}, hello_wait: 500ms, resolver: {{ static: {{ hostnames: [{names}] }} }} }}"
-                                       ", memory: { limit_mib: 2048 }", otlp=addresses[index], name=f"sampler-{index}")
-
-        members = [member(0, 1), member(1, 2)]
+        members = [self.member(addresses, 0), self.member(addresses, 1)]
         front = ",".join(addresses[:2])
-        self.wait_for(lambda: all(metric(admin, "tailrace_cluster_slots_settled") == metric(admin, "tailrace_cluster_slots_owned")
-                                  and metric(admin, "tailrace_cluster_members") == 2 for _, _, admin in members), 40, "two agree")
+        self.wait_agreed(members)
         bench.load(front, REQUEST, "--traces", "60000")
-        bench.seed += 1
-        load = subprocess.Popen([bench.tool("bench", "tailrace-load"), "--quiet", "--endpoint", front, "--rate", str(rate), "--seconds", "30",
-                                 "--seed", str(bench.seed)], stdout=subprocess.PIPE, text=True)
+        load = self.start_load(front, "--rate", str(rate), "--seconds", "30")
         try:
             time.sleep(4)
             before = self.taken(members)
-            members.append(member(2, 3))
+            members.append(self.member(addresses, 2))
             joined = members[2][2]
             moved = self.watch_move(joined, members)
             text = load.communicate(timeout=90)[0]
@@ -272,6 +278,53 @@ class ClusterBench:
         self.say(f"  handoff                   {moved['spans'] / moved['seconds'] / 1e6:.2f} M spans/s from two samplers of one worker to a third "
                  f"({moved['spans']:.0f} spans in {moved['seconds']:.2f} s); intake meanwhile {moved['intake'] / offered:.0%} of {rate} spans/s offered")
         return {**moved, "before": before}
+
+    def handoff_share(self):
+        """Full speed through a balancer while a third sampler joins two, or leaves them, and as long after that: what intake keeps when it and
+        the handoff want all of the same workers."""
+        result = {}
+        for way in ("joins", "leaves"):
+            addresses = [free_address() for _ in range(3)]
+            members = [self.member(addresses, index, 6144) for index in range(2 if way == "joins" else 3)]
+            self.wait_agreed(members)
+            self.bench.load(",".join(addresses[:len(members)]), REQUEST, "--traces", "60000")
+            _, front, lb = self.bench.start_lb(members=addresses, known=len(members))
+            load = self.start_load(front, "--seconds", "60", "--in-flight", "100")
+            try:
+                time.sleep(2)
+                row = result[way] = self.share_of(way, members, addresses, lb)
+            finally:
+                load.kill()
+                load.wait()
+                load.stdout.close()
+            self.bench.stop_all()
+            self.say(f"  a third one {way:<6}        intake at full speed {row['during'] / 1e3:.0f} k spans/s in the {row['seconds']:.1f} s while {row['spans'] / 1e3:.0f} k spans move, "
+                     f"{row['after'] / 1e3:.0f} k after: {row['during'] / row['after']:.2f} (goal: 0.75)")
+        return result
+
+    def share_of(self, way, members, addresses, lb):
+        def seen():
+            return time.monotonic(), metric(lb, "otelcol_receiver_accepted_spans_total")
+
+        def rate(before, after):
+            return (after[1] - before[1]) / (after[0] - before[0])
+
+        if way == "joins":
+            members.append(self.member(addresses, 2, 6144))
+            takers, over = members[2:], lambda: metric(members[2][2], "tailrace_cluster_slots_settled") > 0
+        else:
+            members[2][0].process.terminate()
+            takers, over = members[:2], lambda: members[2][0].process.poll() is not None
+        self.wait_for(lambda: self.taken_over(takers) > 0, 30, "the first trace moved")
+        begun = seen()
+        self.wait_for(over, 120, "all has moved")
+        moved, spans = seen(), self.taken_over(takers)
+        time.sleep(max(2, moved[0] - begun[0]))
+        return {"spans": spans, "seconds": moved[0] - begun[0], "during": rate(begun, moved), "after": rate(moved, seen())}
+
+    @staticmethod
+    def taken_over(members):
+        return sum(metric(admin, "tailrace_spans_taken_over_total") for _, _, admin in members)
 
     @staticmethod
     def taken(members):
