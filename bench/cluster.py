@@ -81,32 +81,44 @@ class ClusterBench:
 
     # -- a journal -------------------------------------------------------------------------------------------------
 
-    def cost(self, more):
-        """Spans a CPU-second of a sampler at full speed, its writer included."""
+    def cost(self, more, request):
+        """ns a span of a sampler at full speed: of all its threads, and of them user and system time, the journal's writer apart."""
         bench, wait = self.bench, 2
         program, address, admin = bench.start_sampler(wait, more)
-        bench.load(address, REQUEST, "--seconds", str(wait + 1))
+        bench.load(address, request, "--seconds", str(wait + 1))
         bench.drained(admin)
-        before = program.cpu_s()
-        load = bench.load(address, REQUEST, "--seconds", str(bench.options.seconds))
+        before, started = program.threads_s(), program.cpu_s()
+        load = bench.load(address, request, "--seconds", str(bench.options.seconds))
         bench.drained(admin)
-        cost = load["spans_acknowledged"] / (program.cpu_s() - before)
+        after, spans = program.threads_s(), load["spans_acknowledged"]
+        cost = {"all": (program.cpu_s() - started) / spans * 1e9, "user": 0, "system": 0, "writer user": 0, "writer system": 0}
+        for name, times in after.items():
+            writer = "writer " if name == "journal-write" else ""
+            for kind, now, then in zip(("user", "system"), times, before.get(name, (0, 0))):
+                cost[writer + kind] += (now - then) / spans * 1e9
         bench.stop_all()
         return cost
 
     def journal_on_and_off(self):
         """Rounds alternate, so that the machine's mood is the same for both."""
-        costs = {"off": [], "none": [], "interval": []}
-        for index in range(self.bench.options.rounds):
-            for name in costs:
-                directory = os.path.join(self.directory, f"{name}-{index}")
-                costs[name].append(self.cost("" if name == "off" else self.journal(directory, name)))
-                shutil.rmtree(directory, ignore_errors=True)
-        median = {name: statistics.median(rounds) for name, rounds in costs.items()}
-        for name in ("none", "interval"):
-            self.say(f"  journal, sync {name:<10} {median[name] / 1e6:.2f} M spans per CPU-second, {median['off'] / 1e6:.2f} without: "
-                     f"{median[name] / median['off']:.2f} (goal for none: 0.7)")
-        return {"spans_per_cpu_second": median, "rounds": costs}
+        result = {}
+        for request in self.bench.options.spans_per_request:
+            rounds = {"off": [], "none": [], "interval": []}
+            for index in range(self.bench.options.rounds):
+                for name in rounds:
+                    directory = os.path.join(self.directory, f"{name}-{index}")
+                    rounds[name].append(self.cost("" if name == "off" else self.journal(directory, name), request))
+                    shutil.rmtree(directory, ignore_errors=True)
+            result[request] = rounds
+            self.show_cost(request, {name: {kind: statistics.median(one[kind] for one in rows) for kind in rows[0]} for name, rows in rounds.items()})
+        return result
+
+    def show_cost(self, request, median):
+        for name, row in median.items():
+            ratio = "" if name == "off" else f": {median['off']['all'] / row['all']:.2f} of it without" + (" (goal 0.7)" if name == "none" else "")
+            writer = "" if name == "off" else f", its writer {row['writer user']:.0f} and {row['writer system']:.0f}"
+            self.say(f"  journal {'off' if name == 'off' else 'sync ' + name:<14} {request:>4} spans a request  {1e3 / row['all']:.2f} M spans per CPU-second{ratio}; "
+                     f"ns a span: {row['user']:.0f} user, {row['system']:.0f} system{writer}")
 
     def recovery(self):
         """kill -9, start, and what the log says it took. The kernel still has the journal in memory."""

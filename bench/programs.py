@@ -1,4 +1,5 @@
 """What the parts of bench/run share: processes and their cost as the kernel sees it, and the policies that samplers get."""
+import glob
 import os
 import socket
 import subprocess
@@ -64,6 +65,19 @@ class Program:
         """User and system time of all its threads."""
         fields = self.stat()
         return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def threads_s(self):
+        """User and system time by the threads' names: {name: (user, system)}."""
+        times = {}
+        for path in glob.glob(f"/proc/{self.process.pid}/task/*/stat"):
+            try:
+                with open(path) as file:
+                    name, rest = file.read().split("(", 1)[1].rsplit(")", 1)
+            except OSError:  # it ended
+                continue
+            fields, before = rest.split(), times.get(name, (0, 0))
+            times[name] = (before[0] + int(fields[11]) / TICKS, before[1] + int(fields[12]) / TICKS)
+        return times
 
     def rss(self):
         return int(self.stat()[21]) * PAGE
