@@ -14,8 +14,9 @@
 #include "sampler/handoff/worker_journal.h"
 #include "sampler/journal/journal_record.h"
 
-#define COPY_BYTES (1u << 20)  /* of one record, about */
-#define TURN_BYTES (4u << 20)  /* copied in one turn: some milliseconds */
+#define ROOM_BYTES (256u << 10) /* that a copy begins with */
+#define TURN_BYTES (4u << 20)   /* copied in one turn: some milliseconds */
+#define TRACES_MOST 4096u       /* in one copy */
 
 struct left { /* what is let go of when the copy is written */
     uint32_t segment;
@@ -131,14 +132,20 @@ static struct clean_copy *copy_open(struct worker_handoff *handoff)
     copy = calloc(1, sizeof(*copy));
     ASSERT(copy != NULL);
     copy->handoff = handoff;
-    copy->bytes = buffer_new(COPY_BYTES / 4);
+    copy->bytes = buffer_new(ROOM_BYTES);
     ASSERT(copy->bytes != NULL);
     handoff->clean.copy = copy;
     return copy;
 }
 
-/* Those of its spans that lie there, all of them: a trace is copied whole. */
-static void trace_copy(struct worker_handoff *handoff, struct trace *trace)
+static void copy_add(struct clean_copy *copy, struct trace *trace)
+{
+    copy->traces = room_for(copy->traces, copy->trace_count, &copy->trace_capacity, sizeof(copy->traces[0]));
+    copy->traces[copy->trace_count++] = trace;
+}
+
+/* Those of its spans that lie there: all of them, or as many as one copy may have. */
+static void trace_copy(struct worker_handoff *handoff, struct trace *trace, uint64_t most_bytes)
 {
     struct clean_copy *copy = copy_open(handoff);
     struct trace_id id = *trace_id_of(trace);
@@ -148,10 +155,26 @@ static void trace_copy(struct worker_handoff *handoff, struct trace *trace)
     marking.wanted = malloc(trace_info(trace).span_count * sizeof(marking.wanted[0]));
     ASSERT(marking.wanted != NULL);
     trace_places(trace, place_mark, &marking);
-    (void)carry_trace(handoff, &id, trace, marking.wanted, SIZE_MAX, &copy->bytes, &carried);
+    (void)carry_trace(handoff, &id, trace, marking.wanted, most_bytes, &copy->bytes, &carried);
     free(marking.wanted);
-    copy->traces = room_for(copy->traces, copy->trace_count, &copy->trace_capacity, sizeof(copy->traces[0]));
-    copy->traces[copy->trace_count++] = trace;
+    copy_add(copy, trace);
+}
+
+/* What was added last is too much for this copy: it is the first of the next, which is returned. The traces' bytes before are `len`. */
+static struct clean_copy *copy_split(struct worker_handoff *handoff, size_t len)
+{
+    struct clean_copy *full = handoff->clean.copy, *next;
+
+    handoff->clean.copy = NULL;
+    next = copy_open(handoff);
+    next->bytes = buffer_grow(next->bytes, size_max(ROOM_BYTES, full->bytes->len - len));
+    ASSERT(next->bytes != NULL);
+    next->bytes->len = full->bytes->len - len;
+    memcpy(next->bytes->bytes, full->bytes->bytes + len, next->bytes->len);
+    full->bytes->len = len;
+    copy_add(next, full->traces[--full->trace_count]);
+    handoff->clean.copy = full;
+    return next;
 }
 
 static int moved_compare(const void *a, const void *b)
@@ -359,13 +382,45 @@ static bool copy_close(struct worker_handoff *handoff)
     return true;
 }
 
+/* Adds a trace, and closes copies that are full. False: the journal does not take it now. */
+static bool found_add(struct worker_handoff *handoff, struct trace *trace, uint64_t most_bytes)
+{
+    struct clean *clean = &handoff->clean;
+    size_t len = clean->copy ? clean->copy->bytes->len : 0;
+
+    trace_copy(handoff, trace, most_bytes);
+    if (len > 0 && clean->copy->bytes->len > most_bytes) {
+        struct clean_copy *next = copy_split(handoff, len);
+
+        if (!copy_close(handoff)) {
+            copy_free(next);
+            return false;
+        }
+        clean->copy = next;
+    }
+    return (clean->copy->bytes->len < most_bytes && clean->copy->trace_count < TRACES_MOST) || copy_close(handoff);
+}
+
+/* In one copy; or in several, each of them a copy's worth of its spans. Each takes one at least. */
+static bool found_add_all(struct worker_handoff *handoff, struct trace *trace, uint64_t most_bytes)
+{
+    const struct trace_info info = trace_info(trace);
+
+    if (info.bytes <= most_bytes)
+        return found_add(handoff, trace, most_bytes);
+    for (uint64_t i = 0; i < info.span_count && lies_there(&handoff->clean, trace); i++)
+        if (!found_add(handoff, trace, most_bytes) || !copy_close(handoff))
+            return false;
+    return true;
+}
+
 /* Copies what was found, as far as a turn goes. True: some is left for the next. */
 static bool found_copy(struct worker_handoff *handoff)
 {
     struct clean *clean = &handoff->clean;
-    uint64_t copied = 0;
+    uint64_t copied = 0, most_bytes = journal_copy_bytes(handoff->home->sampler->journal);
 
-    for (size_t i = 0; i < clean->found_count; i++) {
+    for (size_t i = 0; i < clean->found_count && most_bytes > 0; i++) {
         struct trace *trace = clean->found[i];
 
         if (!lies_there(clean, trace))
@@ -373,8 +428,7 @@ static bool found_copy(struct worker_handoff *handoff)
         if (copied >= TURN_BYTES)
             return copy_close(handoff);
         copied += trace_info(trace).bytes;
-        trace_copy(handoff, trace);
-        if ((clean->copy->bytes->len >= COPY_BYTES || clean->copy->trace_count >= 4096) && !copy_close(handoff))
+        if (!found_add_all(handoff, trace, most_bytes))
             return false;
     }
     (void)copy_close(handoff); /* a journal in trouble asks again */

@@ -22,6 +22,7 @@
 static struct node *node;
 static char directory[64];
 static uint64_t unix_ns;
+static uint64_t disk_bytes; /* the journal may have */
 
 /* -- time: the journal's records say when they were written; tests move both clocks as one -------------------------------- */
 
@@ -143,7 +144,7 @@ static void start(void)
 {
     const struct journal_options options = {.directory = directory,
         .segment_bytes = JOURNAL_SEGMENT_MIN,
-        .max_bytes = 64 * MIB,
+        .max_bytes = disk_bytes,
         .verdict_keep_ns = VERDICT_KEEP_NS,
         .clean_age_ns = WAIT_NS + NS_PER_S,
         .new_id = 1};
@@ -209,6 +210,7 @@ static int setup(void **state)
     now_ns = START_NS;
     unix_ns = 1700000000 * NS_PER_S;
     settled = refused = 0;
+    disk_bytes = 64 * MIB;
     (void)snprintf(directory, sizeof(directory), "%s", "/tmp/tailrace-journal-XXXXXX");
     assert_non_null(mkdtemp(directory));
     start();
@@ -599,6 +601,47 @@ static void segments_are_free_when_all_has_gone(void **state)
     pass(VERDICT_KEEP_NS);
     turns(5, true);
     assert_true(segments() <= 2);
+}
+
+/* The last of the space is what copies need to make some: they are no larger than that. A trace that is larger than a copy moves in
+ * several. */
+static void a_full_journal_is_emptied_step_by_step(void **state)
+{
+    unsigned kept = 0, spans;
+
+    (void)state;
+    for (spans = 20; spans <= 400; spans += 380) {
+        stop(true);
+        pass(2 * VERDICT_KEEP_NS);
+        disk_bytes = 8 * JOURNAL_SEGMENT_MIN;
+        start();
+        recover();
+        refused = settled = 0;
+        for (unsigned i = 0; refused == 0; i++) {
+            request_arrives(1000 * spans + i, 1, spans, i % 5 < 2);
+            turns(2, false);
+            kept += refused == 0 && i % 5 < 2 ? spans : 0;
+        }
+        pass(WAIT_NS + NS_PER_S);
+        turns(4, false);
+        assert_int_equal(held(node), kept);
+        for (unsigned i = 0; i < 20; i++) {
+            pass(NS_PER_S);
+            turns(4, false);
+        }
+        refused = settled = 0;
+        request_arrives(spans, 1, 20, false);
+        turns(3, false);
+        assert_int_equal(settled, 1);
+        assert_int_equal(refused, 0);
+        restart(true); /* from the copies */
+        assert_int_equal(held(node), kept + 20);
+        pass(WAIT_NS + NS_PER_S);
+        turns(50, true);
+        assert_int_equal(held(node), 0);
+        assert_int_equal(node->home.books[BOOK_EXPORTED], kept);
+        kept = 0;
+    }
 }
 
 /* -- spill ---------------------------------------------------------------------------------------------------------------------------- */
@@ -1018,6 +1061,7 @@ int main(void)
         CASE(survivors_keep_their_verdicts_without_room_for_them),
         CASE(an_outage_costs_little_more_than_survivors),
         CASE(segments_are_free_when_all_has_gone),
+        CASE(a_full_journal_is_emptied_step_by_step),
         CASE(spilled_traces_are_decided_and_leave_whole),
         CASE(what_the_journal_lost_is_counted),
         CASE(a_repeat_of_what_could_not_be_written_is_written),

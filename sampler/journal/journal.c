@@ -160,6 +160,14 @@ void journal_room_changed(struct journal *journal)
     atomic_store_explicit(&journal->room_bytes, room, memory_order_relaxed);
 }
 
+uint64_t journal_copies_room(const struct journal *journal)
+{
+    const struct segment *current = journal->streams[STREAM_COPIES].current;
+    uint64_t room = stream_allowance(journal, STREAM_COPIES) / journal->options.segment_bytes * journal->options.segment_bytes;
+
+    return current ? room + current->size_bytes - current->tail : room;
+}
+
 static uint64_t size_for(const struct journal *journal, uint64_t record_bytes)
 {
     uint64_t least = SEGMENT_HEAD_BYTES + record_bytes;

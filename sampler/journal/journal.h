@@ -171,6 +171,8 @@ bool journal_clean_wanted(const struct journal *journal, struct journal_clean *k
 
 /* -- reading back ----------------------------------------------------------------------------------------------- */
 
+/* How large a copy should be: several share a segment. 0: there is no room for one now. */
+uint64_t journal_copy_bytes(struct journal *journal);
 struct journal_read_item {
     struct journal_pos at; /* anywhere inside a payload */
     uint32_t len;

@@ -7,6 +7,9 @@
  * unless the disk runs short. Copies have a stream of their own: beside fresh requests, of which nine in ten go, they would be
  * copied again with every round; among themselves they are copied once, as long as their backend is away.
  *
+ * Copies need room before they make some. Where max_bytes leaves little of it, a set is no larger than what fits, and a record no larger
+ * than a part of a segment: else a full journal could not be emptied for want of space, and would take nothing in.
+ *
  * What is held is compared with what was ever held there, not with the file's bytes: requests carry more than spans, and a segment
  * full of held spans must not look half empty for it. For recovered segments what was held is not known, the file's bytes are; they
  * are emptied below a half. */
@@ -17,6 +20,9 @@
 #define QUIET_NS (10 * NS_PER_S)      /* nothing was let go so long: no export is emptying it */
 #define PATIENCE_NS (30 * NS_PER_S)   /* for a set; what is left then waits for a running export, and is asked for in a later one */
 #define AGAIN_NS (60 * NS_PER_S)
+#define COPY_BYTES (1u << 20)
+#define COPY_LEAST_BYTES 4096u        /* of less it is not worth to begin */
+#define RECORD_BYTES 64u              /* frame, head and padding */
 
 /* Three quarters of the space are in use. */
 static bool short_of_space(const struct journal *journal)
@@ -61,22 +67,64 @@ static bool set_in_work(struct journal *journal)
     return left > 0 && journal->now.ns < journal->clean_until_ns;
 }
 
-/* The emptiest first where there are more than fit. Kept in order of number. */
-static void set_add(const struct journal *journal, struct journal_clean *clean, const struct segment *segment)
+static uint64_t live_in(const struct journal *journal, uint32_t number)
+{
+    return (uint64_t)journal_find(journal, number)->live_bytes;
+}
+
+static uint32_t set_fullest(const struct journal *journal, const struct journal_clean *clean)
 {
     uint32_t fullest = 0;
 
-    if (clean->count < JOURNAL_CLEAN_MAX) {
-        clean->segments[clean->count++] = segment->number;
-        return;
-    }
     for (uint32_t i = 1; i < clean->count; i++)
-        if (journal_find(journal, clean->segments[i])->live_bytes > journal_find(journal, clean->segments[fullest])->live_bytes)
+        if (live_in(journal, clean->segments[i]) > live_in(journal, clean->segments[fullest]))
             fullest = i;
-    if (journal_find(journal, clean->segments[fullest])->live_bytes <= segment->live_bytes)
-        return;
-    memmove(&clean->segments[fullest], &clean->segments[fullest + 1], (clean->count - fullest - 1) * sizeof(clean->segments[0]));
-    clean->segments[clean->count - 1] = segment->number;
+    return fullest;
+}
+
+/* Returns what is held there. */
+static uint64_t set_drop_fullest(const struct journal *journal, struct journal_clean *clean)
+{
+    uint32_t fullest = set_fullest(journal, clean);
+    uint64_t live = live_in(journal, clean->segments[fullest]);
+
+    clean->count--;
+    memmove(&clean->segments[fullest], &clean->segments[fullest + 1], (clean->count - fullest) * sizeof(clean->segments[0]));
+    return live;
+}
+
+/* The emptiest first where there are more than fit. Kept in order of number. */
+static void set_add(const struct journal *journal, struct journal_clean *clean, const struct segment *segment)
+{
+    if (clean->count == JOURNAL_CLEAN_MAX) {
+        if (live_in(journal, clean->segments[set_fullest(journal, clean)]) <= (uint64_t)segment->live_bytes)
+            return;
+        (void)set_drop_fullest(journal, clean);
+    }
+    clean->segments[clean->count++] = segment->number;
+}
+
+/* Leaves away the fullest until what is copied fits: spans, a quarter for what stands beside them. The emptiest stays. */
+static void set_fit(const struct journal *journal, struct journal_clean *clean)
+{
+    uint64_t room = journal_copies_room(journal), live = 0;
+
+    for (uint32_t i = 0; i < clean->count; i++)
+        live += (uint64_t)journal_find(journal, clean->segments[i])->live_bytes;
+    while (clean->count > 1 && live + live / 4 > room)
+        live -= set_drop_fullest(journal, clean);
+}
+
+uint64_t journal_copy_bytes(struct journal *journal)
+{
+    uint64_t room;
+
+    journal_lock(journal);
+    room = journal_copies_room(journal);
+    journal_unlock(journal);
+    if (room < COPY_LEAST_BYTES)
+        return 0;
+    return u64_min(room - RECORD_BYTES, u64_min(COPY_BYTES, journal->options.segment_bytes / 4));
 }
 
 void journal_choose_clean(struct journal *journal)
@@ -91,6 +139,7 @@ void journal_choose_clean(struct journal *journal)
     for (size_t i = 0; i < journal->segment_count; i++)
         if (worth_cleaning(journal, journal->segments[i]))
             set_add(journal, clean, journal->segments[i]);
+    set_fit(journal, clean);
     if (clean->count == 0)
         return; /* workers know the last set, of which nothing is left to do */
     clean->generation++;

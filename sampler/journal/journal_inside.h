@@ -138,6 +138,8 @@ void segment_free(struct segment *segment);
 void journal_room_changed(struct journal *journal);
 /* No further record goes into it. */
 void journal_seal(struct journal *journal, struct segment *segment);
+/* What copies may still take, in segments of the usual size. */
+uint64_t journal_copies_room(const struct journal *journal);
 /* Appends whatever its state: for the journal's own records. */
 int journal_append_locked(struct journal *journal, struct journal_write *write);
 /* Remembers a MEMBER payload, if it is the newest. */
