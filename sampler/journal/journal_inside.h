@@ -101,9 +101,11 @@ struct journal {
     atomic_bool failing;       /* any stream */
     atomic_bool lost_some;     /* a record of data is not on disk, since the start */
     /* the writer's */
-    struct free_file *free_files;
+    struct free_file *free_files; /* the last one is used next */
     size_t free_count, free_capacity;
     uint64_t free_bytes;
+    size_t free_least;         /* of them, since the last trim */
+    uint64_t next_trim_ns;
     uint32_t next_file;
     struct segment *dirty;
     bool head_written, names_changed;
@@ -136,10 +138,10 @@ int journal_add_segment(struct journal *journal, struct segment *segment);
 void journal_take_segment(struct journal *journal, struct segment *segment);
 void segment_free(struct segment *segment);
 void journal_room_changed(struct journal *journal);
-/* No further record goes into it. */
-void journal_seal(struct journal *journal, struct segment *segment);
 /* What copies may still take, in segments of the usual size. */
 uint64_t journal_copies_room(const struct journal *journal);
+/* No further record goes into it. */
+void journal_seal(struct journal *journal, struct segment *segment);
 /* Appends whatever its state: for the journal's own records. */
 int journal_append_locked(struct journal *journal, struct journal_write *write);
 /* Remembers a MEMBER payload, if it is the newest. */
@@ -162,7 +164,7 @@ int journal_begin_segment(struct journal *journal, struct segment *segment);
 void journal_tend_space(struct journal *journal);
 /* Whether a file can be had, written and synced. 0 or -errno. */
 int journal_probe(struct journal *journal);
-/* Remembers a file that holds nothing. Removes it if it is of another size, or memory is out. */
+/* Remembers a file that holds nothing, to be used after all others. Removes it if it is of another size, or memory is out. */
 void journal_file_freed(struct journal *journal, uint32_t number, uint64_t size_bytes);
 
 /* -- journal_clean.c, with the lock --------------------------------------------------------------------------------------- */

@@ -473,7 +473,7 @@ static void step(struct model *model)
         crash(model, below(model, 3) == 0);
 }
 
-/* Nothing is held any more: a while later little is left on the disk. */
+/* Nothing is held any more: minutes later little is left on the disk. */
 static void wind_down(struct model *model)
 {
     struct journal_stats stats;
@@ -484,7 +484,7 @@ static void wind_down(struct model *model)
     for (uint32_t i = 0; i < model->item_count; i++)
         drop(model, &model->items[i]);
     journal_account_flush(&model->account);
-    for (unsigned i = 0; i < 60; i++)
+    for (unsigned i = 0; i < 3 * 60; i++)
         run(model, NS_PER_S);
     journal_stats(model->journal, &stats);
     assert_int_equal(stats.live_bytes, 0);

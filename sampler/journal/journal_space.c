@@ -10,8 +10,12 @@
 #include "common/base/assert.h"
 #include "common/base/num.h"
 
+#define TRIM_NS (60 * NS_PER_S)
+
 /* -- free files --------------------------------------------------------------------------------------------------------- */
 
+/* A stack: what was emptied last is used next, as its pages are still the kernel's. A write to pages that it must find first costs ten
+ * times as much. At the bottom lie those without pages, and those that failed: others get their turn first. */
 static bool free_push(struct journal *journal, struct free_file file)
 {
     if (journal->free_count == journal->free_capacity) {
@@ -28,8 +32,26 @@ static bool free_push(struct journal *journal, struct free_file file)
     return true;
 }
 
-/* The one that is free longest: where a bad block fails a file again and again, the others get their turn. */
 static struct free_file free_pop(struct journal *journal)
+{
+    struct free_file file = journal->free_files[--journal->free_count];
+
+    journal->free_bytes -= file.size_bytes;
+    journal->free_least = size_min(journal->free_least, journal->free_count);
+    return file;
+}
+
+/* To the bottom, or from there. */
+static bool free_push_last(struct journal *journal, struct free_file file)
+{
+    if (!free_push(journal, file))
+        return false;
+    memmove(&journal->free_files[1], &journal->free_files[0], (journal->free_count - 1) * sizeof(file));
+    journal->free_files[0] = file;
+    return true;
+}
+
+static struct free_file free_pop_last(struct journal *journal)
 {
     struct free_file file = journal->free_files[0];
 
@@ -47,8 +69,20 @@ static void file_remove(struct journal *journal, uint32_t number)
 
 void journal_file_freed(struct journal *journal, uint32_t number, uint64_t size_bytes)
 {
-    if (size_bytes != journal->options.segment_bytes || !free_push(journal, (struct free_file){number, size_bytes}))
+    if (size_bytes != journal->options.segment_bytes || !free_push_last(journal, (struct free_file){number, size_bytes}))
         file_remove(journal, number);
+}
+
+/* What is used and what is free shall not be more than max_bytes; the last free file stays. */
+static void files_fit(struct journal *journal)
+{
+    uint64_t used_bytes;
+
+    journal_lock(journal);
+    used_bytes = journal->used_bytes;
+    journal_unlock(journal);
+    while (journal->free_count > 1 && used_bytes + journal->free_bytes > journal->options.max_bytes)
+        file_remove(journal, free_pop_last(journal).number);
 }
 
 static int file_create(struct journal *journal, uint64_t size_bytes, uint32_t *out_number, struct journal_file **out_handle)
@@ -74,7 +108,7 @@ static int file_recycle(struct journal *journal, uint32_t *out_number, struct jo
     if (r == -ENOENT)
         return r; /* somebody removed it: forgotten */
     if (r)
-        (void)free_push(journal, file); /* there is room: it just came out */
+        (void)free_push_last(journal, file); /* there is room: it just came out */
     *out_number = file.number;
     return r;
 }
@@ -86,6 +120,7 @@ static int file_get(struct journal *journal, const struct segment *segment, uint
 
     if (segment->size_bytes == journal->options.segment_bytes && journal->free_count > spare_count)
         return file_recycle(journal, out_number, out_handle);
+    files_fit(journal); /* the segment counts already */
     return file_create(journal, segment->size_bytes, out_number, out_handle);
 }
 
@@ -268,7 +303,8 @@ static int segment_wipe(struct journal *journal, struct segment *segment)
     if (segment->file == NO_FILE)
         return 0;
     if (segment->size_bytes == journal->options.segment_bytes && head_wipe(journal, segment) == 0) {
-        journal_file_freed(journal, segment->file, segment->size_bytes);
+        if (!free_push(journal, (struct free_file){segment->file, segment->size_bytes}))
+            file_remove(journal, segment->file);
         return 0;
     }
     r = journal_disk_remove(journal->disk, segment->file);
@@ -344,17 +380,23 @@ static void close_full(struct journal *journal)
     journal_unlock(journal);
 }
 
-/* Some stay for the next segments: a quarter of what is used now, so that a journal breathes without making and removing files. */
+/* What no segment needed for a while is given back, but for a few. A journal breathes without making and removing files, and a burst that comes
+ * every minute finds those of the last. */
 static void trim_files(struct journal *journal)
 {
-    uint64_t used_bytes, used_count;
+    size_t unneeded = journal->free_least > 1 ? journal->free_least - 1 : 0; /* the last one is for need */
+    size_t few;
 
+    files_fit(journal);
+    if (journal->now.ns < journal->next_trim_ns)
+        return;
     journal_lock(journal);
-    used_bytes = journal->used_bytes;
-    used_count = journal->segment_count;
+    few = 2 + journal->segment_count / 4;
     journal_unlock(journal);
-    while (journal->free_count > 2 + used_count / 4 || (journal->free_count > 1 && used_bytes + journal->free_bytes > journal->options.max_bytes))
-        file_remove(journal, free_pop(journal).number);
+    for (; unneeded > 0 && journal->free_count > few; unneeded--)
+        file_remove(journal, free_pop_last(journal).number);
+    journal->free_least = journal->free_count;
+    journal->next_trim_ns = journal->now.ns + TRIM_NS;
 }
 
 static void keep_spare(struct journal *journal)

@@ -1027,6 +1027,109 @@ static void test_member_stays(void **state)
     bench_deinit(&bench);
 }
 
+/* -- files ------------------------------------------------------------------------------------------------------------------- */
+
+/* Of the file where that record lies; UINT32_MAX: in none. */
+static uint32_t file_of(struct bench *bench, const struct record *record)
+{
+    for (uint32_t number = 0; number < 64; number++) {
+        uint64_t size;
+        const uint8_t *bytes = memory_disk_file(bench->disk, number, &size);
+
+        if (bytes && record->write.at.offset + record->len <= size &&
+            memcmp(bytes + record->write.at.offset, record->bytes, record->len) == 0)
+            return number;
+    }
+    return UINT32_MAX;
+}
+
+/* Each in a segment of its own, and all are let go of. */
+static void burst(struct bench *bench, size_t count)
+{
+    struct record *records[16];
+
+    for (size_t i = 0; i < count; i++)
+        records[i] = written(bench, JOURNAL_REQUEST, SEGMENT * 3 / 4, 1);
+    for (size_t i = 0; i < count; i++) {
+        release(bench, records[i]);
+        record_free(records[i]);
+    }
+    pass(bench, NS_PER_S);
+}
+
+/* Of a segment that is just let go of. */
+static uint32_t file_emptied_last(struct bench *bench)
+{
+    struct record *gone = written(bench, JOURNAL_REQUEST, SEGMENT * 3 / 4, 2);
+    struct record *after = written(bench, JOURNAL_REQUEST, SEGMENT * 3 / 4, 3);
+    uint32_t file = file_of(bench, gone);
+
+    assert_int_not_equal(file, UINT32_MAX);
+    release(bench, gone);
+    pass(bench, NS_PER_S);
+    release(bench, after);
+    record_free(gone);
+    record_free(after);
+    return file;
+}
+
+/* Files whose pages the kernel has are worth more than new ones: bursts find those of the last, the one that was emptied last is used next,
+ * and what no segment needed for a minute is given back. */
+static void test_files_are_used_again(void **state)
+{
+    struct bench bench;
+    struct record *last;
+    uint32_t file;
+    size_t made;
+
+    (void)state;
+    bench_init(&bench, options_of());
+    burst(&bench, 8);
+    made = memory_disk_count(bench.disk, DISK_CREATE);
+    for (unsigned i = 0; i < 6; i++) {
+        for (unsigned j = 0; j < 20; j++)
+            pass(&bench, NS_PER_S);
+        burst(&bench, 8);
+    }
+    assert_int_equal(memory_disk_count(bench.disk, DISK_CREATE), made);
+    assert_int_equal(memory_disk_count(bench.disk, DISK_REMOVE), 0);
+
+    file = file_emptied_last(&bench);
+    last = written(&bench, JOURNAL_REQUEST, SEGMENT * 3 / 4, 4);
+    assert_int_equal(file_of(&bench, last), file);
+    release(&bench, last);
+    record_free(last);
+    for (unsigned i = 0; i < 4; i++)
+        pass(&bench, 60 * NS_PER_S);
+    assert_true(memory_disk_files(bench.disk) <= 4);
+    bench_deinit(&bench);
+}
+
+static void test_a_bad_file_comes_last(void **state)
+{
+    struct bench bench;
+    struct record *bad, *good;
+    uint32_t file;
+
+    (void)state;
+    bench_init(&bench, options_of());
+    burst(&bench, 8);
+    file = file_emptied_last(&bench);
+    memory_disk_fail(bench.disk, DISK_WRITE, 0, 1, EIO);
+    bad = append(&bench, JOURNAL_REQUEST, SEGMENT * 3 / 4, 4);
+    pass(&bench, NS_PER_MS);
+    assert_int_equal(bad->write.error, -EIO);
+    pass(&bench, 2 * NS_PER_S);
+    good = written(&bench, JOURNAL_REQUEST, SEGMENT * 3 / 4, 5);
+    assert_int_not_equal(file_of(&bench, good), UINT32_MAX);
+    assert_int_not_equal(file_of(&bench, good), file);
+    release(&bench, bad);
+    release(&bench, good);
+    record_free(bad);
+    record_free(good);
+    bench_deinit(&bench);
+}
+
 /* -- cleaning ------------------------------------------------------------------------------------------------------------------ */
 
 struct survivor {
@@ -1106,8 +1209,8 @@ static void test_outage(void **state)
     for (size_t i = 0; i < survivors; i++)
         journal_release(&account, held[i].segment, BYTES);
     journal_account_deinit(&account);
-    pass(&bench, NS_PER_S);
-    pass(&bench, NS_PER_S);
+    for (unsigned i = 0; i < 4; i++) /* what no segment needed for a minute is given back */
+        pass(&bench, 60 * NS_PER_S);
     assert_true(stats_of(&bench).live_bytes == 0);
     assert_true(memory_disk_bytes(bench.disk) <= 6 * SEGMENT);
     free(held);
@@ -1280,6 +1383,8 @@ int main(void)
         cmocka_unit_test(test_verdicts_outlive_data),
         cmocka_unit_test(test_verdicts_outlive_copies_of_copies),
         cmocka_unit_test(test_member_stays),
+        cmocka_unit_test(test_files_are_used_again),
+        cmocka_unit_test(test_a_bad_file_comes_last),
         cmocka_unit_test(test_outage),
         cmocka_unit_test(test_read_back),
         cmocka_unit_test(test_read_cap_and_errors),

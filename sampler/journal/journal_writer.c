@@ -14,6 +14,7 @@
 #define GROUP_RECORDS 64u                /* in one write: four parts each, well below the 1024 of a system call */
 #define GROUP_BYTES (4u * 1024 * 1024)   /* more gains nothing, and keeps those in front waiting */
 #define TICK_NS NS_PER_S                 /* space is looked after, and a failing disk probed, once a second */
+#define SHORT_TICK_NS (NS_PER_S / 10)    /* space, when the next segment would need a new file: what is dead is better */
 
 struct write_group {
     uint8_t frames[GROUP_RECORDS][FRAME_BYTES];
@@ -384,13 +385,14 @@ static void probe_on_time(struct journal *journal, uint64_t now_ns)
 
 static bool space_is_due(struct journal *journal, uint64_t now_ns)
 {
+    uint64_t sooner_ns = journal->free_count <= 1 ? TICK_NS - SHORT_TICK_NS : 0;
     bool at_once;
 
     journal_lock(journal);
     at_once = journal->space_at_once;
     journal->space_at_once = false;
     journal_unlock(journal);
-    return at_once || now_ns >= journal->next_tick_ns;
+    return at_once || now_ns + sooner_ns >= journal->next_tick_ns;
 }
 
 uint64_t journal_run(struct journal *journal, struct journal_now now)
