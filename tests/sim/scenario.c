@@ -594,7 +594,11 @@ static void mute_member_plan(void)
     stall_at(in_units(4), any_sampler(), PICK(300, 1000, 3000) * NS_PER_MS, PICK(5, 20, 60) * unit_ns());
 }
 
-#define bad_resolvers_setup scale_setup
+static void bad_resolvers_setup(struct fleet_options *options, struct workload *load)
+{
+    scale_setup(options, load);
+    options->late_most_ns = 4 * NS_PER_S; /* who joins waits for an answer of its own resolver */
+}
 
 static void bad_resolvers_plan(void)
 {
