@@ -297,9 +297,9 @@ static void trace_recover(struct recovery *recovery, const struct journal_record
     uint64_t since_ms = since_ns / NS_PER_MS;
     struct arrival arrival;
 
-    trace->age_ms += since_ms;
-    trace->verdict.age_ms += since_ms;
-    trace->remaining_ms -= (int64_t)u64_min(since_ms, INT32_MAX);
+    trace->age_ms = u64_add_cap(trace->age_ms, since_ms);
+    trace->verdict.age_ms = u64_add_cap(trace->verdict.age_ms, since_ms);
+    trace->remaining_ms = trace->remaining_ms > 0 ? (int64_t)u64_sub_floor((uint64_t)trace->remaining_ms, since_ms) : 0;
     arrival = takeover_arrival(recovery->home, trace, recovery->home->worker.now_ns);
     arrival.at = record->at;
     arrival.base = bytes->bytes;

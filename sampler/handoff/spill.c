@@ -68,8 +68,11 @@ static void want_add(struct worker_handoff *handoff, const struct spill_want *wa
 {
     struct spill *spill = &handoff->spill;
 
-    if (spill->next == spill->count)
-        spill->next = spill->count = 0;
+    if (spill->count == spill->capacity && spill->next > spill->count / 2) { /* half of it is behind us */
+        spill->count -= spill->next;
+        memmove(spill->wants, spill->wants + spill->next, spill->count * sizeof(*want));
+        spill->next = 0;
+    }
     spill->wants = room_for(spill->wants, spill->count, &spill->capacity, sizeof(*want));
     spill->wants[spill->count++] = *want;
 }

@@ -18,6 +18,7 @@
 #include "sampler/handoff/recovery.h"
 #include "sampler/handoff/takeover.h"
 #include "sampler/journal/journal.h"
+#include "sampler/journal/journal_record.h"
 
 static struct node *node;
 static char directory[64];
@@ -421,6 +422,42 @@ static void a_verdict_that_was_taken_over_comes_back(void **state)
     assert_int_equal(node->home.books[BOOK_EXPORTED], 1);
 }
 
+static void nobody_waits(struct journal_write *write)
+{
+    (void)write;
+}
+
+/* Another said how old its trace was: whatever it said, time goes on from there. */
+static void a_trace_of_any_age_is_due_after_a_restart(void **state)
+{
+    const struct trace_id id = otlp_trace_id(1);
+    struct otlp_build build = {0};
+    struct transfer_part part;
+    struct transfer_trace given = {.id = id, .parts = &part, .part_count = 1, .age_ms = UINT64_MAX, .remaining_ms = INT64_MIN};
+    struct journal_write write = {.done = nobody_waits, .kind = JOURNAL_TRACES, .head = journal_traces_head(unix_ns)};
+    uint8_t bytes[1024];
+    struct trace *trace;
+
+    (void)state;
+    otlp_spans(&build, 1, 1, 3, true);
+    part = (struct transfer_part){.spans = otlp_slice(&build)};
+    given.verdict.evidence_bit = UINT16_MAX;
+    assert_in_range(transfer_trace_size(&given), 1, sizeof(bytes));
+    write.body = slice_make(bytes, (size_t)(transfer_trace_write(&given, bytes) - bytes));
+    assert_int_equal(journal_append(node->sampler.journal, &write), 0);
+    journal_writes();
+    otlp_build_deinit(&build);
+    pass(NS_PER_S);
+    restart(true);
+    trace = trace_table_find(node->home.traces, &id, hash_trace(&id));
+    assert_non_null(trace);
+    assert_in_range(trace_info(trace).first_ns, 0, now_ns - NS_PER_S);
+    assert_in_range(trace_info(trace).deadline_ns, 0, now_ns);
+    pass(NS_PER_S);
+    turns(4, true);
+    assert_int_equal(node->home.books[BOOK_EXPORTED], 3);
+}
+
 /* -- what was given away --------------------------------------------------------------------------------------------------------- */
 
 struct hashes {
@@ -676,6 +713,28 @@ static void spilled_traces_are_decided_and_leave_whole(void **state)
     assert_int_equal(trace_table_spilled_count(node->home.traces), 0);
     restart(true);
     assert_int_equal(held(node), 0);
+}
+
+/* However long some wait to be read, those behind us cost nothing. */
+static void who_waits_to_be_read_is_a_bounded_list(void **state)
+{
+    struct spill *spill = &node->home.handoff->spill;
+    const struct travel_entry entry = {.id = otlp_trace_id(1)};
+    const struct trace_id id = otlp_trace_id(1);
+    struct trace *trace;
+
+    (void)state;
+    request_arrives(1, 1, 3, false);
+    turns(2, false);
+    trace = trace_table_find(node->home.traces, &id, hash_trace(&id));
+    for (unsigned i = 0; i < 10000; i++) {
+        spill_read_for(node->home.handoff, trace, &entry);
+        spill->next += i >= 40; /* as if one was read: 40 wait all the time */
+    }
+    assert_int_equal(spill->count - spill->next, 40);
+    assert_in_range(spill->capacity, 40, 128);
+    turns(2, false);
+    assert_int_equal(spill->next, spill->count);
 }
 
 static void what_the_journal_lost_is_counted(void **state)
@@ -1055,6 +1114,7 @@ int main(void)
         CASE(nothing_leaves_before_its_verdict_is_written),
         CASE(verdicts_come_back_and_are_followed),
         CASE(a_verdict_that_was_taken_over_comes_back),
+        CASE(a_trace_of_any_age_is_due_after_a_restart),
         CASE(what_was_given_does_not_come_back),
         CASE(what_came_back_before_its_giving_was_written_is_held),
         CASE(a_verdict_that_came_back_before_its_giving_was_written_stays),
@@ -1063,6 +1123,7 @@ int main(void)
         CASE(segments_are_free_when_all_has_gone),
         CASE(a_full_journal_is_emptied_step_by_step),
         CASE(spilled_traces_are_decided_and_leave_whole),
+        CASE(who_waits_to_be_read_is_a_bounded_list),
         CASE(what_the_journal_lost_is_counted),
         CASE(a_repeat_of_what_could_not_be_written_is_written),
         CASE(a_repeat_of_a_sampled_trace_that_waits_for_its_backend_is_written),
