@@ -116,7 +116,7 @@ class ClusterBench:
     def show_cost(self, request, median):
         for name, row in median.items():
             ratio = "" if name == "off" else f": {median['off']['all'] / row['all']:.2f} of it without" + (" (goal 0.7)" if name == "none" else "")
-            writer = "" if name == "off" else f", its writer {row['writer user']:.0f} and {row['writer system']:.0f}"
+            writer = "" if name == "off" else f", and its writer's {row['writer user']:.0f} and {row['writer system']:.0f}"
             self.say(f"  journal {'off' if name == 'off' else 'sync ' + name:<14} {request:>4} spans a request  {1e3 / row['all']:.2f} M spans per CPU-second{ratio}; "
                      f"ns a span: {row['user']:.0f} user, {row['system']:.0f} system{writer}")
 
