@@ -23,23 +23,39 @@ BUILD = os.path.abspath(os.environ.get("TAILRACE_BUILD", "build"))
 SANITIZER_WORDS = re.compile(rb"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error: ")
 # The programs die with the test. Not by preexec_fn: that forks, and gRPC's threads here do not survive a fork.
 WITH_PARENT = ["setpriv", "--pdeathsig", "KILL", "--"]
-given_ports = set()
+# Below the range that outgoing connections take theirs from. Suites run side by side, and a port stays free for a while between being
+# given and being listened at: each process takes blocks of its own.
+FIRST_PORT, BLOCK, BLOCKS = 20000, 100, 120
+blocks = []  # sockets that hold a block's name in this network namespace; the kernel lets go of them with the process
+ports_left = []
+
+
+def take_block():
+    """The ports of a block that no other process has."""
+    for number in random.sample(range(BLOCKS), BLOCKS):
+        holder = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            holder.bind(f"\0tailrace-test-ports-{number}")
+        except OSError:
+            holder.close()
+            continue
+        blocks.append(holder)
+        return list(range(FIRST_PORT + number * BLOCK, FIRST_PORT + (number + 1) * BLOCK))
+    raise AssertionError("no free port: all blocks are taken")
 
 
 def free_port():
-    """A port nobody listens on, below the range that outgoing connections take theirs from."""
-    for _ in range(1000):
-        port = random.randint(20000, 31999)
-        if port in given_ports:
-            continue
+    """A port nobody listens on, given to nobody else."""
+    while True:
+        if not ports_left:
+            ports_left.extend(take_block())
+        port = ports_left.pop(0)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-        given_ports.add(port)
         return port
-    raise AssertionError("no free port")
 
 
 class Program:
