@@ -463,7 +463,7 @@ def wait_config(condition, what):
     def so():
         pages = config_pages()
         return pages if len(pages) == 3 and all(condition(page) for page in pages.values()) else None
-    return until(so, what, 10, every_s=0.2)
+    return until(so, what, 30, every_s=0.2)
 
 
 RENAMED = [{**policy, "name": policy["name"] + "-renamed"} for policy in reversed(POLICIES)]

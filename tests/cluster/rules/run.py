@@ -103,11 +103,13 @@ def new_traces(count):
 @suite.case()
 def misrouted_spans():
     """Spans that come to a sampler which does not own them are with their owner before they are acknowledged."""
-    with Fleet(wait_s=2) as fleet:
+    with Fleet(wait_s=5) as fleet:
         traces = new_traces(200)
         halves = [otlp.request_of(traces, 2), otlp.request_of(traces, 3, service="cart")]
         fleet.send(0, halves[0])
         fleet.send(1, halves[1])
+        # Gauges are written once a worker's turn, these two in the same one.
+        until(lambda: sum(node.metrics().value("tailrace_spans_held") for node in fleet.nodes) == len(ids(*halves)), "all spans held")
         held = [node.status()["traces_held"] for node in fleet.nodes]
         equal(sum(held), len(traces), f"traces held by both, {held}: a trace lies in one place")
         fleet.expect_each_once(*halves)
@@ -144,7 +146,12 @@ def kept_spans_count(how):
 @suite.case()
 def deadline_travels():
     """A trace that moves keeps its deadline: one that began later, and did not move, is not decided before it."""
-    wait_s = 7
+    # A loaded machine may take longer for the move than traces wait.
+    check(decided_in_order(7) or decided_in_order(20), "nothing was decided before the move was over: else this case shows nothing")
+
+
+def decided_in_order(wait_s):
+    """False when something was decided before the move was over."""
     with Fleet(wait_s=wait_s) as fleet:
         first = otlp.request_of(fleet.owned_by(1, new_traces(40)))
         fleet.send(1, first)
@@ -153,12 +160,14 @@ def deadline_travels():
         fleet.send(0, second)
         time.sleep(1 * slowness())
         fleet.nodes[1].stop(60)
-        check(not fleet.sink.spans(), "nothing was decided before the move was over: else this case shows nothing")
-        equal(fleet.nodes[0].metrics().value("tailrace_spans_taken_over_total"), len(ids(first)), "spans taken over")
+        if fleet.sink.spans():
+            return False
+        until(lambda: fleet.nodes[0].metrics().value("tailrace_spans_taken_over_total") == len(ids(first)), "spans taken over")
         fleet.expect_each_once(first, second)
         order = [item.span.span_id for call in fleet.sink.calls() for item in otlp.flatten(call.request)]
         last_moved = max(order.index(span) for span in ids(first))
         check(last_moved < min(order.index(span) for span in ids(second)), "a trace that moved was decided after one that began later")
+        return True
 
 
 @suite.case()

@@ -263,7 +263,7 @@ def draining_is_said_with_every_answer():
     """Before SIGTERM no answer says anything of that; from then on each one does, over gRPC and HTTP, OK or not, to whoever asks."""
     slow = slowness()
     with Stage() as stage:
-        fleet = Fleet(stage, 2, wait=f"{int(6 * slow)}s", peer_timeout=f"{int(15000 * slow)}ms", forward_timeout=f"{int(300 * slow)}ms")
+        fleet = Fleet(stage, 2, wait=f"{int(6 * slow)}s", peer_timeout=f"{int(15000 * slow)}ms", forward_timeout=f"{int(2000 * slow)}ms")
         http_port = free_port()
         fleet.start_all(http=http_port)
         nodes = list(fleet.nodes.values())
