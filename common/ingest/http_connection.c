@@ -1025,15 +1025,26 @@ static bool is_idle(const struct http_connection *connection)
     return connection->state == CONNECTION_HEAD && connection->in.len == 0;
 }
 
-/* A request that the socket holds already is still served; its answer says that the connection ends, where it does. Bytes that never
- * become one (records of TLS without content) do not keep the connection. */
-static void close_idle(struct http_connection *connection)
+static bool has_come_more(const struct http_connection *connection)
 {
-    bool overdue = connection->home->now_ns >= connection->deadline_ns + PAUSE_NS;
     char byte;
 
-    if (overdue || recv(connection->stream.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
+    return recv(connection->stream.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0 || http_stream_has_part(&connection->stream);
+}
+
+/* A request that has come already is still served, though it lies in the socket, or TLS has a part of its first record: its answer says
+ * that the connection ends, where it does. It has as long as any head; bytes that never become one (records of TLS without content)
+ * do not keep the connection. */
+static void close_idle(struct http_connection *connection)
+{
+    uint64_t now_ns = connection->home->now_ns;
+
+    if (now_ns >= connection->deadline_ns + PAUSE_NS || !has_come_more(connection)) {
         connection_free(connection);
+        return;
+    }
+    connection->deadline_ns =
+        u64_min(connection->deadline_ns, now_ns + or_own(options_of(connection)->read_header_timeout_ns, HEADER_TIMEOUT_NS));
 }
 
 static void connection_on_deadline(struct http_connection *connection)

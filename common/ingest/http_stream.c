@@ -99,6 +99,11 @@ ssize_t http_stream_write(struct http_stream *stream, struct slice bytes)
     return n < 0 ? -errno : n;
 }
 
+bool http_stream_has_part(const struct http_stream *stream)
+{
+    return stream->ssl && SSL_is_init_finished(stream->ssl) && SSL_has_pending(stream->ssl);
+}
+
 void http_stream_finish(struct http_stream *stream)
 {
     if (stream->ssl) {

@@ -9,6 +9,7 @@ import http.client
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -17,7 +18,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 import grpc
 
-from kit import metrics, otlp
+from kit import certs, metrics, otlp
 from kit.proc import Stage
 from kit.suite import Suite, check, equal, same_once, slowness, until
 
@@ -146,15 +147,16 @@ class Load:
         return [item.span.span_id for request in self.acknowledged for item in otlp.flatten(request)]
 
 
-def start_nodes(stage, tier, keys):
+def start_nodes(stage, tier, keys, http_keys=None):
     """Two nodes of the tier, with what they need behind them: (first, second, samplers, sink)."""
     sink = stage.serve(otlp.Sink())
-    samplers = [stage.sampler(f"sampler-{index}", sink.port, ALWAYS, grpc=keys if tier == "sampler" else None, http={}).wait_ready()
+    own = {"grpc": keys, "http": http_keys or {}}
+    samplers = [stage.sampler(f"sampler-{index}", sink.port, ALWAYS, **(own if tier == "sampler" else {"http": {}})).wait_ready()
                 for index in range(2)]
     if tier == "sampler":
         return (*samplers, samplers, sink)
     addresses = [sampler.address for sampler in samplers]
-    return (*(stage.lb(f"lb-{index}", addresses, grpc=keys, http={}).wait_ready() for index in range(2)), samplers, sink)
+    return (*(stage.lb(f"lb-{index}", addresses, **own).wait_ready() for index in range(2)), samplers, sink)
 
 
 def address_of(node, transport):
@@ -254,6 +256,104 @@ def a_stop_answers_what_came_before(tier):
         os.kill(node.process.pid, signal.SIGCONT)
         for connection in connections:
             take(connection)
+            connection.close()
+        want = [item.span.span_id for request in sent for item in otlp.flatten(request)]
+        until(lambda: len(sink.spans()) >= len(want), "exported")
+        same_once((item.span.span_id for item in sink.spans()), want, "spans at the backend")
+        equal(node.wait(60 * slowness()), 0, "exit status")
+
+
+def listens(address):
+    host, port = address.rsplit(":", 1)
+    try:
+        socket.create_connection((host, int(port))).close()
+        return True
+    except ConnectionRefusedError:
+        return False
+
+
+class TlsByHand:
+    """An HTTP connection under TLS whose bytes go out when, and as far as, the test says."""
+
+    def __init__(self, address):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        host, port = address.rsplit(":", 1)
+        self.socket = socket.create_connection((host, int(port)), timeout=20 * slowness())
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing)
+        self.through(self.tls.do_handshake)
+        self.socket.sendall(self.outgoing.read())
+
+    def through(self, action):
+        while True:
+            try:
+                return action()
+            except ssl.SSLWantReadError:
+                self.socket.sendall(self.outgoing.read())
+                data = self.socket.recv(65536)
+                check(data, "the connection ended without a word")
+                self.incoming.write(data)
+
+    def record(self, request):
+        """One record with the whole request, as it goes on the wire."""
+        body = request.SerializeToString()
+        self.tls.write(b"POST /v1/traces HTTP/1.1\r\nHost: here\r\nContent-Type: application/x-protobuf\r\n"
+                       b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        return self.outgoing.read()
+
+    def answer_head(self):
+        got = b""
+        while b"\r\n\r\n" not in got:
+            got += self.through(lambda: self.tls.read(65536))
+        return got.split(b"\r\n\r\n")[0].decode().lower().split("\r\n")
+
+    def unread_at_peer(self):
+        """Bytes that lie in the other end's socket."""
+        ends = [f"0100007F:{end[1]:04X}" for end in (self.socket.getpeername(), self.socket.getsockname())]
+        with open("/proc/net/tcp", encoding="ascii") as file:
+            for line in file:
+                words = line.split()
+                if words[1:3] == ends:
+                    return int(words[4].split(":")[1], 16)
+        return None
+
+    def close(self):
+        self.socket.close()
+
+
+@suite.case("lb", "sampler")
+def a_stop_waits_for_half_a_record(tier):
+    """Under TLS a request may have come in part, and nothing of it can be read yet, when the node is told to stop: it is answered."""
+    with Stage() as stage:
+        identity = certs.Authority().sign("node", ["127.0.0.1"])
+        cert, key = identity.write(stage.directory, "node")
+        node, _, samplers, sink = start_nodes(stage, tier, None,
+                                              {"tls": {"cert_file": cert, "key_file": key}, "read_header_timeout": "60s"})
+        connections = [TlsByHand(node.http_address) for _ in range(CLIENTS)]
+        sent = []
+
+        def next_record(connection):
+            sent.append(otlp.request_of([otlp.trace_id()], 2))
+            return connection.record(sent[-1])
+
+        for connection in connections:
+            connection.socket.sendall(next_record(connection))
+            equal(connection.answer_head()[0], "http/1.1 200 ok", "the first answer")
+        rests = []
+        for connection in connections:
+            record = next_record(connection)
+            connection.socket.sendall(record[:len(record) // 2])
+            rests.append(record[len(record) // 2:])
+        until(lambda: all(connection.unread_at_peer() == 0 for connection in connections), "the first halves are read")
+        os.kill(node.process.pid, signal.SIGTERM)
+        until(lambda: not listens(node.http_address), "nobody is let in any more")
+        time.sleep(1)  # some sweeps
+        for connection, rest in zip(connections, rests):
+            connection.socket.sendall(rest)
+            head = connection.answer_head()
+            equal((head[0], "connection: close" in head), ("http/1.1 200 ok", True), "the last answer")
             connection.close()
         want = [item.span.span_id for request in sent for item in otlp.flatten(request)]
         until(lambda: len(sink.spans()) >= len(want), "exported")
