@@ -15,6 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (ExportTrac
                                                                      ExportTraceServiceResponse)
 
 from kit import wire
+from kit.proc import free_port
 from kit.suite import check, equal, slowness
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -118,6 +119,8 @@ class Server:
                 return grpc.unary_unary_rpc_method_handler(function) if function else None
 
         self.server.add_generic_rpc_handlers((Handler(),))
+        # One of ours even where any will do: while this server is stopped, no outgoing connection may take its port.
+        self.wanted_port = self.wanted_port or free_port()
         endpoint = f"{self.host}:{self.wanted_port}"
         self.port = (self.server.add_secure_port(endpoint, self.credentials) if self.credentials
                      else self.server.add_insecure_port(endpoint))

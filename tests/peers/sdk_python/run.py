@@ -134,6 +134,7 @@ def cluster(stage, sink, policies):
     lbs = [stage.lb(f"lb-{index}", [sampler.address for sampler in samplers], http={}) for index in range(2)]
     for lb in lbs:
         lb.wait_ready()
+        until(lambda lb=lb: lb.metrics().value("otelcol_loadbalancer_num_backends") == len(samplers), "all samplers in the ring")
     return lbs, samplers
 
 

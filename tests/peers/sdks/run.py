@@ -82,6 +82,7 @@ def whole(sender, protocol, compressed):
         lbs = [stage.lb(f"lb-{index}", [sampler.address for sampler in samplers], http={}) for index in range(2)]
         for lb in lbs:
             lb.wait_ready()
+            until(lambda lb=lb: lb.metrics().value("otelcol_loadbalancer_num_backends") == len(samplers), "all samplers in the ring")
         endpoints = [lb.address if protocol == "grpc" else lb.http_address for lb in lbs]
         said = run([*command, f"{dash}protocol={protocol}", f"{dash}endpoint={','.join(endpoints)}",
                     f"{dash}reference={reference.address}", f"{dash}traces={TRACES}", *([f"{dash}gzip"] if compressed else [])],
