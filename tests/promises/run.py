@@ -257,7 +257,7 @@ def going_member_falls_back(word):
 @suite.case()
 def silent_member_falls_back():
     """A member that takes a piece and does not answer within the timeout loses it to the fallback, within the client's deadline."""
-    with Fakes(timeout="1s") as stage:
+    with Fakes(timeout=f"{int(2 * slowness())}s") as stage:
         mine = stage.of("a")
         stage.members["a"].answer = hold(stage, threading.Event())
         request = otlp.request_of(mine, 2)
