@@ -137,7 +137,7 @@ struct sampler {
     struct awake awake;
     _Atomic uint32_t ring_no_out; /* the newest ring on its way to the workers, or there; 0: none */
     uint64_t incarnation, started_unix_ns;
-    bool draining;
+    atomic_bool draining; /* written by the control thread; workers say it to whoever asks */
     bool started, serving;               /* serving: as gRPC's health service says */
     bool replayed;                       /* the journal, or there is none */
     atomic_uint workers_finished;
