@@ -336,11 +336,12 @@ static void extent_cut(struct extent *extent, struct extent_store *store, unsign
     uint32_t lines = block_bytes / CACHE_LINE;
     size_t header_at = (size_t)((char *)extent - extent_base(extent));
     size_t most = EXTENT_BYTES / block_bytes;
-    size_t first;
+    size_t first, moved_most;
 
     extent->word_count = (uint32_t)((most + 63) / 64);
     first = header_at + sizeof(*extent) + extent->word_count * sizeof(uint64_t);
     first = (first + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+    moved_most = first - header_at + (HEADER_COLOURS - 1) * CACHE_LINE;
 
     extent->node.next = extent->node.prev = NULL;
     extent->store = store;
@@ -348,7 +349,7 @@ static void extent_cut(struct extent *extent, struct extent_store *store, unsign
     extent->block_bytes = block_bytes;
     extent->reciprocal = ((1u << RECIPROCAL_SHIFT) + lines - 1) / lines;
     extent->first_block = (uint32_t)first;
-    extent->block_count = (uint32_t)((EXTENT_BYTES - first) / block_bytes);
+    extent->block_count = (uint32_t)((EXTENT_BYTES - moved_most) / block_bytes); /* wherever it lies: what fits depends on no address */
     extent->live_count = 0;
     extent->move_below = 0;
     extent->cursor = 0;
