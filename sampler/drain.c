@@ -57,7 +57,7 @@ static unsigned enter_forced(struct drain *drain, const struct drain_facts *fact
     if (facts->stops > 1 || drain->deciding || !facts->cluster)
         return acts; /* in a hurry, or decided already: what is not delivered by now is not */
     drain->deciding = true;
-    return acts | DRAIN_DECIDE_APART;
+    return acts | DRAIN_DECIDE;
 }
 
 static bool grace_is_over(const struct drain *drain, const struct drain_facts *facts, uint64_t margin_ns, uint64_t now_ns)

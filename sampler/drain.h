@@ -48,12 +48,11 @@ enum drain_act {
     DRAIN_SAY = 1,            /* draining, to all */
     DRAIN_CLOSE = 2,          /* the listeners: no new connections */
     DRAIN_CANCEL = 4,         /* what they still serve */
-    DRAIN_DECIDE = 8,         /* everything here, now */
-    DRAIN_DECIDE_APART = 16,  /* the same, though others own it */
-    DRAIN_STAND_STILL = 32,   /* nothing more is decided or exported: the journal has it */
-    DRAIN_LEAVE_CLEAN = 64,   /* left, and nothing is here */
-    DRAIN_LEAVE = 128,
-    DRAIN_END = 256,          /* the process */
+    DRAIN_DECIDE = 8,         /* everything here, now, whoever owns it */
+    DRAIN_STAND_STILL = 16,   /* nothing more is decided or exported: the journal has it */
+    DRAIN_LEAVE_CLEAN = 32,   /* left, and nothing is here */
+    DRAIN_LEAVE = 64,
+    DRAIN_END = 128,          /* the process */
 };
 
 /* Each time something changed, and now and then; stops 0: nothing. */

@@ -58,7 +58,7 @@ static void worker_on_order(struct mail *mail, void *receiver)
     if (order->act == DRAIN_STAND_STILL)
         worker_stand_still(order->home);
     else
-        worker_decide_all(order->home, order->act == DRAIN_DECIDE_APART);
+        worker_decide_all(order->home);
     free(order);
 }
 
@@ -103,8 +103,8 @@ static void drain_do(struct sampler *sampler, unsigned acts, uint64_t now_ns)
         listeners_shutdown(sampler->listeners, on_listeners_done, sampler);
     if (acts & DRAIN_CANCEL)
         listeners_cancel_all(sampler->listeners);
-    if (acts & (DRAIN_DECIDE | DRAIN_DECIDE_APART | DRAIN_STAND_STILL))
-        order_all(sampler, acts & (DRAIN_DECIDE | DRAIN_DECIDE_APART | DRAIN_STAND_STILL));
+    if (acts & (DRAIN_DECIDE | DRAIN_STAND_STILL))
+        order_all(sampler, acts & (DRAIN_DECIDE | DRAIN_STAND_STILL));
     if (acts & (DRAIN_LEAVE_CLEAN | DRAIN_LEAVE))
         cluster_leave(sampler->cluster, (acts & DRAIN_LEAVE_CLEAN) != 0, now_ns);
     if (acts & DRAIN_END)

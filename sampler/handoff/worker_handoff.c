@@ -286,11 +286,11 @@ void worker_holds(struct sampler_worker *home, struct holds *out)
 
 /* -- the end ------------------------------------------------------------------------------------------------------------------ */
 
-void worker_decide_all(struct sampler_worker *home, bool apart)
+void worker_decide_all(struct sampler_worker *home)
 {
     if (home->handoff) {
         gate_close(home->handoff);
-        home->handoff->apart = apart;
+        home->handoff->apart = true;
         home->handoff->standing_still = true;
         trace_table_release(home->traces);
     }

@@ -68,8 +68,9 @@ int forward_serve(void *tier, struct worker *worker, struct slice request, void 
 /* -- the end (L1 to L4). While draining, the view of a member that owns nothing lets everything travel by itself. --------- */
 
 /* The grace is over, or there is nobody to give to and no journal: what is still here is decided here, or dropped as
- * drop_pending_traces_on_shutdown says; owned or not. apart: counted in traces_decided_apart_total. Ends as sampler_worker_finished. */
-void worker_decide_all(struct sampler_worker *home, bool apart);
+ * drop_pending_traces_on_shutdown says; owned or not. What others may decide too counts in traces_decided_apart_total. Ends as
+ * sampler_worker_finished. */
+void worker_decide_all(struct sampler_worker *home);
 /* With a journal: nothing is decided any more, nothing new is exported; requests that wait are refused. Then the journal holds
  * all that is left. */
 void worker_stand_still(struct sampler_worker *home);
