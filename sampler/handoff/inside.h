@@ -19,7 +19,6 @@ struct worker_handoff {
     bool recovering;            /* the journal is being read back: nothing is taken in, decided or exported */
     bool refusing;              /* what comes is refused */
     bool standing_still;        /* the end: nothing is given any more, and nothing decided unless home->finishing */
-    bool apart;                 /* all is decided here now: what is not settled perhaps elsewhere too */
     struct list open;           /* struct open_request */
     uint64_t open_count;
     struct list parked;         /* struct gate_part: wait for a view, or for their time */

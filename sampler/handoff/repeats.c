@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/base/assert.h"
 #include "common/base/num.h"
 #include "sampler/export/survivors.h"
 #include "sampler/handoff/inside.h"
+#include "sampler/handoff/room.h"
 #include "sampler/handoff/worker_journal.h"
 
 #define LOOK_NS (1 * NS_PER_S)
@@ -24,11 +24,7 @@ void repeats_add(struct worker_handoff *handoff, const struct repeat *repeat)
 {
     struct repeats *repeats = &handoff->repeats;
 
-    if (repeats->count == repeats->capacity) {
-        repeats->capacity = size_max(64, 2 * repeats->capacity);
-        repeats->entries = realloc(repeats->entries, repeats->capacity * sizeof(repeats->entries[0]));
-        ASSERT(repeats->entries != NULL);
-    }
+    repeats->entries = room_for(repeats->entries, repeats->count, &repeats->capacity, sizeof(repeats->entries[0]));
     repeats->entries[repeats->count++] = *repeat;
 }
 

@@ -224,7 +224,8 @@ void handoff_on_decided(struct sampler_worker *home, uint64_t id_hash)
 {
     const struct worker_handoff *handoff = home->handoff;
 
-    if (handoff->apart && !(handoff->view && view_settled(handoff->view, slot_of(id_hash))))
+    /* All is decided here now: what is not settled perhaps elsewhere too. */
+    if (home->finishing && !(handoff->view && view_settled(handoff->view, slot_of(id_hash))))
         count(home, METRIC_DECIDED_APART, 1);
 }
 
@@ -290,7 +291,6 @@ void worker_decide_all(struct sampler_worker *home)
 {
     if (home->handoff) {
         gate_close(home->handoff);
-        home->handoff->apart = true;
         home->handoff->standing_still = true;
         trace_table_release(home->traces);
     }
