@@ -300,11 +300,12 @@ static enum step refuse_broken(struct http_connection *connection, int status, e
     return refuse(connection, status, refusal, &why);
 }
 
-static void await_next(struct http_connection *connection)
+/* The first request, or the next one: within timeout_ns. */
+static void await_request(struct http_connection *connection, uint64_t timeout_ns)
 {
     connection->state = CONNECTION_HEAD;
     connection->idle_since_ns = connection->home->now_ns;
-    connection->deadline_ns = connection->home->now_ns + or_own(options_of(connection)->idle_timeout_ns, IDLE_TIMEOUT_NS);
+    connection->deadline_ns = connection->home->now_ns + timeout_ns;
 }
 
 static enum step answered(struct http_connection *connection)
@@ -313,7 +314,7 @@ static enum step answered(struct http_connection *connection)
 
     forget_request(connection);
     if (keep_alive) {
-        await_next(connection);
+        await_request(connection, or_own(options_of(connection)->idle_timeout_ns, IDLE_TIMEOUT_NS));
         return STEP_ON;
     }
     http_stream_finish(&connection->stream);
@@ -1014,9 +1015,7 @@ void http_home_adopt(struct http_home *home, int fd)
     list_add_tail(&home->connections, &connection->node);
     home->connection_count++;
     metric_set(home->cell, METRIC_HTTP_CONNECTIONS, home->connection_count);
-    connection->state = CONNECTION_HEAD;
-    connection->idle_since_ns = home->now_ns;
-    connection->deadline_ns = home->now_ns + or_own(options->read_header_timeout_ns, HEADER_TIMEOUT_NS);
+    await_request(connection, or_own(options->read_header_timeout_ns, HEADER_TIMEOUT_NS));
     connection_run(connection);
 }
 
