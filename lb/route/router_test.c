@@ -327,6 +327,17 @@ static void test_unsteady(void **state)
     }
 }
 
+/* The link that drains gets nothing; who takes its spans, in so many parts, is no fallback. */
+static void check_passed_over(struct fixture *f, struct slice request, unsigned link, size_t parts)
+{
+    set_says(f, link, DRAINING);
+    check_plan(f, request, NULL);
+    assert_int_equal(f->router.part_count, parts);
+    for (size_t i = 0; i < f->router.part_count; i++)
+        assert_ptr_not_equal(f->router.parts[i].link, &f->links[link]);
+    assert_int_equal(f->router.fallback_count, 0);
+}
+
 /* All of a member's traces go elsewhere while it drains, and that is no fallback; when it is alone they are its own. */
 static void test_draining(void **state)
 {
@@ -334,12 +345,7 @@ static void test_draining(void **state)
     struct slice request = realistic(f, 9, 200);
 
     adopt(f, 3, 1);
-    set_says(f, 1, DRAINING);
-    check_plan(f, request, NULL);
-    assert_int_equal(f->router.part_count, 2);
-    for (size_t i = 0; i < f->router.part_count; i++)
-        assert_ptr_not_equal(f->router.parts[i].link, &f->links[1]);
-    assert_int_equal(f->router.fallback_count, 0);
+    check_passed_over(f, request, 1, 2);
     set_condition(f, 0, MEMBER_DOWN);
     check_plan(f, request, NULL);
     assert_int_equal(f->router.part_count, 1);
@@ -357,12 +363,7 @@ static void test_draining_address(void **state)
     struct slice request = realistic(f, 9, 200);
 
     adopt(f, 3, 2);
-    set_says(f, 1, DRAINING);
-    check_plan(f, request, NULL);
-    assert_int_equal(f->router.part_count, 3);
-    for (size_t i = 0; i < f->router.part_count; i++)
-        assert_ptr_not_equal(f->router.parts[i].link, &f->links[1]);
-    assert_int_equal(f->router.fallback_count, 0);
+    check_passed_over(f, request, 1, 3);
     set_condition(f, 4, MEMBER_DOWN); /* the new one */
     check_plan(f, request, NULL);
     assert_int_equal(f->router.part_count, 2);
