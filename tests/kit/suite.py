@@ -6,6 +6,7 @@ other, each within a bound of time, and ends with a line that tests/run adds up:
     bad_input: 21 passed, 0 failed, 0 skipped
 """
 import argparse
+import http.client
 import os
 import signal
 import sys
@@ -101,14 +102,19 @@ def indent(text):
 
 
 def until(condition, what, timeout_s=20.0, every_s=0.05):
-    """Waits for condition() to be true; its last value is returned."""
+    """Waits for condition() to be true; its last value is returned. Who begins or ends to listen may refuse or reset the connection of
+    one that asks: that is not an answer, and it is asked again."""
     end = time.monotonic() + timeout_s * slowness()
     while True:
-        value = condition()
-        if value:
-            return value
+        unanswered = ""
+        try:
+            value = condition()
+            if value:
+                return value
+        except (OSError, http.client.HTTPException) as error:
+            unanswered = f" ({error!r})"
         if time.monotonic() > end:
-            raise AssertionError(f"{what}: not within {timeout_s * slowness():.0f} s")
+            raise AssertionError(f"{what}: not within {timeout_s * slowness():.0f} s{unanswered}")
         time.sleep(every_s)
 
 
