@@ -76,7 +76,7 @@ def set_build(build):
 
 
 def run_case(function, variant, timeout_s):
-    signal.alarm(int(timeout_s))
+    signal.alarm(int(timeout_s * slowness()))
     try:
         if variant is None:
             function()
