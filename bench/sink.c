@@ -29,7 +29,7 @@
 
 #define POSTED_CALLS 128
 #define FDS_MOST 4096
-#define DOOM_NS (50 * NS_PER_MS) /* an answer on loopback is read long before */
+#define DOOM_NS NS_PER_S /* an answer on loopback is read before, also by a sender that was not scheduled for a while */
 
 enum call_state { CALL_WAITING, CALL_SLOW, CALL_ANSWERED, CALL_HUNG };
 
