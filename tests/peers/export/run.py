@@ -36,7 +36,9 @@ def to_http(sink, **options):
 
 
 def to_grpc(port, **options):
-    return {"endpoint": f"127.0.0.1:{port}", "tls": {"insecure": True}, "compression": "none", "retry_on_failure": FAST_RETRY, **options}
+    # The timeout: a try that was answered too late would be made again.
+    return {"endpoint": f"127.0.0.1:{port}", "tls": {"insecure": True}, "compression": "none", "timeout": "30s", "retry_on_failure": FAST_RETRY,
+            **options}
 
 
 def start(stage, exporters, workers=1, **options):
@@ -89,7 +91,8 @@ def http_bodies(compression):
             equal(call.headers.get("Expect"), None, "Expect")
             check(call.headers["User-Agent"].startswith("tailrace-sampler/"), f"User-Agent {call.headers['User-Agent']}")
             check(compression == "none" or len(call.raw) < len(call.body), "compressed bodies are smaller")
-        for _ in range(5):
+        for number in range(5):  # one call after the other: those at the same time have a connection each
+            metrics.check_sampler_books(sampler, exported=200 + 6 * number, held=0)
             send(sampler, 2)
         until(lambda: len(sink.ids()) == 200 + 30, "further spans")
         peers = {call.peer for call in sink.seen()}
@@ -260,7 +263,7 @@ def hanging_backend():
     with Stage() as stage:
         sink = stage.serve(HttpSink(answer))
         # Longer than a loaded machine lets the backend wait: a try that was answered too late would be made again.
-        sampler = start(stage, {"otlphttp": to_http(sink, timeout=f"{int(2000 * slowness())}ms", sending_queue={"num_consumers": 1})})
+        sampler = start(stage, {"otlphttp": to_http(sink, timeout=f"{int(3000 + 1000 * slowness())}ms", sending_queue={"num_consumers": 1})})
         try:
             want = send(sampler, 5)
             expect_all(sampler, sink.ids, want)
