@@ -54,6 +54,8 @@ class Connection:
         """The server closes (or resets) without another byte."""
         try:
             return self.file.read(1) == b""
+        except TimeoutError:  # it is still open
+            return False
         except OSError:
             return True
 

@@ -58,6 +58,18 @@ def free_port():
         return port
 
 
+def listens(address):
+    """Whether connections are let in there."""
+    host, port = address.rsplit(":", 1)
+    try:
+        socket.create_connection((host, int(port)), 2 * slowness()).close()
+    except ConnectionRefusedError:
+        return False
+    except ConnectionResetError:  # it ended with this connection in its queue; where several listen, others may not have yet
+        pass
+    return True
+
+
 class Program:
     """One process and its log."""
 

@@ -21,7 +21,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from kit import h2, metrics, otlp, wire
 from kit.front import ALWAYS, BAD_SPANS, BROKEN_FRAMING, Front, good_span, nested, rejected_counts
-from kit.proc import Stage, free_port
+from kit.proc import Stage, free_port, listens
 from kit.suite import Suite, check, equal, slowness, until
 
 suite = Suite("bad_input")
@@ -315,6 +315,7 @@ def drain_answers_in_flight():
             until(member.calls, "the member has some of it")
             lb.terminate()
             until(lambda: not lb.running() or not_ready(lb), "not ready while draining")
+            until(lambda: not listens(lb.address), "no new connections")
             with otlp.Client(lb.address) as late:
                 answer = late.export(otlp.request_of([otlp.trace_id()], 1), timeout_s=5)
                 check(answer.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED), f"a new connection: {answer}")
