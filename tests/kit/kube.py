@@ -87,6 +87,14 @@ class Cluster:
     def chaos(self, action, target, *words):
         return self.run([KUBE / "kube-chaos", action, target, *words])
 
+    def api_server_returns(self):
+        """After chaos("api-down"): returns when it answers, and with controllers that begin anew. Those of before take notice of each kind of
+        object in its own time, within a minute; whichever finds that what it has written is older in its cache tries again after a second,
+        and doubles that with each change of a pod meanwhile, up to a quarter of an hour."""
+        self.chaos("api-up", "-")
+        until(lambda: self.process(["kubectl", "get", "--raw", "/readyz"]).returncode == 0, "the API server is back", 90, every_s=0.5)
+        self.chaos("controllers-anew", "-")
+
     def pods(self, namespace, component):
         return self.get("--namespace", namespace, "pods", "--selector", f"app.kubernetes.io/component={component}")["items"]
 

@@ -73,7 +73,8 @@ def sampler_objects(replicas, sink):
         "service": {"pipelines": {"traces": {"receivers": ["otlp"], "processors": ["tail_sampling"], "exporters": ["otlp"]}}},
         "tailrace": {"admin": {"endpoint": f":{ADMIN}"}, "workers": 1, "cluster": {"self": "${env:POD_NAME}"}, "memory": {"limit_mib": 256}},
     }
-    ready = {"httpGet": {"path": "/readyz", "port": "admin"}, "periodSeconds": 1, "failureThreshold": 1, "timeoutSeconds": 1}
+    # A process of a busy machine may stand still for a second; only unready_pod is about one that does.
+    ready = {"httpGet": {"path": "/readyz", "port": "admin"}, "periodSeconds": 1, "failureThreshold": 3, "timeoutSeconds": 2}
     pod = {"terminationGracePeriodSeconds": 20, "automountServiceAccountToken": False, "containers": [container(
         "sampler", "sampler", [], readinessProbe=ready, lifecycle={"preStop": {"sleep": {"seconds": 2}}},
         env=[{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}])],
@@ -114,8 +115,7 @@ class World:
     """The one cluster of the suite, with its sink."""
 
     def __init__(self):
-        # The controllers come back from an outage of the API server with pauses of up to a minute. Without that grace they take nodes for
-        # dead which they have only not heard of yet, and call all pods unready for a minute more.
+        # With less grace the controllers take nodes for dead after an outage of the API server, of which they have only not heard yet.
         self.cluster = Cluster(KUBE_DUAL_STACK="1", KUBE_DNS_TTL="5", KUBE_NODE_FLAGS="-token-refresh 5s",
                                KUBE_CM_FLAGS="--node-monitor-grace-period=600s").__enter__()
         atexit.register(self.cluster.__exit__, None, None, None)
@@ -185,6 +185,11 @@ def wait_ring(lb, count, timeout_s=60):
     until(lambda: lb.ring() == sampler_names(count), f"a ring of {count} on {lb.name}", timeout_s, every_s=0.2)
 
 
+def failing(lb, words):
+    now = lb.about()
+    return now["failing"] and words in now["last_failure"]
+
+
 def expect_delivered(load, since):
     """All that was acknowledged reaches the backend, once."""
     want = set(load.acknowledged)
@@ -205,8 +210,8 @@ def rbac():
     """Without RBAC the API server's words are on /status; with list and watch alone, in one namespace, the ring forms by itself."""
     here = world()
     lb = here.lb("lb", K8S)
-    said = until(lambda: lb.about()["failing"] and lb.about()["last_failure"], "a failure on /status")
-    check(f'User "system:serviceaccount:{NAMESPACE}:lb" cannot list resource "endpointslices"' in said, said)
+    words = f'User "system:serviceaccount:{NAMESPACE}:lb" cannot list resource "endpointslices"'
+    until(lambda: failing(lb, words), f"a failure on /status that says {words}", 60)
     equal(lb.get("/readyz")[0], 503, "/readyz")
     here.apply(BINDING)
     wait_ring(lb, 3)
@@ -218,11 +223,13 @@ def rbac():
 def one_member_a_pod():
     """In a dual-stack cluster, where each pod has two addresses in two slices, each is one member, named as the pod is."""
     here = world()
+    lb = here.main_lb()
     slices = here.get("endpointslices", "kubernetes.io/service-name=sampler")
     equal(sorted({thing["addressType"] for thing in slices}), ["IPv4", "IPv6"], "families of slices")
-    lb = here.main_lb()
-    listed = [entry["address"] for entry in lb.status()["members"] if entry["listed"]]
-    equal(sorted(listed), sorted(f"{thing['status']['podIP']}:4317" for thing in here.pods("sampler").values()), "addresses")
+    want = sorted(f"{thing['status']['podIP']}:4317" for thing in here.pods("sampler").values())
+    # Of the two slices either may come first; both are there in no time.
+    until(lambda: sorted(entry["address"] for entry in lb.status()["members"] if entry["listed"]) == want, f"{want}, each listed once", 60)
+    equal(len(want), 3, "pods")
 
 
 @suite.case()
@@ -253,7 +260,9 @@ def replaced_pod():
     lb = here.main_lb()
     before, old = lb.status()["ring"]["fingerprint"], here.pods("sampler")["sampler-1"]
     here.kubectl("delete", "pod", "sampler-1", "--wait=false")
-    until(lambda: "sampler-1" not in lb.ring(), "a ring without sampler-1")
+    # It is away for few seconds only: who looks too late sees the new one.
+    until(lambda: "sampler-1" not in lb.ring() or here.pods("sampler").get("sampler-1", old)["metadata"]["uid"] != old["metadata"]["uid"],
+          "a ring without sampler-1", 60, every_s=0.2)
     wait_ring(lb, 3)
     new = here.pods("sampler")["sampler-1"]
     check(new["metadata"]["uid"] != old["metadata"]["uid"], "it is the same pod")
@@ -311,12 +320,12 @@ def server_away():
             equal(load.refused, [], "refusals")
             expect_delivered(load, since)
     finally:
-        here.cluster.chaos("api-up", "-")
+        here.cluster.api_server_returns()
     until(lambda: not lb.about()["failing"] and not second.about()["failing"], "the API server answers again", 90, every_s=0.5)
     equal(second.about()["source"], "k8s", "source")
     here.scale(2)
     wait_ring(lb, 2, 150)
-    wait_ring(second, 2, 60)
+    wait_ring(second, 2, 150)
 
 
 @suite.case(timeout_s=480)
@@ -325,8 +334,8 @@ def service_gone():
     here = world()
     lb = here.main_lb(2)
     here.scale(0)
-    try:  # the controllers may still pause for up to a minute after the outage of the case before
-        until(lambda: lb.about()["failing"] and "has no endpoint" in lb.about()["last_failure"], "a failure on /status", 150)
+    try:  # the node may still pause for up to a minute after the outage of the case before
+        until(lambda: failing(lb, "has no endpoint"), "a failure on /status", 150)
     except AssertionError as error:
         slices = here.get("endpointslices", "kubernetes.io/service-name=sampler")
         raise AssertionError(f"{error}\nresolver: {lb.about()}\npods: {sorted(here.pods('sampler'))}\n"
@@ -334,10 +343,10 @@ def service_gone():
     last = lb.status()["ring"]
     check(1 <= last["members"] <= 2, f"the ring: {last}")  # with two steps it keeps who went last
     here.kubectl("delete", "service", "sampler")
-    until(lambda: "has no EndpointSlice" in lb.about()["last_failure"], "that there is no slice", 60)
+    until(lambda: "has no EndpointSlice" in lb.about()["last_failure"], "that there is no slice", 150)
     equal(lb.status()["ring"], last, "the ring")
     here.apply(*sampler_objects(3, here.sink.address))
-    wait_ring(lb, 3, 90)
+    wait_ring(lb, 3, 150)
     until(lambda: not lb.about()["failing"], "no failure any more")
     page = metrics.check_lb_books(lb)
     check(page.value("tailrace_lb_resolver_failing") == 0, "tailrace_lb_resolver_failing")
