@@ -40,6 +40,16 @@ def failures(lb):
     return lb.metrics().value(RESOLUTIONS, resolver="dns", success="false")
 
 
+def failing(lb, words):
+    """A look-up failed, for this reason. Others may come before: an answer is late on a busy machine."""
+    about = lb.status()["resolver"]
+    return about["failing"] and words in about["last_failure"]
+
+
+def wait_failing(lb, words):
+    until(lambda: failing(lb, words), f"a failed look-up that says {words!r}")
+
+
 # -- members come and go --------------------------------------------------------------------------------
 
 
@@ -106,18 +116,19 @@ def links_end():
         server = Dnsmasq(stage).start({NAME: ips(members)})
         lb = start_lb(stage, server, port)
         wait_ring(lb, ["sampler-0", "sampler-1", "sampler-2"])
+        hellos = [member.hellos for member in members]  # one each, unless its answer was late
         server.change({NAME: ips(members[:1])})
         wait_ring(lb, ["sampler-0"])
         equal(len(lb.status()["members"]), 3, "members on /status")
         server.change({NAME: ips(members[:2])})
         wait_ring(lb, ["sampler-0", "sampler-1"])
-        equal(members[1].hellos, 1, "Hellos to the member that came back")
+        equal(members[1].hellos, hellos[1], "Hellos to the member that came back")
         address = members[2].address
         until(lambda: address not in [entry["address"] for entry in lb.status()["members"]], "the link ends", timeout_s=60, every_s=0.5)
         check(address not in lb.get("/metrics")[1], "its label is on /metrics")
         server.change({NAME: ips(members)})
         wait_ring(lb, ["sampler-0", "sampler-1", "sampler-2"])
-        equal(members[2].hellos, 2, "Hellos to the member that came back late")
+        check(members[2].hellos > hellos[2], "no Hello to the member that came back late")
         expect_balance(lb, members)
 
 
@@ -204,7 +215,7 @@ def truncated_answers():
         members, port = start_members(stage, 2)
         unused = [f"127.0.1.{i}" for i in range(1, 121)]
         server = Nsd(stage).start([f"sampler A {ip}" for ip in ips(members) + unused])
-        lb = start_lb(stage, server, port)
+        lb = start_lb(stage, server, port, timeout="10s")
         wait_ring(lb, ["sampler-0", "sampler-1"])
         equal(lb.status()["resolver"]["addresses"], 122, "addresses")
         equal(failures(lb), 0, "failed look-ups")
@@ -225,14 +236,13 @@ def server_down_and_up():
         with Load(lb) as load:
             server.stop()
             until(lambda: failures(lb) >= 2, "look-ups fail")
-            status = lb.status()["resolver"]
-            check(status["failing"] and "sampler.test" in status["last_failure"], f"/status: {status}")
+            wait_failing(lb, "sampler.test")
             load.more()
             equal(ring_names(lb), ["sampler-0", "sampler-1"], "ring")
             server.start([f"sampler A {ip}" for ip in ips(members)])
             wait_ring(lb, ["sampler-0", "sampler-1", "sampler-2"])
             load.more()
-        check(not lb.status()["resolver"]["failing"], f"/status: {lb.status()['resolver']}")
+        until(lambda: not lb.status()["resolver"]["failing"], "look-ups do not fail any more")
         expect_nothing_lost(load, members)
 
 
@@ -244,7 +254,7 @@ def server_late():
         server = Dnsmasq(stage).start({})
         lb = start_lb(stage, server, port, ready=False, interval="20s")
         until(lambda: failures_seen(lb) >= 1, "a failed look-up")
-        check("no such name" in lb.status()["resolver"]["last_failure"], f"/status: {lb.status()['resolver']}")
+        wait_failing(lb, "no such name")
         check(lb.get("/readyz")[0] == 503, "ready without a member")
         with otlp.Client(lb.address) as client:
             answer = client.export(otlp.request_of([otlp.trace_id()]))
@@ -278,7 +288,7 @@ def name_gone(how):
             lb.stop()
             lb = start_lb(stage, server, port, ready=False)  # a broken server from the start: nothing, and said so
             until(lambda: failures_seen(lb) >= 1, "a failed look-up")
-            check("each server failed" in lb.status()["resolver"]["last_failure"], f"/status: {lb.status()['resolver']}")
+            wait_failing(lb, "each server failed")
             server.addresses = {A: [bytes(map(int, ip.split("."))) for ip in ips(members)]}
             server.behave = {A: "ok", AAAA: "ok"}
             lb.wait_ready()
@@ -289,7 +299,7 @@ def name_gone(how):
         before = failures(lb)
         until(lambda: failures(lb) >= before + 2, "look-ups fail")
         reason = {"nxdomain": "no such name", "empty": "no such record", "servfail": "each server failed"}[how]
-        check(reason in lb.status()["resolver"]["last_failure"], f"/status: {lb.status()['resolver']}")
+        wait_failing(lb, reason)
         equal(ring_names(lb), ["sampler-0", "sampler-1"], "ring")
         expect_balance(lb, members)
 
@@ -321,7 +331,7 @@ def ttl_before_interval():
     with Stage() as stage:
         members, port = start_members(stage, 2)
         server = Dnsmasq(stage).start({NAME: ips(members[:1])}, ttl_s=1)
-        lb = start_lb(stage, server, port, interval="1h")
+        lb = start_lb(stage, server, port, interval="1h", timeout="10s")  # after one that failed the next is an hour away
         wait_ring(lb, ["sampler-0"])
         server.change({NAME: ips(members)})
         wait_ring(lb, ["sampler-0", "sampler-1"])

@@ -55,6 +55,7 @@ class ApiServer:
         self.requests = []
         self.answers = collections.deque()  # functions that answer the next requests in place of the server
         self.silent = False  # watches say nothing more, and do not end
+        self.watches = 0  # begun so far: accepted, from a version that is known
         self.accounts = 0
         self.connections = set()
         self.server = None
@@ -240,6 +241,7 @@ class ApiServer:
             self.chunk(call, json.dumps({"type": "ERROR", "object": expired}).encode() + b"\n")
             self.chunk(call, b"")
             return
+        self.watches += 1
         while time.monotonic() < end or self.silent:
             with self.changed:
                 if len(self.events) == at:

@@ -210,6 +210,7 @@ def watches_go_on_from_where_they_came_to():
         api = scene.api
         lb = scene.lb(keys={"timeout": "2s"})
         wait_ring(lb, scene.names)
+        lists = len(api.asked("list"))  # the first has as short a time as a watch
         until(lambda: len(api.asked("watch")) >= 3, "watches that follow each other", 30)
         api.bookmark()
         marked = str(api.version)
@@ -219,7 +220,7 @@ def watches_go_on_from_where_they_came_to():
         until(lambda: api.asked("watch")[-1].version == marked, f"a watch from {marked}")
         scene.put(scene.members[:2])
         wait_ring(lb, scene.names[:2])
-        equal(len(api.asked("list")), 1, "lists")
+        equal(len(api.asked("list")), lists, "lists")
         check(all(1 <= int(request.query["timeoutSeconds"]) <= 2 for request in api.asked("watch")), "time limits of watches")
         check(all(request.query["allowWatchBookmarks"] == "true" for request in api.asked("watch")), "bookmarks are asked for")
 
@@ -232,7 +233,7 @@ def version_is_gone(kind):
         api = scene.api
         lb = scene.lb()
         wait_ring(lb, scene.names)
-        until(lambda: api.asked("watch"), "a watch")
+        until(lambda: api.watches, "a watch")
         scene.put(scene.members[1:], quietly=True)
         if kind == "event":
             api.forget()
@@ -252,15 +253,16 @@ def half_dead():
         api = scene.api
         lb = scene.lb(keys={"timeout": "1s"})
         wait_ring(lb, scene.names)
+        lists = len(api.asked("list"))  # the first has as short a time as a watch
         api.silent = True
-        until(lambda: api.asked("watch"), "a watch")
+        until(lambda: api.watches, "a watch")
         settle(1.5)
         before = len(api.asked("watch"))
         scene.put(scene.members[:1])
         api.answers.append(lambda call: setattr(api, "silent", False))
         until(lambda: len(api.asked("watch")) > before, "another watch", 40)
         wait_ring(lb, scene.names[:1])
-        equal(len(api.asked("list")), 1, "lists")
+        equal(len(api.asked("list")), lists, "lists")
 
 
 @suite.case("rubbish", "cut", "no_object", "endless")
@@ -271,7 +273,7 @@ def events_that_are_none(kind):
         api = scene.api
         lb = scene.lb()
         wait_ring(lb, scene.names)
-        until(lambda: api.asked("watch"), "a watch")
+        until(lambda: api.watches, "a watch")
         scene.put(scene.members[:1], quietly=True)
         api.say({"rubbish": b"\xff\x00<html>", "cut": json.dumps({"type": "ADDED", "object": api.slices["a"]}).encode()[:-3],
                  "no_object": b'{"type": "MODIFIED", "object": {"endpoints": 7}}', "endless": b'{"x": "' + b"x" * (17 << 20)}[kind])
@@ -294,12 +296,13 @@ def token_is_replaced():
         api = scene.api
         lb = scene.lb(keys={"timeout": "1s"})
         wait_ring(lb, scene.names)
-        until(lambda: api.asked("watch"), "a watch")
+        until(lambda: api.watches, "a watch")
+        failures = about(lb)["failures"]  # the first list has as short a time as a watch
         api.answers.append(lambda call: api.rotate_account("token-1", api.authority.cert_pem) or setattr(api, "tokens", {"token-1"}))
         until(lambda: api.requests[-1].token == "token-1", "the new token")
         scene.put(scene.members[:1])
         wait_ring(lb, scene.names[:1])
-        equal(about(lb)["failures"], 0, "failures")
+        equal(about(lb)["failures"], failures, "failures")
         api.tokens = {"token-2"}
         wait_failing(lb, "401")
         api.rotate_account("token-2\n", api.authority.cert_pem)
@@ -326,7 +329,7 @@ def not_allowed():
         equal(lb.get("/readyz")[0], 503, "/readyz")
         check(words.encode() in lb.log().replace(b'\\"', b'"'), f"the log says so: {lb.tail()}")
         api.answers.clear()
-        wait_ring(lb.wait_ready(45), scene.names)
+        wait_ring(lb.wait_ready(60), scene.names)
         wait_well(lb)
 
 
@@ -350,16 +353,16 @@ def server_is_away(kind):
     with Stage() as stage:
         scene = Scene(stage, 3)
         api = scene.api
-        lb = scene.lb(keys={"timeout": "3s"})
+        lb = scene.lb(keys={"timeout": "10s"})
         wait_ring(lb, scene.names)
-        until(lambda: api.asked("watch"), "a watch")
+        until(lambda: api.watches, "a watch")
         if kind in ("down", "restart"):
             api.stop()
         elif kind == "errors":
-            api.answers.extend([lambda call: api.refuse(call, status(500, "InternalError", "etcd is away")) or True] * 3)
+            api.answers.extend([lambda call: api.refuse(call, status(500, "InternalError", "etcd is away")) or True] * 1000)
             api.cut()
         else:
-            api.answers.extend([lambda call: time.sleep(1) or setattr(call, "close_connection", True) or True] * 2)
+            api.answers.extend([lambda call: time.sleep(1) or setattr(call, "close_connection", True) or True] * 1000)
             api.cut()
         wait_failing(lb, {"errors": "etcd is away", "hangs": "https://127.0.0.1"}.get(kind, "onnect"))
         equal(ring_names(lb), scene.names, "the ring meanwhile")
@@ -371,7 +374,8 @@ def server_is_away(kind):
             api.forget()
         if kind in ("down", "restart"):
             api.start()
-        wait_ring(lb, scene.names[:2])
+        api.answers.clear()
+        wait_ring_slowly(lb, scene.names[:2])  # it may just have begun to pause
         wait_well(lb)
         equal(len(api.asked("list")), 2 if kind == "restart" else 1, "lists")
 
@@ -445,7 +449,7 @@ def dns_stands_in(kind):
         scene = Scene(stage, 3, begin=kind == "later")
         api = scene.api
         dns = stage.serve(Faulty({A: [bytes([127, 0, 0, 10]), bytes([127, 0, 0, 11])], AAAA: []}))
-        lb = scene.lb(ready=False, keys={"timeout": "1s"},
+        lb = scene.lb(ready=False, keys={"timeout": "10s"},
                       tailrace={"dns": {"servers": [f"127.0.0.1:{dns.port}"]},
                                 "resolver_fallback": {"dns": {"hostname": "sampler.test", "port": str(scene.member_port), "interval": "200ms"}}})
         if kind == "later":
@@ -460,6 +464,7 @@ def dns_stands_in(kind):
         wait_ring_slowly(lb, scene.names)
         wait_well(lb)
         equal(about(lb)["source"], "k8s", "source of the list")
+        settle(0.3)  # what was asked before is read
         asked = dns.asked
         settle(1)
         equal(dns.asked, asked, "questions to DNS after that")
