@@ -32,10 +32,12 @@ def seconds(value):
 class Fleet(Stage):
     """Samplers that list each other, each with a journal, before one sink."""
 
-    def __init__(self, count=2, policies=None, wait_s=3, **tailrace):
+    def __init__(self, count=2, policies=None, wait_s=3, peer_timeout_s=5, **tailrace):
+        """peer_timeout_s: longer than a process of a loaded machine stands still, unless the case waits for it."""
         super().__init__()
         self.policies = policies or ALWAYS
         self.wait_s = wait_s
+        self.peer_timeout_s = peer_timeout_s
         self.tailrace = tailrace
         self.ports = [free_port() for _ in range(count)]
 
@@ -51,8 +53,9 @@ class Fleet(Stage):
         return self
 
     def node(self, index):
-        cluster = {"self": f"sampler-{index}", "status_interval": seconds(0.1), "peer_timeout": seconds(1.5), "hello_wait": seconds(0.5),
-                   "handoff_timeout": seconds(40), "resolver": {"static": {"hostnames": [f"127.0.0.1:{port}" for port in self.ports]}}}
+        cluster = {"self": f"sampler-{index}", "status_interval": seconds(0.1), "peer_timeout": seconds(self.peer_timeout_s),
+                   "hello_wait": seconds(0.5), "handoff_timeout": seconds(40), "ack_wait": seconds(5), "forward_timeout": seconds(5),
+                   "resolver": {"static": {"hostnames": [f"127.0.0.1:{port}" for port in self.ports]}}}
         journal = {"directory": os.path.join(self.directory, f"journal-{index}"), "segment_mib": 1, "max_size_mib": 256}
         return self.sampler(f"sampler-{index}", self.sink.port, self.policies, wait=seconds(self.wait_s), port=self.ports[index],
                             tailrace={"cluster": cluster, "journal": journal, **self.tailrace})
@@ -86,6 +89,8 @@ class Fleet(Stage):
         want = ids(*requests)
         running = [node for node in self.nodes if node.running()]
         until(lambda: all(node.metrics().value("tailrace_spans_held") == 0 for node in running), "nothing held", timeout_s)
+        # Gauges are written once a worker's turn: what was acknowledged a moment ago may not be in them yet.
+        until(lambda: len(self.sink.spans()) >= len(want), "spans at the backend, each once")
         time.sleep(0.5 * slowness())
         same_once((item.span.span_id for item in self.sink.spans()), want, "spans at the backend, each once")
         for node in running:
@@ -103,15 +108,18 @@ def new_traces(count):
 @suite.case()
 def misrouted_spans():
     """Spans that come to a sampler which does not own them are with their owner before they are acknowledged."""
-    with Fleet(wait_s=5) as fleet:
+    with Fleet(wait_s=6) as fleet:
         traces = new_traces(200)
         halves = [otlp.request_of(traces, 2), otlp.request_of(traces, 3, service="cart")]
         fleet.send(0, halves[0])
         fleet.send(1, halves[1])
-        # Gauges are written once a worker's turn, these two in the same one.
-        until(lambda: sum(node.metrics().value("tailrace_spans_held") for node in fleet.nodes) == len(ids(*halves)), "all spans held")
-        held = [node.status()["traces_held"] for node in fleet.nodes]
-        equal(sum(held), len(traces), f"traces held by both, {held}: a trace lies in one place")
+
+        def held():
+            """(spans, traces) by sampler; gauges are written once a worker's turn, these two in the same one."""
+            return [(node.metrics().value("tailrace_spans_held"), node.status()["traces_held"]) for node in fleet.nodes]
+
+        until(lambda: [sum(numbers) for numbers in zip(*held())] == [len(ids(*halves)), len(traces)],
+              "all spans are held, and a trace lies in one place", 5)
         fleet.expect_each_once(*halves)
         nodes = {item.span.trace_id: set() for item in fleet.sink.spans()}
         for item in fleet.sink.spans():
@@ -123,10 +131,12 @@ def misrouted_spans():
 @suite.case("crashed", "stopped")
 def kept_spans_count(how):
     """An owner that was away for a while decides nothing before it has what others kept for it, even what is overdue."""
-    with Fleet(policies=ERRORS, wait_s=2) as fleet:
+    wait_s = 5  # for what is not the lost one's this must not be over before the errors are there
+    with Fleet(policies=ERRORS, wait_s=wait_s, peer_timeout_s=1.5) as fleet:
         traces = new_traces(300)
         plain, errors = otlp.request_of(traces, 2), otlp.request_of(traces, 1, service="cart", error=True)
         fleet.send(0, plain)
+        due = time.monotonic() + wait_s * slowness()
         if how == "crashed":
             fleet.nodes[1].kill()
         else:
@@ -134,7 +144,7 @@ def kept_spans_count(how):
         until(lambda: not fleet.nodes[0].status()["cluster"]["peers"][0]["reachable"], "sampler-1 is missed")
         fleet.send(0, errors)
         check(fleet.nodes[0].metrics().value("tailrace_spans_kept_total") > 0, "some are kept for sampler-1")
-        time.sleep(2.5 * slowness())  # decision_wait passes while the owner is away
+        time.sleep(max(0, due - time.monotonic()) + 0.5 * slowness())  # decision_wait passes while the owner is away
         if how == "crashed":
             fleet.nodes[1].start()
         else:
@@ -147,7 +157,7 @@ def kept_spans_count(how):
 def deadline_travels():
     """A trace that moves keeps its deadline: one that began later, and did not move, is not decided before it."""
     # A loaded machine may take longer for the move than traces wait.
-    check(decided_in_order(7) or decided_in_order(20), "nothing was decided before the move was over: else this case shows nothing")
+    check(decided_in_order(8) or decided_in_order(25), "nothing was decided before the move was over: else this case shows nothing")
 
 
 def decided_in_order(wait_s):
@@ -155,11 +165,12 @@ def decided_in_order(wait_s):
     with Fleet(wait_s=wait_s) as fleet:
         first = otlp.request_of(fleet.owned_by(1, new_traces(40)))
         fleet.send(1, first)
-        time.sleep(1.5 * slowness())
+        time.sleep(3 * slowness())  # a deadline travels as what is left of it: on the way it may become later
         second = otlp.request_of(fleet.owned_by(0, new_traces(40)))
         fleet.send(0, second)
         time.sleep(1 * slowness())
         fleet.nodes[1].stop(60)
+        fleet.wait_settled(fleet.nodes[:1])
         if fleet.sink.spans():
             return False
         until(lambda: fleet.nodes[0].metrics().value("tailrace_spans_taken_over_total") == len(ids(first)), "spans taken over")
@@ -207,24 +218,25 @@ def acknowledged_is_written():
         sink = stage.serve(otlp.Sink())
         disk = os.path.join(stage.directory, "small")
         with Tmpfs(disk, 6) as small:
+            batches = [[otlp.request_of(new_traces(20), 5, size_bytes=400) for _ in range(8)] for _ in range(40)]  # ready: nothing may be due
             node = stage.sampler("sampler-0", sink.port, ALWAYS, wait=seconds(6),
                                  tailrace={"journal": {"directory": os.path.join(disk, "journal"), "segment_mib": 1, "max_size_mib": 256}})
             node.wait_ready()
             taken, refused = [], 0
             with otlp.Client(node.address) as client:
                 while refused < 3:
-                    requests = [otlp.request_of(new_traces(20), 5, size_bytes=400) for _ in range(8)]
-                    for request, call in [(request, client.begin(request)) for request in requests]:
+                    check(batches, "a disk of 6 MiB took all that")
+                    for request, call in [(request, client.begin(request)) for request in batches.pop()]:
                         answer = otlp.answer_of(call)
                         if answer.code == OK:
                             taken.append(request)
                         else:
                             refused += 1
-                    check(len(taken) < 2000, "a disk of 6 MiB took all that")
             check(not sink.spans(), "nothing was decided before the crash")
             node.kill()
             small.grow(64)
             node.start().wait_ready(60)
+            until(lambda: node.metrics().value("tailrace_spans_recovered_total") > 0, "spans came back from the journal")
             until(lambda: node.metrics().value("tailrace_spans_held") == 0, "nothing held", 60)
             got = {item.span.span_id for item in sink.spans()}
             lost = [span for span in ids(*taken) if span not in got]

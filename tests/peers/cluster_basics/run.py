@@ -32,8 +32,10 @@ class Fleet:
         self.journal = journal
         self.sink = stage.serve(otlp.Sink())
         self.ports = [free_port() for _ in range(count)]
-        self.times = {"status_interval": f"{int(100 * slow)}ms", "peer_timeout": f"{int(1000 * slow)}ms",
-                      "hello_wait": f"{int(500 * slow)}ms", "handoff_timeout": f"{int(20000 * slow)}ms", **times}
+        # A process of a loaded machine may stand still for a second or two: nobody is missed for that, and no client is refused.
+        self.times = {"status_interval": f"{int(100 * slow)}ms", "peer_timeout": f"{int(3000 * slow)}ms",
+                      "hello_wait": f"{int(500 * slow)}ms", "handoff_timeout": f"{int(20000 * slow)}ms",
+                      "ack_wait": "3s", "forward_timeout": "4s", **times}
         self.nodes = {}
 
     def config(self, index, hostnames=None, cluster=None, grpc=None, scheme_host="127.0.0.1", http=None):
@@ -244,7 +246,9 @@ def a_drain_behind_a_balancer():
         traces = [otlp.trace_id() for _ in range(200)]
         spans = send([lb], traces)
         equal([node.metrics().value("tailrace_ring_disagreements_total") for node in nodes], [0, 0, 0], "disagreements")
-        equal([node.metrics().value("tailrace_spans_forwarded_total") for node in nodes], [0, 0, 0], "spans sent to the wrong one")
+        # A sampler that was slow to answer loses its piece to another one, by the balancer's own will.
+        forwarded = sum(node.metrics().value("tailrace_spans_forwarded_total") for node in nodes)
+        check(forwarded <= lb.metrics().value("tailrace_lb_fallback_spans_total"), f"{forwarded} spans were sent to the wrong one")
         nodes[2].terminate()
         while nodes[2].running():
             more = [otlp.trace_id() for _ in range(20)]
@@ -346,7 +350,7 @@ def a_death_loses_nothing():
         spans = send(nodes, traces)
         nodes[1].kill()
         nodes[1] = fleet.start(1, again=1).wait_ready()
-        check(nodes[1].metrics().value("tailrace_spans_recovered_total") > 0, "spans were recovered")
+        until(lambda: nodes[1].metrics().value("tailrace_spans_recovered_total") > 0, "spans were recovered")
         wait_whole(fleet, traces, spans)
         until(lambda: books_balance(nodes), "the books balance")
 
@@ -477,6 +481,7 @@ def another_cluster_is_refused():
         until(lambda: any("green" in text for text in cluster_of(ours[0])["refused"]), "sampler-0 names the other cluster")
         until(lambda: any("tailrace" in text for text in cluster_of(stranger)["refused"]), "the stranger names ours")
         until(lambda: ours[0].metrics().value("tailrace_cluster_statuses_refused_total") > 0, "counted")
+        until(lambda: "ring" in cluster_of(stranger), "the stranger has a ring")
         equal(cluster_of(stranger)["ring"]["members"], 1, "the stranger's ring")
         check(b"peer_refused" in ours[0].log(), "the log says so")
 
@@ -508,7 +513,7 @@ def strange_words_are_refused():
                 equal(code_of(method, b"\xff" * 50), grpc.StatusCode.INVALID_ARGUMENT, f"{method} of no sense")
         check(nodes[0].metrics().value("tailrace_cluster_statuses_refused_total") > 0, "counted")
         equal(cluster_of(nodes[0])["ring"]["members"], 2, "members")
-        check(agreed(nodes, 2), "they still agree")
+        wait_agreed(nodes, 2)
         nodes[0].stop()
 
 
@@ -572,7 +577,7 @@ def explain_names_the_owner():
         nodes = list(fleet.nodes.values())
         wait_agreed(nodes, 3)
         owners = set()
-        for _ in range(12):
+        for _ in range(24):  # not all of one owner, by chance
             trace = otlp.trace_id().hex()
             answers = [json.loads(node.get(f"/traces/{trace}")[1]) for node in nodes]
             equal(len({answer["owner"] for answer in answers}), 1, f"owners of {trace}: {answers}")
