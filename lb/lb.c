@@ -115,6 +115,7 @@ struct lb {
     bool book_changed;
     uint64_t resolved_ns; /* the last good answer; 0: none yet */
     bool resolve_failing; /* the last look-up failed, at least in part */
+    bool nobody_ready;    /* of those that it found last: it stays a failure while they stay as they are */
     uint64_t failure_said_ns, failures_unsaid;
     uint64_t started_unix_ns, drain_began_ns;
     bool draining;
@@ -723,13 +724,19 @@ static bool any_ready(const struct resolved_address *addresses, size_t count)
     return false;
 }
 
+static void lb_nobody_ready(struct lb *lb)
+{
+    lb_on_resolve_failed(lb, "no sampler that is listed is ready"); /* those of before may be as good as ever */
+}
+
 static void lb_on_resolved(void *context, const struct resolved_address *addresses, size_t count)
 {
     struct lb *lb = context;
     size_t without;
 
-    if (count > 0 && !any_ready(addresses, count)) {
-        lb_on_resolve_failed(lb, "no sampler that is listed is ready"); /* those of before may be as good as ever */
+    lb->nobody_ready = count > 0 && !any_ready(addresses, count);
+    if (lb->nobody_ready) {
+        lb_nobody_ready(lb);
         return;
     }
     lb_resolved_well(lb);
@@ -745,7 +752,10 @@ static void lb_on_resolve_unchanged(void *context)
 {
     struct lb *lb = context;
 
-    lb_resolved_well(lb);
+    if (lb->nobody_ready)
+        lb_nobody_ready(lb);
+    else
+        lb_resolved_well(lb);
 }
 
 static void lb_on_resolve_failed(void *context, const char *reason)

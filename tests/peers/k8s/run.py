@@ -188,6 +188,11 @@ def nothing_and_nobody_ready():
         wait_ring(lb, scene.names)
         scene.put(scene.members, sampler_0={"ready": False}, sampler_1={"ready": False})
         wait_failing(lb, "no sampler that is listed is ready")
+        until(lambda: scene.api.watches, "a watch")
+        watches = scene.api.watches
+        scene.api.cut()
+        until(lambda: scene.api.watches > watches, "a watch after that")
+        wait_failing(lb, "no sampler that is listed is ready")
         scene.api.put("a", None)
         wait_failing(lb, "service obs/sampler has no endpoint")
         scene.api.delete("a")
