@@ -37,7 +37,7 @@ class Front(Stage):
     def expect_stored(self, requests):
         """Exactly the spans of these requests reach the backend, and the books say so."""
         want = sorted(item.span.SerializeToString(deterministic=True) for request in requests for item in otlp.flatten(request))
-        until(lambda: self.samplers[0].metrics().value("tailrace_spans_exported_total") >= len(want), "spans exported")
+        until(lambda: self.samplers[0].metrics().value("tailrace_spans_exported_total") >= len(want), "spans exported", timeout_s=60)
         got = sorted(item.span.SerializeToString(deterministic=True) for item in self.sink.spans())
         check(got == want, f"{len(got)} spans at the backend, {len(want)} wanted, or not the same")
         metrics.check_sampler_books(self.samplers[0], received=len(want), exported=len(want), held=0, dropped=0, duplicate=0)

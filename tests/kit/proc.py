@@ -211,7 +211,8 @@ def protocols(port, grpc, http, host="127.0.0.1"):
 
 def sampler_config(name, backend_port, policies, wait="1s", tail=None, tailrace=None, exporter=None, grpc=None, words=(), http=None,
                    host="127.0.0.1", port=None):
-    """host, port: of OTLP over gRPC; members that one DNS name gives share a port."""
+    """host, port: of OTLP over gRPC; members that one DNS name gives share a port. The exporter's timeout is longer than a busy machine takes
+    for 64 MiB: what a backend has taken, but not answered in time, is sent to it again."""
     port, admin_port = port or free_port(), free_port()
     return {
         "@port": port, "@admin_port": admin_port, "@words": list(words), "@host": host,
@@ -221,7 +222,7 @@ def sampler_config(name, backend_port, policies, wait="1s", tail=None, tailrace=
             "decision_cache": {"sampled_cache_size": 200000, "non_sampled_cache_size": 200000},
             "policies": policies, **(tail or {})}},
         "exporters": {"otlp": {"endpoint": f"127.0.0.1:{backend_port}", "tls": {"insecure": True},
-                               "headers": {"tailrace-node": name}, **(exporter or {})}},
+                               "timeout": "60s", "headers": {"tailrace-node": name}, **(exporter or {})}},
         "service": {"pipelines": {"traces": {"receivers": ["otlp"], "processors": ["tail_sampling"],
                                              "exporters": ["otlp"]}}},
         "tailrace": {"admin": {"endpoint": f"127.0.0.1:{admin_port}"}, "workers": 2, "cluster": {"self": name},
