@@ -3,6 +3,7 @@ import functools
 import os
 import pathlib
 import subprocess
+import time
 
 PEERS = pathlib.Path(__file__).resolve().parent.parent / "peers"
 
@@ -19,8 +20,18 @@ def go_program(name):
     """The program of tests/peers/NAME, built once a run; Go's own build cache makes this quick when nothing changed. Raises OSError
     without Go, AssertionError with its words when it does not build."""
     program = cache_dir() / name
-    built = subprocess.run(["go", "build", "-buildvcs=false", "-o", program, "."], cwd=PEERS / name, stdin=subprocess.DEVNULL,
-                           capture_output=True, text=True, timeout=900)
-    if built.returncode != 0:
-        raise AssertionError(f"{name} cannot be built:\n{built.stdout}{built.stderr}")
+    fetching(["go", "build", "-buildvcs=false", "-o", str(program), "."], cwd=PEERS / name, timeout=900)
     return program
+
+
+def fetching(command, **options):
+    """Runs a command that may ask a registry, which may fail for a moment: up to three times."""
+    for pause_s in (5, 20, None):
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **options)
+        if done.returncode == 0:
+            return
+        words = f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}"
+        if pause_s is None:
+            raise AssertionError(words)
+        print(f"{words}\nagain in {pause_s} s", flush=True)
+        time.sleep(pause_s)

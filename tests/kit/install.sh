@@ -36,6 +36,25 @@ one_at_a_time() {
     ) 9>"$cache_dir/.$name.lock"
 }
 
+# try_again COMMAND...: a registry, or the way to it, may fail for a moment.
+try_again() {
+    local pause
+
+    for pause in 5 15 45; do
+        if "$@"; then return 0; fi
+        echo "failed, again in $pause s: $*" >&2
+        sleep "$pause"
+    done
+    if "$@"; then return 0; fi
+    echo "failed four times: $*" >&2
+    return 1
+}
+
+# apt_get WORD...: waits for another's lock, and says nothing while all is well.
+apt_get() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@" </dev/null >/dev/null
+}
+
 # Installs those that are missing, and says which.
 install_packages() { one_at_a_time packages install_packages_now "$@"; }
 
@@ -51,9 +70,10 @@ install_packages_now() {
         return 0
     fi
     echo "installing from Debian: ${missing[*]}"
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update </dev/null
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" </dev/null >/dev/null
+    try_again install_from_debian "${missing[@]}"
 }
+
+install_from_debian() { apt_get update && apt_get install -y --no-install-recommends "$@"; }
 
 # unpack_program PACKAGE PATH: prints where a program of a Debian package is, unpacked into the cache and not installed: the
 # package would start a service.
@@ -66,14 +86,16 @@ unpack_program_now() {
         [[ ${install:-yes} ]] || { echo "$1 is not unpacked" >&2; return 1; }
         echo "unpacking from Debian: $1" >&2
         rm -rf "$dir" && mkdir -p "$dir"
-        if ! (cd "$dir" && apt-get -qq download "$1") >/dev/null 2>&1; then
-            as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update </dev/null >&2
-            (cd "$dir" && apt-get -qq download "$1") >&2 || return 1
+        if ! download_into "$dir" "$1" 2>/dev/null; then
+            try_again update_and_download "$dir" "$1" || return 1
         fi
         dpkg-deb -x "$dir/$1"_*.deb "$dir" || return 1
     fi
     echo "$dir/$2"
 }
+
+download_into() { (cd "$1" && apt-get -qq download "$2") </dev/null >/dev/null; }
+update_and_download() { apt_get update && download_into "$@"; }
 
 # Prints the Python of a venv that holds tests/kit/requirements.txt, made anew when that file changes.
 make_venv() { one_at_a_time venv make_venv_now; }
@@ -87,7 +109,7 @@ make_venv_now() {
         rm -rf "$venv"
         mkdir -p "$cache_dir"
         /usr/bin/python3 -m venv "$venv" >&2 || return 1
-        "$venv/bin/pip" install --quiet --disable-pip-version-check --no-input -r tests/kit/requirements.txt >&2 </dev/null || return 1
+        try_again "$venv/bin/pip" install --quiet --disable-pip-version-check --no-input -r tests/kit/requirements.txt >&2 </dev/null || return 1
         echo "$stamp" >"$venv/stamp"
     fi
     echo "$venv/bin/python3"
@@ -118,11 +140,13 @@ find_go() {
     echo "$dir/bin"
 }
 
+download_go() { (cd / && GOMODCACHE=$cache_dir/go GOFLAGS=-modcacherw go mod download "$1") </dev/null >&2; }
+
 fetch_go() { # VERSION MODULE DIR
     [[ ! -x $3/bin/go ]] || return 0
     echo "fetching Go $1 through the module proxy" >&2
     mkdir -p "$cache_dir/go"
-    (cd / && GOMODCACHE=$cache_dir/go GOFLAGS=-modcacherw go mod download "$2") </dev/null >&2 || return 1
+    try_again download_go "$2" || return 1
     # A module's files carry no execute bits.
     chmod +x "$3"/bin/* || return 1
     find "$3/pkg/tool" -type f -exec chmod +x {} + || return 1

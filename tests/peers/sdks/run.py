@@ -14,7 +14,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 
 from kit import metrics, otlp
-from kit.go_program import PEERS, cache_dir, go_program
+from kit.go_program import PEERS, cache_dir, fetching, go_program
 from kit.proc import Stage
 from kit.suite import Suite, check, equal, slowness, until
 
@@ -41,7 +41,7 @@ def javascript():
         place.mkdir()
         for name in ("package.json", "package-lock.json"):
             shutil.copy(source / name, place / name)
-        run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=place, timeout=600)
+        fetching(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=place, timeout=600)
         stamp.write_text(hashlib.sha256(lock).hexdigest())
     shutil.copy(source / "send.mjs", place / "send.mjs")
     return ["node", str(place / "send.mjs")], "--"
