@@ -54,7 +54,7 @@ class Result:
 
 def run_oracle(oracle, directory, *arguments):
     return subprocess.run([oracle, "-config", directory / "policies.yaml", *arguments], capture_output=True, text=True,
-                          timeout=60)
+                          timeout=300)
 
 
 def compare_refusal(result, oracle, directory, words, differs):

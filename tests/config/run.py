@@ -123,11 +123,12 @@ def get(port, path):
         connection.close()
 
 
-def reachable(port, path):
+def serves(port, path):
+    """It answers 200; while the program starts it may not listen yet, or say 503."""
     try:
-        return get(port, path)
+        return get(port, path)[0] == 200
     except OSError:
-        return None
+        return False
 
 
 def sampler_file(directory, otlp_port, health_port, metrics_port, more=""):
@@ -159,7 +160,7 @@ def probe_and_scrape():
                             f'tailrace: {{ admin: {{ endpoint: "127.0.0.1:{admin_port}" }}, workers: 1 }}')
         program = proc.Program("sampler", [os.path.join(proc.BUILD, *PROGRAMS["sampler"]), "--config", path], directory).start()
         try:
-            until(lambda: program.running() is False or reachable(health_port, "/"), "the health check answers")
+            until(lambda: not program.running() or serves(health_port, "/"), "the health check says that it serves")
             check(program.running(), program.tail())
             status, body = get(health_port, "/")
             equal((status, "Server available" in body), (200, True), f"health check: {body}")

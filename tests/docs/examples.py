@@ -22,7 +22,7 @@ def check_config(program, text):
         file.write(text)
         file.flush()
         done = subprocess.run([os.path.join(proc.BUILD, program), "--config", file.name, "--check"], stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False)
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False)
     return done.returncode, done.stdout
 
 

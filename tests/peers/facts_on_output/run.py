@@ -21,7 +21,7 @@ from kit.go_program import go_program
 from kit.proc import Stage
 from kit.suite import Suite, check, equal, slowness, until
 
-suite = Suite("facts_on_output")
+suite = Suite("facts_on_output", timeout_s=900)  # the first case may have to build the Collector's processor
 RECORD, TRACESTATE = (f"processor.tailsamplingprocessor.{name}" for name in ("recordpolicy", "usetracestate"))
 RANDOM = random.Random(7)
 

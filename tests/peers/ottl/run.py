@@ -15,7 +15,7 @@ import grpc
 
 from kit import otlp, proc
 from kit.proc import Stage
-from kit.suite import Suite, check, equal, until
+from kit.suite import Suite, check, equal, slowness, until
 
 suite = Suite("ottl")
 
@@ -85,7 +85,7 @@ def a_bad_condition_is_refused_with_its_place():
         with open(path, "w", encoding="utf-8") as file:
             json.dump(config, file)
         program = os.path.join(proc.BUILD, "sampler", "tailrace-sampler")
-        answer = subprocess.run([program, "--check", "--config", path], capture_output=True, text=True, timeout=60)
+        answer = subprocess.run([program, "--check", "--config", path], capture_output=True, text=True, timeout=60 * slowness())
         text = answer.stdout + answer.stderr
         check(answer.returncode != 0, "refused")
         for part in ('failed to create policy evaluator for "typo"', "1:6: ", "did you mean name?", 'error:     span.nane == "x"\n', "error:          ^\n"):

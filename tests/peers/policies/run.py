@@ -183,7 +183,7 @@ def bytes_do_not_depend_on_requests():
 
     # 136 bytes: two spans of 56 with tag and length, scope, resource, and their tags and lengths.
     policies = [{"name": "bytes", "type": "bytes_limiting", "bytes_limiting": {"bytes_per_second": 0, "burst_capacity": 136}}]
-    with One(policies) as one:
+    with One(policies, wait="6s") as one:  # by then both halves are there, however slowly
         too_long, halves = traces("opp")
         fits, more = traces("op")
         for half in [*halves, *more]:
@@ -255,6 +255,7 @@ def overflow_is_refused_when_it_shall_block():
         answer = one.client.export(otlp.request_of([otlp.trace_id()]))
         equal(answer.code, grpc.StatusCode.RESOURCE_EXHAUSTED, "answer of a full table")
         check(answer.retry_s and answer.retry_s > 0, "a refusal says when to come back")
+        until(lambda: one.value("tailrace_requests_refused_total", reason="memory") > 0, "the refusal is counted")
         equal(one.value("tailrace_requests_refused_total", reason="memory"), 1, "refusals counted")
         equal((one.value(EARLY), one.value(HELD)), (0, 5), "traces decided early, and held")
 
@@ -329,7 +330,8 @@ def metrics_of_policies():
                 equal(client.export(trace_of(attributes)[1]).code, OK, "export")
             until(lambda: node.metrics().value(CAPS + "global_count_traces_sampled_total") == 3, "three traces decided", 30)
             client.channel.close()
-            values = metrics.check_sampler_books(node, held=0)
+            metrics.check_sampler_books(node, held=0)
+            values = node.metrics()  # a page begun after the books were at rest: what policies said is written before them
             equal(values.value(CAPS + "sampling_policy_execution_count_total", policy=prefix + "errors"), 3, "executions of errors")
             equal(values.value(CAPS + "sampling_policy_execution_count_total", policy=prefix + "kept"), 3, "executions of kept")
             equal(values.value(CAPS + "count_traces_sampled_total", policy=prefix + "kept", decision="sampled"), 1, "votes for")

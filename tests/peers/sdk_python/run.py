@@ -127,8 +127,8 @@ def one_trace(shop, number, error):
     return root.get_span_context().trace_id.to_bytes(16, "big")
 
 
-def cluster(stage, sink, policies):
-    samplers = [stage.sampler(f"sampler-{index}", sink.port, policies, wait="2s") for index in range(3)]
+def cluster(stage, sink, policies, wait="2s"):
+    samplers = [stage.sampler(f"sampler-{index}", sink.port, policies, wait=wait) for index in range(3)]
     for sampler in samplers:
         sampler.wait_ready()
     lbs = [stage.lb(f"lb-{index}", [sampler.address for sampler in samplers], http={}) for index in range(2)]
@@ -200,7 +200,8 @@ def errors_only():
     """With a status_code policy exactly the traces with an ERROR span come out, each whole."""
     with Stage() as stage:
         sink = stage.serve(otlp.Sink())
-        lbs, samplers = cluster(stage, sink, ERRORS)
+        # The span that failed must be there when its trace is decided, though four SDKs send by two balancers.
+        lbs, samplers = cluster(stage, sink, ERRORS, wait=f"{int(4 + 2 * slowness())}s")
         shop = Shop(lbs)
         bad = {number: one_trace(shop, number, number % 4 == 0) for number in range(60)}
         shop.close()
