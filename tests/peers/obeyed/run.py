@@ -305,7 +305,7 @@ def backend_metrics():
         good, bad = stage.serve(otlp.Member("sampler-0")), stage.serve(otlp.Member("sampler-1"))
         good.answer = lambda call: time.sleep(slow_s) or b""
         bad.answer = otlp.refuse(grpc.StatusCode.INVALID_ARGUMENT, "no")
-        node = stage.lb("lb-0", [good.address, bad.address]).wait_ready()
+        node = stage.lb("lb-0", [good.address, bad.address], timeout="30s").wait_ready()
         until(lambda: node.metrics().value("otelcol_loadbalancer_num_backends") == 2, "both in the ring")
         with otlp.Client(node.address) as client:
             while len(good.calls()) < calls or len(bad.calls()) < calls:

@@ -588,12 +588,12 @@ def balancer_members():
     """A balancer takes over a changed list of samplers under load, and no request fails or is sent twice."""
     with Stage() as stage:
         members = [stage.serve(otlp.Member(f"sampler-{number}")) for number in range(3)]
-        node = stage.lb("lb-0", [member.address for member in members[:1]]).wait_ready()
+        node = stage.lb("lb-0", [member.address for member in members[:1]], timeout="30s").wait_ready()
         with Load(node) as load:
             config = copy.deepcopy(node.config)
             config["exporters"]["loadbalancing"]["resolver"]["static"]["hostnames"] = [member.address for member in members]
             config["tailrace"]["outbox"] = {"limit_mib": 32}
-            config["exporters"]["loadbalancing"]["protocol"]["otlp"]["timeout"] = "4s"
+            config["exporters"]["loadbalancing"]["protocol"]["otlp"]["timeout"] = "20s"
             answer = reload(node, config)
             equal(answer["needs_restart"], [], "keys that need a restart")
             until(lambda: node.status()["ring"]["members"] == 3, "three members in the ring")

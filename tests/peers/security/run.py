@@ -464,7 +464,8 @@ def reload_everywhere():
         front.samplers = [front.sampler(
             "sampler-0", front.sink.port, ALWAYS, wait="200ms", grpc=front.tls("sampler", client_ca_file=front.path("inner-ca.pem")),
             exporter=front.tls("exporter", ca_file=front.path("outer-ca.pem"))).wait_ready()]
-        front.node = front.lb("lb-0", [front.samplers[0].address], protocol=front.tls("lb", ca_file=front.path("inner-ca.pem"))).wait_ready()
+        front.node = front.lb("lb-0", [front.samplers[0].address], timeout="30s",
+                              protocol=front.tls("lb", ca_file=front.path("inner-ca.pem"))).wait_ready()
 
         until(lambda: front.samplers[0].metrics().value("tailrace_exporter_links_up", exporter="otlp") == 2, "connections to the backend")
         said = {node: len(node.log()) for node in (front.node, front.samplers[0])}  # a first connection may have taken too long
