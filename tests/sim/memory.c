@@ -40,6 +40,7 @@ int __wrap_asprintf(char **out_text, const char *format, ...);
 int __wrap___vasprintf_chk(char **out_text, int flag, const char *format, va_list arguments);
 int __wrap___asprintf_chk(char **out_text, int flag, const char *format, ...);
 void *__wrap_mmap(void *at, size_t len, int protection, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *at, size_t len, int protection, int flags, int fd, off_t offset);
 int __wrap_munmap(void *at, size_t len);
 int __wrap_madvise(void *at, size_t len, int advice);
 
@@ -317,6 +318,12 @@ void *__wrap_mmap(void *at, size_t len, int protection, int flags, int fd, off_t
         return held_add(arena + i * EXTENT_BYTES, len, true);
     }
     return MAP_FAILED;
+}
+
+/* As a compiler with _FILE_OFFSET_BITS=64, which meson gives it, calls it. */
+void *__wrap_mmap64(void *at, size_t len, int protection, int flags, int fd, off_t offset)
+{
+    return __wrap_mmap(at, len, protection, flags, fd, offset);
 }
 
 int __wrap_munmap(void *at, size_t len)
