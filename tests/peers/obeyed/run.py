@@ -39,7 +39,7 @@ def start(stage, exporter, **options):
 
 
 def to(sink, **keys):
-    return {"otlp": {"endpoint": sink.address, "tls": {"insecure": True}, "compression": "none", **keys}}
+    return {"otlp": {"endpoint": sink.address, "tls": {"insecure": True}, "compression": "none", "timeout": "30s", **keys}}
 
 
 def send(node, traces=1, spans=3):
