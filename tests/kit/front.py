@@ -28,7 +28,8 @@ class Front(Stage):
             self.samplers[0].wait_ready()
             self.node = self.samplers[0]
             if self.tier == "lb":
-                self.node = self.lb("lb-0", [self.samplers[0].address], **self.lb_options).wait_ready()
+                # A sampler that a busy machine holds up is not asked twice.
+                self.node = self.lb("lb-0", [self.samplers[0].address], **{"timeout": "20s", **self.lb_options}).wait_ready()
         except BaseException:
             self.__exit__(*sys.exc_info())
             raise

@@ -28,6 +28,7 @@ ALWAYS = [{"name": "all", "type": "always_sample"}]
 AGE_S = 2  # a machine that stands still for a second does not use up a connection before its first request
 AGED = {"keepalive": {"server_parameters": {"max_connection_age": f"{AGE_S}s"}}}
 CLIENTS = 6
+TIMEOUT = "20s"  # of balancers: a sampler that a busy machine holds up is not asked twice
 PAUSE_S = 1  # who sends nothing for so long may find that its connection ended without a word
 
 
@@ -197,7 +198,7 @@ def start_nodes(stage, tier, keys, http_keys=None):
     if tier == "sampler":
         return (*samplers, samplers, sink)
     addresses = [sampler.address for sampler in samplers]
-    return (*(stage.lb(f"lb-{index}", addresses, **own).wait_ready() for index in range(2)), samplers, sink)
+    return (*(stage.lb(f"lb-{index}", addresses, timeout=TIMEOUT, **own).wait_ready() for index in range(2)), samplers, sink)
 
 
 def address_of(node, transport):
@@ -464,7 +465,7 @@ def links_age_too():
         sink = stage.serve(otlp.Sink())
         samplers = [stage.sampler(f"sampler-{index}", sink.port, ALWAYS, grpc=AGED).wait_ready() for index in range(2)]
         relays = [stage.serve(Relay(sampler.address)) for sampler in samplers]
-        node = stage.lb("lb-0", [relay.address for relay in relays]).wait_ready()
+        node = stage.lb("lb-0", [relay.address for relay in relays], timeout=TIMEOUT).wait_ready()
         with Load("grpc", node.address) as load:
             until(lambda: all(relay.total >= 4 for relay in relays), "each link came to its age three times")
             seen = len(load.acknowledged)
