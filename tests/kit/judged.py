@@ -73,7 +73,8 @@ class Load:
         check(code == 0 or (may_fail and code == 1), f"tailrace-load ended with {code}\n{self.program.tail()}")
         with open(self.summary, encoding="utf-8") as file:
             done = json.load(file)
-        print(f"{done['spans_acknowledged']} spans in {done['seconds']:.0f} s ", end="", flush=True)
+        print(f"{done['spans_acknowledged']} spans in {done['seconds']:.0f} s, the slowest answer after {done['ack_ms']['max'] / 1000:.1f} s ",
+              end="", flush=True)
         return done
 
 
