@@ -35,7 +35,7 @@ class Client:
 
     def __init__(self, address, credentials=None, options=()):
         """credentials: grpc.ssl_channel_credentials(...); None: plain text."""
-        options = NO_LIMIT + list(options)
+        options = list({**dict(NO_LIMIT), **dict(options)}.items())  # of two the library would take the first
         self.channel = (grpc.secure_channel(address, credentials, options=options) if credentials
                         else grpc.insecure_channel(address, options=options))
 
