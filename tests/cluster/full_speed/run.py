@@ -20,8 +20,10 @@ from kit.suite import Suite, check, equal, slowness, until
 suite = Suite("cluster", timeout_s=900)
 
 MIB = 1024 * 1024
-# Longer than the load spreads a trace's spans, so that every trace is judged on all of them.
-WAIT = "5s"
+# Longer than the load spreads a trace's spans, so that every trace is judged on all of them. Sanitized programs take seconds for an answer.
+WAIT = "5s" if slowness() == 1 else "10s"
+# Longer than until they were sent again, too: of a trace that was dropped nobody knows the spans any more.
+WAIT_FOR_RESENDS = "8s" if slowness() == 1 else "12s"
 
 
 class Cluster(Stage):
@@ -124,7 +126,7 @@ def full_speed():
 @suite.case()
 def resends_and_a_bad_backend():
     """With requests sent twice and a backend that refuses, dawdles and cuts connections, the judgement is the same."""
-    with Cluster(inject=["refuse=20:14:50", "slow=20", "close=50"]) as cluster:
+    with Cluster(inject=["refuse=20:14:50", "slow=20", "close=50"], wait=WAIT_FOR_RESENDS) as cluster:
         done = cluster.load("--seconds", "10", "--rate", str(int(60_000 / slowness())), "--resend-percent", "10", "--resend-delay-ms", "1500")
         equal(done["spans_failed"] + done["spans_rejected"], 0, "spans not acknowledged")
         check(done["resends_acknowledged"] > 0, "requests were sent twice")
@@ -143,7 +145,7 @@ def memory_stays_bounded():
     # However slow the machine is: it goes on until memory is short, and for a while after.
     with Cluster(policies=[{"name": "all", "type": "always_sample"}], memory_mib=limit_mib, wait=f"{int(8 * max(2, slowness()))}s") as cluster:
         before = {node.name: node.rss_bytes() for node in cluster.samplers + cluster.lbs}
-        load = cluster.begin_load("--seconds", str(int(90 * slowness())), "--retry-seconds", "5", "--drain-seconds", "30")
+        load = cluster.begin_load("--seconds", str(int(90 * slowness())), "--span-bytes", "2800", "--retry-seconds", "5", "--drain-seconds", "30")
         until(lambda: any(node.metrics().value("tailrace_requests_refused_total", reason="memory") for node in cluster.samplers),
               "memory is short", 80)
         time.sleep(5)
