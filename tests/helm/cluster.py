@@ -107,7 +107,10 @@ def the_pages_pod_is_accepted():
 
 ALL = [{"name": "all", "type": "always_sample"}]
 ERRORS = [{"name": "errors", "type": "status_code", "status_code": {"status_codes": ["ERROR"]}}]
-WAIT_S, HANDOFF_S = 6, 20  # decision_wait and sampler.handoff.timeout
+WAIT_S, HANDOFF_S = 9, 20  # decision_wait and sampler.handoff.timeout
+# On a busy machine samplers may take seconds to agree on a ring, not the second that they are given by default: a span that is taken before
+# that may miss the decision of its trace. Less than the 5 s after which a balancer asks again.
+PATIENCE = {"tailrace": {"cluster": {"ack_wait": "4s", "forward_timeout": "4s"}}}
 
 
 def values(policies, **sampler):
@@ -120,7 +123,7 @@ def values(policies, **sampler):
     return json.dumps({
         "backend": {"endpoint": f"http://{cluster().gateway}:{state['sink'].port}", "headers": {"tailrace-node": "${env:POD_NAME}"}},
         "tailSampling": {"decision_wait": f"{WAIT_S}s", "policies": policies}, "lb": small,
-        "sampler": {**small, "earlyKeep": False, "handoff": handoff, **sampler}})
+        "sampler": {**small, "earlyKeep": False, "handoff": handoff, "config": PATIENCE, **sampler}})
 
 
 def helm_upgrade(text):
