@@ -143,6 +143,17 @@ static int zstd_error(size_t result)
     return code == ZSTD_error_frameParameter_windowTooLarge ? INFLATE_E_TOO_LARGE : INFLATE_E_BROKEN;
 }
 
+/* Only what RFC 8878 (section 3.1) calls a frame: the library may know those of zstd before 1.0 too, which no sender may use. */
+static bool zstd_frame_begins(const uint8_t *at, size_t len)
+{
+    uint32_t magic;
+
+    if (len < sizeof(magic))
+        return false;
+    magic = (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+    return magic == ZSTD_MAGICNUMBER || (magic & ZSTD_MAGIC_SKIPPABLE_MASK) == ZSTD_MAGIC_SKIPPABLE_START;
+}
+
 static int zstd_stream(struct inflate_zstd *zstd, struct slice in, size_t max_out, struct buffer **buffer)
 {
     ZSTD_inBuffer input = {in.at, in.len, 0};
@@ -155,8 +166,12 @@ static int zstd_stream(struct inflate_zstd *zstd, struct slice in, size_t max_ou
         if (ZSTD_isError(result))
             return zstd_error(result);
         (*buffer)->len = output.pos;
-        if (result == 0 && input.pos == input.size) /* a frame has ended, and nothing follows it */
-            return 0;
+        if (result == 0) { /* a frame has ended */
+            if (input.pos == input.size)
+                return 0;
+            if (!zstd_frame_begins(in.at + input.pos, in.len - input.pos))
+                return INFLATE_E_BROKEN;
+        }
         if (input.pos + output.pos > before)
             continue;
         if (output.pos < output.size)
@@ -179,7 +194,7 @@ int inflate_zstd(struct inflate_zstd *zstd, struct slice in, size_t max_out, str
     size_t capacity;
     int r;
 
-    if (in.len == 0)
+    if (!zstd_frame_begins(in.at, in.len))
         return INFLATE_E_BROKEN;
     if (!zstd_guess(in, max_out, &capacity))
         return INFLATE_E_TOO_LARGE;

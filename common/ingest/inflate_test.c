@@ -10,6 +10,7 @@
 #include <libdeflate.h>
 #include <stdlib.h>
 #include <string.h>
+#include <zstd.h>
 
 #include "common/ingest/inflate.h"
 
@@ -175,6 +176,37 @@ static void test_lies(void **state)
     free(zeros);
 }
 
+/* Frames of zstd and frames to be skipped come one after another; those of zstd before 1.0 are no frames, wherever they stand. */
+static void test_zstd_frames(void **state)
+{
+    static const uint8_t skipped[] = {0x5f, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 'a', 'b', 'c'};
+    static const uint8_t old[] = {0x27, 0xb5, 0x2f, 0xfd, 0x21, 0x00, 0x68, 0xff, 0x03, 0xfe}; /* of 0.7 */
+    struct inflate_zstd *zstd = inflate_zstd_new();
+    uint8_t body[200];
+    struct buffer *out = NULL;
+    size_t frame, len = 0;
+
+    (void)state;
+    assert_non_null(zstd);
+    memcpy(body, skipped, sizeof(skipped));
+    len += sizeof(skipped);
+    frame = ZSTD_compress(body + len, sizeof(body) - len, "a span", 6, 1);
+    assert_false(ZSTD_isError(frame));
+    len += frame;
+    memcpy(body + len, body, sizeof(skipped));
+    len += sizeof(skipped);
+    assert_int_equal(inflate_zstd(zstd, slice_make(body, len), 6, &out), 0);
+    assert_true(slice_equal(buffer_slice(out), slice_text("a span")));
+    buffer_unref(steal(&out));
+    memcpy(body + len, old, sizeof(old));
+    for (size_t more = 1; more <= sizeof(old); more++)
+        assert_int_equal(inflate_zstd(zstd, slice_make(body, len + more), 10000, &out), INFLATE_E_BROKEN);
+    for (size_t some = 0; some <= sizeof(old); some++)
+        assert_int_equal(inflate_zstd(zstd, slice_make(old, some), 0xfff5, &out), INFLATE_E_BROKEN);
+    assert_null(out);
+    inflate_zstd_free(zstd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -182,6 +214,7 @@ int main(void)
         cmocka_unit_test(test_broken),
         cmocka_unit_test(test_members),
         cmocka_unit_test(test_lies),
+        cmocka_unit_test(test_zstd_frames),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
