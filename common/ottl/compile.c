@@ -859,33 +859,42 @@ void ottl_program_free(struct ottl_program *program)
     free(program);
 }
 
-/* How much of the source is shown around the place. */
+/* How much of the source is shown around the place, in characters of at most so many bytes: it need not be UTF-8. */
 #define SHOWN_BEFORE 40
 #define SHOWN_AFTER 36
+#define CHARACTER_BYTES 4
+#define BYTES_BEFORE (SHOWN_BEFORE * CHARACTER_BYTES)
+#define BYTES_AFTER (SHOWN_AFTER * CHARACTER_BYTES)
+
+static bool continues_character(uint8_t byte)
+{
+    return (byte & 0xc0) == 0x80;
+}
 
 /* "1:17: what is wrong", the line around the place, and a caret below it. */
 static char *fault_text(struct slice source, const struct ottl_fault *fault)
 {
-    char shown[(SHOWN_BEFORE + SHOWN_AFTER) * 4 + 8];
+    char shown[BYTES_BEFORE + BYTES_AFTER + 1];
     size_t at = fault->at < source.len ? fault->at : source.len, line = 1, start = 0, end = at, len = 0;
     unsigned column = 1, before = 0;
     char *text = NULL;
 
     for (size_t i = 0; i < at; i++) {
-        bool is_first = (source.at[i] & 0xc0) != 0x80;
-
-        column = source.at[i] == '\n' ? 1 : column + is_first;
+        column = source.at[i] == '\n' ? 1 : column + !continues_character(source.at[i]);
         line += source.at[i] == '\n';
     }
-    for (start = at; start > 0 && before < SHOWN_BEFORE && source.at[start - 1] != '\n'; start--)
-        before += (source.at[start - 1] & 0xc0) != 0x80;
-    while (start < at && (source.at[start] & 0xc0) == 0x80)
+    for (start = at; start > 0 && at - start < BYTES_BEFORE && before < SHOWN_BEFORE && source.at[start - 1] != '\n'; start--)
+        before += !continues_character(source.at[start - 1]);
+    while (start < at && continues_character(source.at[start]))
         start++;
-    for (unsigned after = 0; end < source.len && after < SHOWN_AFTER && source.at[end] != '\n'; end++)
-        after += (source.at[end] & 0xc0) != 0x80;
+    for (unsigned after = 0; end < source.len && end - at < BYTES_AFTER && source.at[end] != '\n'; end++) {
+        if (after == SHOWN_AFTER && !continues_character(source.at[end]))
+            break;
+        after += !continues_character(source.at[end]);
+    }
     before = 0;
     for (size_t i = start; i < end; i++) {
-        before += i < at && (source.at[i] & 0xc0) != 0x80;
+        before += i < at && !continues_character(source.at[i]);
         shown[len++] = source.at[i] < 0x20 || source.at[i] == 0x7f ? ' ' : (char)source.at[i];
     }
     shown[len] = 0;

@@ -327,6 +327,48 @@ static void test_refused(void **state)
     }
 }
 
+static char *refusal_of(const char *text)
+{
+    struct ottl_program *program = ottl_program_new();
+    char *error = NULL;
+    uint32_t condition;
+
+    assert_non_null(program);
+    assert_int_equal(ottl_program_add(program, OTTL_CONTEXT_SPAN, text, &condition, &error), OTTL_E_INVALID);
+    assert_non_null(error);
+    ottl_program_free(program);
+    return error;
+}
+
+/* Around the place whole characters are shown, and of bytes that are none no more than of characters. */
+static void test_shown(void **state)
+{
+    char text[2000] = "", want[400] = "\n    ", *error;
+
+    (void)state;
+    for (unsigned i = 0; i < 300; i++)
+        strcat(text, "\u00e9"); /* two bytes each */
+    for (unsigned i = 0; i < 36; i++)
+        strcat(want, "\u00e9");
+    strcat(want, "\n    ^");
+    error = refusal_of(text);
+    if (!strstr(error, want))
+        fail_msg("shown: %s", error);
+    free(error);
+
+    for (unsigned before = 0; before < 2; before++) {
+        memset(text, 0xae, sizeof(text) - 1); /* goes on with a character that never began */
+        text[sizeof(text) - 1] = 0;
+        if (before)
+            memcpy(text + 1000, " \" ", 3);
+        text[0] = '"';
+        text[sizeof(text) - 2] = before ? '(' : '"';
+        error = refusal_of(text);
+        assert_true(strlen(error) < 700);
+        free(error);
+    }
+}
+
 /* Brackets without end, and texts without end, are refused in bounded time and memory. */
 static void test_bounds(void **state)
 {
@@ -512,6 +554,7 @@ int main(void)
         cmocka_unit_test(test_rules),
         cmocka_unit_test(test_events),
         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_shown),
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_value_bound),
         cmocka_unit_test(test_large_maps),
