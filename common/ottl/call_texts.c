@@ -96,11 +96,6 @@ bool call_split(struct ottl_run *run, const struct ottl_node *node, struct ottl_
     return true;
 }
 
-static bool begins_rune(uint8_t c)
-{
-    return (c & 0xc0) != 0x80;
-}
-
 bool call_substring(struct ottl_run *run, const struct ottl_node *node, struct ottl_value *out_value)
 {
     const bool utf8_safe = node->children[3] && node->children[3]->value.integer;
@@ -123,9 +118,9 @@ bool call_substring(struct ottl_run *run, const struct ottl_node *node, struct o
     from = (size_t)start;
     to = from + (size_t)length;
     if (utf8_safe) {
-        while (from < text.len && !begins_rune(text.at[from]))
+        while (from < text.len && !utf8_begins(text.at[from]))
             from++;
-        while (from < to && to < text.len && !begins_rune(text.at[to]))
+        while (from < to && to < text.len && !utf8_begins(text.at[to]))
             to--;
         if (to < from)
             to = from;

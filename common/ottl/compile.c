@@ -14,6 +14,7 @@
 #include "common/ottl/parser.h"
 #include "common/ottl/path.h"
 #include "common/ottl/run.h"
+#include "common/ottl/utf8.h"
 
 /* Trees and tokens of one condition; given up once it is compiled. */
 #define TREE_BYTES (16 << 20)
@@ -862,14 +863,8 @@ void ottl_program_free(struct ottl_program *program)
 /* How much of the source is shown around the place, in characters of at most so many bytes: it need not be UTF-8. */
 #define SHOWN_BEFORE 40
 #define SHOWN_AFTER 36
-#define CHARACTER_BYTES 4
-#define BYTES_BEFORE (SHOWN_BEFORE * CHARACTER_BYTES)
-#define BYTES_AFTER (SHOWN_AFTER * CHARACTER_BYTES)
-
-static bool continues_character(uint8_t byte)
-{
-    return (byte & 0xc0) == 0x80;
-}
+#define BYTES_BEFORE (SHOWN_BEFORE * RUNE_BYTES_MAX)
+#define BYTES_AFTER (SHOWN_AFTER * RUNE_BYTES_MAX)
 
 /* "1:17: what is wrong", the line around the place, and a caret below it. */
 static char *fault_text(struct slice source, const struct ottl_fault *fault)
@@ -880,21 +875,21 @@ static char *fault_text(struct slice source, const struct ottl_fault *fault)
     char *text = NULL;
 
     for (size_t i = 0; i < at; i++) {
-        column = source.at[i] == '\n' ? 1 : column + !continues_character(source.at[i]);
+        column = source.at[i] == '\n' ? 1 : column + utf8_begins(source.at[i]);
         line += source.at[i] == '\n';
     }
     for (start = at; start > 0 && at - start < BYTES_BEFORE && before < SHOWN_BEFORE && source.at[start - 1] != '\n'; start--)
-        before += !continues_character(source.at[start - 1]);
-    while (start < at && continues_character(source.at[start]))
+        before += utf8_begins(source.at[start - 1]);
+    while (start < at && !utf8_begins(source.at[start]))
         start++;
     for (unsigned after = 0; end < source.len && end - at < BYTES_AFTER && source.at[end] != '\n'; end++) {
-        if (after == SHOWN_AFTER && !continues_character(source.at[end]))
+        after += utf8_begins(source.at[end]);
+        if (after > SHOWN_AFTER)
             break;
-        after += !continues_character(source.at[end]);
     }
     before = 0;
     for (size_t i = start; i < end; i++) {
-        before += i < at && !continues_character(source.at[i]);
+        before += i < at && utf8_begins(source.at[i]);
         shown[len++] = source.at[i] < 0x20 || source.at[i] == 0x7f ? ' ' : (char)source.at[i];
     }
     shown[len] = 0;

@@ -1,11 +1,18 @@
 /* UTF-8 as Go reads it: a byte that starts no valid sequence is one U+FFFD. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define RUNE_ERROR 0xfffdu
 #define RUNE_BYTES_MAX 4
+
+/* False: the byte goes on with a character, if one began before it. */
+static inline bool utf8_begins(uint8_t byte)
+{
+    return (byte & 0xc0) != 0x80;
+}
 
 /* Reads one character of at least one byte; *out_len: bytes it takes, 1 when it is none (then RUNE_ERROR). */
 static inline uint32_t utf8_read(const uint8_t *at, size_t len, size_t *out_len)
@@ -34,7 +41,7 @@ static inline uint32_t utf8_read(const uint8_t *at, size_t len, size_t *out_len)
         return RUNE_ERROR;
     rune = at[0] & (0x7fu >> need);
     for (size_t i = 1; i < need; i++) {
-        if ((at[i] & 0xc0) != 0x80)
+        if (utf8_begins(at[i]))
             return RUNE_ERROR;
         rune = rune << 6 | (at[i] & 0x3fu);
     }
