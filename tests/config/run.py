@@ -123,14 +123,6 @@ def get(port, path):
         connection.close()
 
 
-def serves(port, path):
-    """It answers 200; while the program starts it may not listen yet, or say 503."""
-    try:
-        return get(port, path)[0] == 200
-    except OSError:
-        return False
-
-
 def sampler_file(directory, otlp_port, health_port, metrics_port, more=""):
     path = os.path.join(directory, "sampler.yaml")
     with open(path, "w", encoding="utf-8") as file:
@@ -160,7 +152,7 @@ def probe_and_scrape():
                             f'tailrace: {{ admin: {{ endpoint: "127.0.0.1:{admin_port}" }}, workers: 1 }}')
         program = proc.Program("sampler", [os.path.join(proc.BUILD, *PROGRAMS["sampler"]), "--config", path], directory).start()
         try:
-            until(lambda: not program.running() or serves(health_port, "/"), "the health check says that it serves")
+            until(lambda: not program.running() or get(health_port, "/")[0] == 200, "the health check says that it serves")
             check(program.running(), program.tail())
             status, body = get(health_port, "/")
             equal((status, "Server available" in body), (200, True), f"health check: {body}")

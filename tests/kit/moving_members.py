@@ -26,6 +26,12 @@ def ring_names(lb):
     return sorted(entry["name"] for entry in lb.status()["members"] if entry["slots"] > 0)
 
 
+def failing(lb, words):
+    """What /status says of the resolver, once its last look-up failed with these words."""
+    about = lb.status()["resolver"]
+    return about["failing"] and words in about["last_failure"] and about
+
+
 def wait_ring(lb, names):
     until(lambda: ring_names(lb) == sorted(names), f"a ring of {sorted(names)}")
 

@@ -16,7 +16,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from kit import metrics, otlp
 from kit.kube import Cluster, in_own_namespaces
-from kit.moving_members import Load
+from kit.moving_members import Load, failing
 from kit.suite import Suite, check, equal, until
 
 suite = Suite("kube", timeout_s=240)
@@ -183,11 +183,6 @@ def sampler_names(count):
 
 def wait_ring(lb, count, timeout_s=60):
     until(lambda: lb.ring() == sampler_names(count), f"a ring of {count} on {lb.name}", timeout_s, every_s=0.2)
-
-
-def failing(lb, words):
-    now = lb.about()
-    return now["failing"] and words in now["last_failure"]
 
 
 def expect_delivered(load, since):

@@ -113,10 +113,7 @@ class Cluster(Stage):
         names = sorted(node.name for node in nodes)
 
         def agreed():
-            try:
-                pages = [node.status()["cluster"] for node in nodes]
-            except OSError:  # one has not begun to listen
-                return False
+            pages = [node.status()["cluster"] for node in nodes]
             return (all("ring" in page for page in pages) and len({page["ring"]["fingerprint"] for page in pages}) == 1 and
                     all(page["in_step"] and page["settled"] for page in pages) and
                     all(sorted([page["self"]] + [peer["name"] for peer in page["peers"] if peer["in_ring"]]) == names for page in pages))

@@ -65,10 +65,7 @@ class Fleet(Stage):
         nodes = nodes or self.nodes
 
         def settled():
-            try:
-                pages = [node.status()["cluster"] for node in nodes]
-            except OSError:
-                return False
+            pages = [node.status()["cluster"] for node in nodes]
             return (all("ring" in page and page["in_step"] and page["settled"] and page["ring"]["members"] == len(nodes) for page in pages) and
                     len({page["ring"]["fingerprint"] for page in pages}) == 1 and
                     sum(page["ring"]["slots_settled"] for page in pages) == SLOTS)

@@ -291,13 +291,6 @@ def follow(watch, seen):
         pass
 
 
-def not_ready(node):
-    try:
-        return node.get("/readyz")[0] == 503
-    except OSError:  # it ends
-        return False
-
-
 @suite.case()
 def drain_answers_in_flight():
     """A balancer told to stop answers what is in flight, takes no new connection, and exits 0."""
@@ -314,7 +307,7 @@ def drain_answers_in_flight():
             until(lambda: lb.metrics().value("tailrace_requests_in_flight") == 20, "requests in flight")
             until(member.calls, "the member has some of it")
             lb.terminate()
-            until(lambda: not lb.running() or not_ready(lb), "not ready while draining")
+            until(lambda: not lb.running() or lb.get("/readyz")[0] == 503, "not ready while draining")
             until(lambda: not listens(lb.address), "no new connections")
             with otlp.Client(lb.address) as late:
                 answer = late.export(otlp.request_of([otlp.trace_id()], 1), timeout_s=5)

@@ -69,10 +69,7 @@ def wait_serving(node):
     """Until it can be asked."""
     def serving():
         check(node.running(), f"{node.name} ended\n{node.tail() if not node.running() else ''}")
-        try:
-            return node.get("/livez")[0] == 200
-        except OSError:
-            return False
+        return node.get("/livez")[0] == 200
     until(serving, f"{node.name} serves")
     return node
 

@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import grpc
 
 from kit import metrics, otlp
-from kit.moving_members import (Load, expect_balance, expect_nothing_lost, ips, listed, ring_names, start_members,
+from kit.moving_members import (Load, expect_balance, expect_nothing_lost, failing, ips, listed, ring_names, start_members,
                                 wait_ring)
 from kit.proc import Stage, free_port
 from kit.suite import Suite, check, equal, until
@@ -40,13 +40,8 @@ def failures(lb):
     return lb.metrics().value(RESOLUTIONS, resolver="dns", success="false")
 
 
-def failing(lb, words):
-    """A look-up failed, for this reason. Others may come before: an answer is late on a busy machine."""
-    about = lb.status()["resolver"]
-    return about["failing"] and words in about["last_failure"]
-
-
 def wait_failing(lb, words):
+    """Other reasons may come before this one: an answer is late on a busy machine."""
     until(lambda: failing(lb, words), f"a failed look-up that says {words!r}")
 
 

@@ -15,7 +15,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from api_server import ApiServer, endpoint, status
 from kit import certs, metrics, otlp, proc
-from kit.moving_members import Load, expect_balance, expect_nothing_lost, listed, ring_names, start_members, wait_ring
+from kit.moving_members import Load, expect_balance, expect_nothing_lost, failing, listed, ring_names, start_members, wait_ring
 from kit.proc import Stage, free_port, settle
 from kit.suite import Suite, check, equal, until
 from kit.dns_servers import A, AAAA, Faulty
@@ -51,15 +51,8 @@ class Scene:
                            tailrace={"kubernetes": settings or self.api.settings(), **(tailrace or {})})
         if ready:
             return lb.wait_ready()
-        until(lambda: answers(lb), "the balancer's admin endpoint")
+        until(lambda: lb.get("/livez"), "the balancer's admin endpoint")
         return lb
-
-
-def answers(lb):
-    try:
-        return lb.get("/livez")
-    except OSError:
-        return False
 
 
 class NotStarted:
@@ -77,11 +70,6 @@ class NotStarted:
 
 def about(lb):
     return lb.status()["resolver"]
-
-
-def failing(lb, word=""):
-    now = about(lb)
-    return now["failing"] and word in now["last_failure"] and now
 
 
 def wait_failing(lb, word, timeout_s=30.0):
